@@ -1,0 +1,166 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { onGone } from './departure.ts'
+import type { OnError } from './guard.ts'
+import { Output, type OutputOwner } from './output.ts'
+import type { TurnBudget } from './turn-budget.ts'
+import type { Watchdog, Watched } from './watchdog.ts'
+
+const KEEP_ALIVE = Buffer.from(':\n\n')
+
+/** What all connections of a middleware share. Durations in ticks of the watchdog; `Infinity` where switched off. */
+export interface ConnectionContext {
+  readonly watchdog: Watchdog
+  readonly budget: TurnBudget
+  readonly keepAliveTicks: number
+  readonly keepAliveMs: number | false
+  readonly stallTicks: number
+  readonly lifetimeTicks: number
+  readonly maxQueuedBytes: number
+  readonly onError: OnError
+}
+
+/** What feeds a connection with events beside direct sends. */
+export interface Feed {
+  /** The output takes bytes again. */
+  drained(): void
+  /** Nothing was written for a while: `true` when the feed wrote something in place of the comment. */
+  keepAlive(): boolean
+  /** Writes what is due, as far as the output takes it. */
+  flush(): void
+  /** The connection takes nothing any more. */
+  released(): void
+}
+
+/** One open response: its output, its silence, stalls and lifetime, and its end. */
+export class Connection implements Watched, OutputOwner {
+  slot = -1
+  readonly output: Output
+  readonly context: ConnectionContext
+  #isOpen = true
+  #feed: Feed | null = null
+  #lastTick: number
+  #isFinished = false
+  #room: Settleable<boolean> | null = null
+  #finished: Settleable<void> | null = null
+  #closers: Set<() => void> | null = null
+
+  /**
+   * Sends the head that was set on the response.
+   *
+   * @param first goes out together with the head.
+   */
+  constructor(req: IncomingMessage, res: ServerResponse, context: ConnectionContext, first: string) {
+    const { watchdog, lifetimeTicks } = context
+    this.context = context
+    this.output = new Output(res, this, watchdog)
+    // Spread, so that the clients that came together do not all leave together.
+    this.#lastTick = watchdog.tick + lifetimeTicks * (0.8 + 0.2 * Math.random())
+    onGone(req, res, () => this.#gone())
+    this.output.begin(req, first)
+    watchdog.add(this)
+  }
+
+  get isOpen(): boolean {
+    return this.#isOpen
+  }
+
+  /** Connects the one feed there is. */
+  feedFrom(feed: Feed): void {
+    this.#feed = feed
+  }
+
+  /** Disconnects it again. */
+  unfeed(feed: Feed): void {
+    if (this.#feed === feed) this.#feed = null
+  }
+
+  /** Calls `closer` when the connection closes; the function that is returned takes it back. */
+  onClosed(closer: () => void): () => void {
+    const closers = (this.#closers ??= new Set())
+    closers.add(closer)
+    return () => closers.delete(closer)
+  }
+
+  /** Settles when the output takes bytes again (`true`), or when the connection is closed (`false`). */
+  room(): Promise<boolean> {
+    this.#room ??= settleable()
+    return this.#room.promise
+  }
+
+  /** Settles when the response is over, all that was written taken or not. */
+  finished(): Promise<void> {
+    this.#finished ??= settleable()
+    if (this.#isFinished) this.#finished.resolve()
+    return this.#finished.promise
+  }
+
+  /** Ends the response, after what the feed has due and `last`. */
+  end(last = ''): void {
+    if (!this.#isOpen) return
+    this.#feed?.flush()
+    if (!this.#isOpen) return
+    if (last !== '') this.output.writeDirect(last)
+    this.#close()
+    this.output.end()
+  }
+
+  /** Ends the connection without waiting for the client to take anything. */
+  destroy(): void {
+    this.output.destroy()
+    this.#gone()
+  }
+
+  drained(): void {
+    const room = this.#room
+    this.#room = null
+    room?.resolve(true)
+    if (this.#isOpen) this.#feed?.drained()
+  }
+
+  failed(error: unknown): void {
+    this.context.onError(error, { where: 'response' })
+    this.destroy()
+  }
+
+  watch(): void {
+    const { context, output } = this
+    const { tick } = context.watchdog
+    if (this.#isOpen && tick >= this.#lastTick) this.end()
+    if (output.full || !this.#isOpen) {
+      if (output.stalledTicks() >= context.stallTicks) this.destroy()
+    } else if (tick - output.touched >= context.keepAliveTicks && !this.#feed?.keepAlive()) {
+      output.write(KEEP_ALIVE)
+    }
+  }
+
+  /** The response is over: nothing of it is left to look after. */
+  #gone(): void {
+    this.context.watchdog.remove(this)
+    this.#close()
+    this.#isFinished = true
+    this.#finished?.resolve()
+  }
+
+  #close(): void {
+    if (!this.#isOpen) return
+    this.#isOpen = false
+    this.#feed?.released()
+    this.#feed = null
+    this.#room?.resolve(false)
+    this.#room = null
+    const closers = this.#closers
+    this.#closers = null
+    for (const closer of closers ?? []) closer()
+  }
+}
+
+interface Settleable<T> {
+  readonly promise: Promise<T>
+  readonly resolve: (value: T) => void
+}
+
+function settleable<T>(): Settleable<T> {
+  let resolve: (value: T) => void = () => {}
+  const promise = new Promise<T>((settle) => (resolve = settle))
+  return { promise, resolve }
+}

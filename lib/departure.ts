@@ -1,0 +1,53 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { ServerHttp2Stream } from 'node:http2'
+
+/** Whether a response belongs to an HTTP/2 stream: its socket must not be touched then. */
+export function isHttp2(res: ServerResponse): boolean {
+  return http2StreamOf(res) !== undefined
+}
+
+/** Whether the response cannot take another byte. */
+export function hasLeft(res: ServerResponse): boolean {
+  const stream = http2StreamOf(res)
+  return stream === undefined ? res.destroyed : stream.destroyed || stream.closed
+}
+
+/** Whether the client is gone: also when the response never got its turn on the connection. */
+export function isGone(req: IncomingMessage, res: ServerResponse): boolean {
+  if (hasLeft(res)) return true
+  return !isHttp2(res) && (res.socket ?? req.socket).destroyed
+}
+
+/**
+ * Calls `listener` once when the response is over, however it came to that, and keeps a late write error from being
+ * thrown. Only the response's own 'close' tells: the request's comes as soon as its body was read.
+ *
+ * @returns a function that stops listening.
+ */
+export function onGone(req: IncomingMessage, res: ServerResponse, listener: () => void): () => void {
+  // A pipelined response has no socket yet, and on Node 20 never closes when the connection does.
+  const socket = !isHttp2(res) && res.socket === null ? req.socket : null
+  const gone = (): void => {
+    stop()
+    listener()
+  }
+  const stop = (): void => {
+    res.off('close', gone)
+    socket?.off('close', gone)
+  }
+  res.on('error', ignore)
+  res.on('close', gone)
+  if (socket !== null) {
+    // One connection may carry many pipelined requests: that is no leak to warn of.
+    const most = socket.getMaxListeners()
+    if (most !== 0) socket.setMaxListeners(Math.max(most, socket.listenerCount('close') + 2))
+    socket.on('close', gone)
+  }
+  return stop
+}
+
+function http2StreamOf(res: ServerResponse): ServerHttp2Stream | undefined {
+  return (res as { stream?: ServerHttp2Stream }).stream
+}
+
+function ignore(): void {}

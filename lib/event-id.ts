@@ -1,0 +1,28 @@
+/** What an event's id says: which life of which log, and where in it. */
+export interface Place {
+  /** The life of the log that the position belongs to: 10 characters of `[0-9a-z]`. */
+  readonly epoch: string
+  /** The place in the hub's one order: microseconds since 1970, unless the hub ran ahead of its clock. */
+  readonly position: number
+}
+
+/** Beyond any id the hub writes: a channel's name of 256 UTF-16 units is at most 2,304 characters when encoded. */
+const MAX_LENGTH = 2_400
+const ID = /^([0-9a-z]{10})-(0|[1-9]\d{0,15})\/[\w.!~*'()%-]*$/
+
+/**
+ * The id of an event: `<epoch>-<position>/<encodeURIComponent(channel)>`. Without a channel it is a place
+ * between events, as control events carry it.
+ */
+export function formatId(epoch: string, position: number, channel = ''): string {
+  return `${epoch}-${position}/${encodeURIComponent(channel)}`
+}
+
+/** Reads an id that came back from a client. `undefined` for anything that {@link formatId} cannot have written. */
+export function parseId(id: string): Place | undefined {
+  if (id.length > MAX_LENGTH) return undefined
+  const match = ID.exec(id)
+  if (match === null) return undefined
+  const position = Number(match[2])
+  return Number.isSafeInteger(position) ? { epoch: match[1] as string, position } : undefined
+}

@@ -1,0 +1,25 @@
+/** Where a reported error came from. */
+export interface ErrorContext {
+  /** The callback or the part that failed, for instance `'filter'` or `'source'`. */
+  readonly where: string
+}
+
+/** Is told of faults that have no caller to throw to. */
+export type OnError = (error: unknown, context: ErrorContext) => void
+
+/** Reports through `process.emitWarning`: what happens where no `onError` was given. */
+export function warn(error: unknown, { where }: ErrorContext): void {
+  const text = error instanceof Error ? (error.stack ?? error.message) : String(error)
+  process.emitWarning(`${where}: ${text}`, { type: 'ExpressSseHubWarning' })
+}
+
+/** An `onError` that never throws: a fault of the hook itself becomes a warning. */
+export function guarded(onError: OnError): OnError {
+  return (error, context) => {
+    try {
+      onError(error, context)
+    } catch (fault) {
+      warn(fault, { where: 'onError' })
+    }
+  }
+}

@@ -1,0 +1,87 @@
+import type { Channel } from './channel.ts'
+import type { Connection, Feed } from './connection.ts'
+import type { Pump } from './pump.ts'
+import type { Slice } from './slice.ts'
+import { type Delivery, type Start, Subscriber } from './subscriber.ts'
+import type { Subscription } from './subscription.ts'
+
+/** What a hub lends to its subscriptions. */
+export interface HubParts {
+  readonly pump: Pump
+  readonly delivery: Delivery
+  /** The time that the first delivery of a new subscription may take. */
+  readonly firstSlice: Slice
+  /** The subscription is over. */
+  readonly onEnd: (subscription: HubSubscription) => void
+}
+
+/** The subscription of one connection: it joins a subscriber, the connection it writes to, and the pump. */
+export class HubSubscription implements Subscription, Feed {
+  readonly #connection: Connection
+  readonly #subscriber: Subscriber
+  readonly #parts: HubParts
+
+  constructor(channels: readonly Channel[], connection: Connection, parts: HubParts, start: Start) {
+    this.#connection = connection
+    this.#parts = parts
+    this.#subscriber = new Subscriber(channels, connection.output, parts.delivery, start)
+  }
+
+  get channels(): readonly string[] {
+    return this.#subscriber.names
+  }
+
+  get closed(): boolean {
+    return !this.#subscriber.isActive
+  }
+
+  /** The channels with what their followers are kept by. */
+  get members(): Subscriber['members'] {
+    return this.#subscriber.members
+  }
+
+  /** Makes the subscription live, and delivers at once what the output takes. */
+  begin(): void {
+    for (const member of this.members) member.channel.members.add(member)
+    this.#connection.feedFrom(this)
+    const { firstSlice, pump } = this.#parts
+    firstSlice.begin()
+    if (!this.#subscriber.deliver(firstSlice, Infinity)) pump.ready(this.#subscriber)
+  }
+
+  close(): void {
+    if (this.closed) return
+    this.flush()
+    this.#connection.unfeed(this)
+    this.released()
+  }
+
+  /** Ends the stream after what is due and `last`; settles when the connection is gone. */
+  end(last: string): Promise<void> {
+    this.#connection.end(last)
+    return this.#connection.finished()
+  }
+
+  destroy(): void {
+    this.#connection.destroy()
+  }
+
+  drained(): void {
+    this.#parts.pump.ready(this.#subscriber)
+  }
+
+  keepAlive(): boolean {
+    return this.#subscriber.keepAlive()
+  }
+
+  flush(): void {
+    this.#subscriber.deliver(null, Infinity)
+  }
+
+  released(): void {
+    if (this.closed) return
+    this.#subscriber.isActive = false
+    for (const member of this.members) member.channel.members.remove(member)
+    this.#parts.onEnd(this)
+  }
+}

@@ -1,0 +1,48 @@
+import { show } from './errors.ts'
+
+/** The longest delay that a timer keeps, here and in clients: one that is longer fires at once. */
+export const MAX_DELAY_MS = 2_147_483_647
+
+/** Checks that `value` is an options object, and that it has no member but those named. */
+export function checkOptions(where: string, value: unknown, names: readonly string[]): void {
+  if (value === undefined) return
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new TypeError(`${where}: options must be an object, got ${show(value)}`)
+  }
+  for (const name of Object.keys(value)) {
+    if (!names.includes(name)) {
+      throw new TypeError(`${where}: there is no option ${show(name)}; the options are ${names.join(', ')}`)
+    }
+  }
+}
+
+interface Range {
+  readonly min: number
+  readonly max?: number
+}
+
+/** An integer option within its range, or its default when it is `undefined`. */
+export function checkInteger(name: string, value: unknown, fallback: number, range: Range): number {
+  if (value === undefined) return fallback
+  if (typeof value !== 'number') throw new TypeError(`${name} must be a number, got ${show(value)}`)
+  const max = range.max ?? Number.MAX_SAFE_INTEGER
+  if (!Number.isInteger(value) || value < range.min || value > max) {
+    throw new RangeError(`${name} must be an integer from ${range.min} to ${max}, got ${show(value)}`)
+  }
+  return value
+}
+
+/** A duration in milliseconds that `false` switches off. */
+export function checkDuration(name: string, value: unknown, fallback: number | false, min = 1): number | false {
+  if (value === undefined) return fallback
+  if (value === false) return false
+  if (typeof value !== 'number') throw new TypeError(`${name} must be a number of milliseconds or false, got ${show(value)}`)
+  return checkInteger(name, value, 0, { min, max: MAX_DELAY_MS })
+}
+
+/** A function option, or its default when it is `undefined`. */
+export function checkFunction<F>(name: string, value: F | undefined, fallback: F): F {
+  if (value === undefined) return fallback
+  if (typeof value !== 'function') throw new TypeError(`${name} must be a function, got ${show(value)}`)
+  return value
+}

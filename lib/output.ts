@@ -1,0 +1,245 @@
+import { type IncomingMessage, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
+import { hasLeft, isHttp2 } from './departure.ts'
+
+/** The most that one write of shared bytes hands to the socket. */
+const MAX_WRITE_BYTES = 65_536
+
+/** Is told when an output that was full takes bytes again, and when it broke. */
+export interface OutputOwner {
+  drained(): void
+  /** Something that wraps the response threw. */
+  failed(error: unknown): void
+}
+
+/** Counts the ticks by which silence and stalls are measured. */
+export interface Ticks {
+  readonly tick: number
+}
+
+/** A response that a wrapper such as `compression` gave a way to push out what it holds back. */
+type Flushable = ServerResponse & { flush?: () => void }
+
+/** A socket with the part of its handle that tells how much the kernel has not taken yet. */
+type QueuedSocket = Socket & { readonly _handle?: { readonly writeQueueSize?: number } | null }
+
+/**
+ * Where the bytes of one stream go, and whether it takes more of them.
+ *
+ * On HTTP/1 they go straight to the socket: the body is delimited by the close of the connection, so the bytes of an
+ * event are the same for everybody. On HTTP/2, and where something wraps `res.write`, they go through the response.
+ */
+export class Output {
+  /** Whether it takes no shared bytes now. `drained()` of the owner follows. */
+  full = false
+  /** The tick of the last write. */
+  touched: number
+  readonly #owner: OutputOwner
+  readonly #ticks: Ticks
+  readonly #res: Flushable
+  /** What takes the bytes: the socket itself, or `null` where they go through the response. */
+  #socket: Socket | null = null
+  /** Whether a wrapper turns the bytes into others: what it holds back then shows in no `writableLength`. */
+  #transformed = false
+  #wrapped = false
+  /** Whether the response waits for an earlier one on its connection (pipelining). */
+  #waiting = false
+  #corked = false
+  /** The part of a large chunk that was not written yet. Nothing may be written before it is. */
+  #rest: Buffer | null = null
+  #restAt = 0
+  /** Direct bytes since the socket was last seen empty. */
+  #direct = 0
+  /** Whether bytes stayed in the buffers, and 'drain' is awaited. */
+  #blocked = false
+  /** What 'drain' is listened for on: from the first time that it was full, until the connection ends. */
+  #drainSource: Socket | ServerResponse | null = null
+  #fullSince = 0
+  #progress = 0
+
+  constructor(res: ServerResponse, owner: OutputOwner, ticks: Ticks) {
+    this.#res = res
+    this.#owner = owner
+    this.#ticks = ticks
+    this.touched = ticks.tick
+  }
+
+  /** Sends the head that was set on the response, and `first` with it. */
+  begin(req: IncomingMessage, first: string): void {
+    const res = this.#res
+    this.#wrapped = res.write !== ServerResponse.prototype.write
+    if (first === '') res.flushHeaders()
+    else res.write(first)
+    this.#flush()
+    this.#transformed = this.#wrapped && res.hasHeader('content-encoding')
+    if (req.httpVersionMajor >= 2) return
+    if (res.socket === null) {
+      this.#waiting = this.full = true
+      res.once('socket', () => process.nextTick(() => this.#arrive()))
+    } else if (!this.#wrapped) {
+      this.#socket = res.socket
+    }
+  }
+
+  /** Writes bytes that other streams may be given too. Call it only while not {@link full}. */
+  write(chunk: Buffer): void {
+    this.touched = this.#ticks.tick
+    if (chunk.length <= MAX_WRITE_BYTES) {
+      this.#put(chunk)
+      return
+    }
+    this.uncork()
+    this.#rest = chunk
+    this.#restAt = 0
+    this.#writeRest()
+  }
+
+  /** Gathers the writes up to {@link uncork} into one. */
+  cork(): void {
+    if (this.#socket === null) return
+    this.#corked = true
+    this.#socket.cork()
+  }
+
+  uncork(): void {
+    const socket = this.#socket
+    if (socket === null || !this.#corked) return
+    this.#corked = false
+    socket.uncork()
+    if (socket.writableNeedDrain && socket.writableLength > 0) this.#block()
+  }
+
+  /**
+   * Writes text for this stream alone, full or not.
+   *
+   * @returns `false` and writes nothing when earlier direct writes are still queued and this one would take them over
+   *   `maxQueuedBytes`.
+   */
+  writeDirect(text: string, maxQueuedBytes = Infinity): boolean {
+    const bytes = Buffer.from(text)
+    const queued = this.#queuedDirect()
+    if (queued > 0 && queued + bytes.length > maxQueuedBytes) return false
+    this.touched = this.#ticks.tick
+    this.#finishRest()
+    this.#direct = queued + bytes.length
+    this.#put(bytes)
+    return true
+  }
+
+  /** Ends the response after everything written so far. */
+  end(): void {
+    this.#finishRest()
+    this.#fullSince = this.#ticks.tick
+    this.#progress = this.#measure()
+    this.#res.end()
+  }
+
+  destroy(): void {
+    this.#rest = null
+    this.#res.destroy()
+  }
+
+  /** For how many ticks nothing has left a full or ended output. */
+  stalledTicks(): number {
+    const { tick } = this.#ticks
+    if (this.#waiting) return 0
+    const progress = this.#measure()
+    if (progress !== this.#progress) {
+      this.#progress = progress
+      this.#fullSince = tick
+    }
+    return tick - this.#fullSince
+  }
+
+  #put(chunk: Buffer): void {
+    const socket = this.#socket
+    if (socket !== null) {
+      if (!socket.writable) this.full = true
+      // A write over the high-water mark says false even when the kernel took all of it: only bytes that stay are "full".
+      else if (!socket.write(chunk) && socket.writableLength > 0 && !this.#corked) this.#block()
+      return
+    }
+    const res = this.#res
+    if (hasLeft(res)) {
+      this.full = true
+      return
+    }
+    try {
+      if (!res.write(chunk) && (this.#transformed || res.writableLength > 0)) this.#block()
+      this.#flush()
+    } catch (error) {
+      this.full = true
+      this.#owner.failed(error)
+    }
+  }
+
+  #flush(): void {
+    if (this.#wrapped) this.#res.flush?.()
+  }
+
+  #writeRest(): void {
+    while (this.#rest !== null && !this.full) {
+      const rest = this.#rest
+      const end = Math.min(this.#restAt + MAX_WRITE_BYTES, rest.length)
+      const part = rest.subarray(this.#restAt, end)
+      this.#restAt = end
+      if (end === rest.length) this.#rest = null
+      this.#put(part)
+    }
+  }
+
+  /** Puts the rest of a large event out at once, so that what follows does not land inside it. */
+  #finishRest(): void {
+    const rest = this.#rest
+    if (rest === null) return
+    this.#rest = null
+    this.#put(rest.subarray(this.#restAt))
+  }
+
+  #block(): void {
+    this.full = true
+    if (this.#blocked) return
+    this.#blocked = true
+    this.#fullSince = this.#ticks.tick
+    this.#progress = this.#measure()
+    const source = this.#socket ?? this.#res
+    if (source === this.#drainSource) return
+    this.#drainSource = source
+    source.on('drain', () => this.#drained())
+  }
+
+  #drained(): void {
+    if (!this.#blocked || this.#waiting) return
+    this.#blocked = false
+    this.full = false
+    this.#direct = 0
+    this.#writeRest()
+    if (!this.full) this.#owner.drained()
+  }
+
+  /** The response's turn on its connection has come. */
+  #arrive(): void {
+    if (!this.#waiting || this.#res.socket === null) return
+    this.#waiting = false
+    if (!this.#wrapped) this.#socket = this.#res.socket
+    const { socket } = this.#res
+    if (socket.writableNeedDrain && socket.writableLength > 0) {
+      this.#block()
+    } else {
+      this.full = false
+      this.#owner.drained()
+    }
+  }
+
+  #queuedDirect(): number {
+    if (this.#transformed) return this.full ? this.#direct : 0
+    return Math.min(this.#direct, (this.#socket ?? this.#res).writableLength)
+  }
+
+  /** A number that changes whenever bytes have left, however many are added. */
+  #measure(): number {
+    const socket: QueuedSocket | null = this.#socket ?? (isHttp2(this.#res) ? null : this.#res.socket)
+    if (socket === null) return this.#res.writableLength
+    return socket.bytesWritten - socket.writableLength - (socket._handle?.writeQueueSize ?? 0)
+  }
+}

@@ -1,0 +1,66 @@
+import type { IncomingHttpHeaders } from 'node:http'
+
+/** What is read of a request: the common part of HTTP/1 and HTTP/2, Express or not. */
+export interface StreamRequest {
+  readonly method?: string | undefined
+  readonly url?: string | undefined
+  readonly headers: IncomingHttpHeaders
+}
+
+const EVENT_STREAM = 'text/event-stream'
+/** How closely a media range names `text/event-stream`. */
+const SPECIFICITY: Readonly<Record<string, number>> = { '*/*': 1, 'text/*': 2, [EVENT_STREAM]: 3 }
+
+/**
+ * Whether an `Accept` header allows `text/event-stream` (RFC 9110, section 12.5.1): the most specific range that
+ * matches decides, `q=0` refuses, and a missing or empty header allows everything.
+ */
+export function acceptsEventStream(accept: string | undefined): boolean {
+  if (accept === undefined || accept.trim() === '') return true
+  let best = 0
+  let allowed = false
+  for (const range of accept.split(',')) {
+    const [type = '', ...parameters] = range.split(';')
+    const specificity = SPECIFICITY[type.trim().toLowerCase()] ?? 0
+    if (specificity === 0 || specificity < best) continue
+    const accepted = quality(parameters) > 0
+    allowed = specificity === best ? allowed || accepted : accepted
+    best = specificity
+  }
+  return allowed
+}
+
+function quality(parameters: readonly string[]): number {
+  for (const parameter of parameters) {
+    const [name = '', value = ''] = parameter.split('=')
+    if (name.trim().toLowerCase() === 'q') {
+      const q = Number(value.trim() || Number.NaN)
+      return Number.isNaN(q) ? 1 : q
+    }
+  }
+  return 1
+}
+
+/** Where clients that cannot set a header put the id: this library's name, and those of widely used polyfills. */
+const QUERY_NAMES = ['lastEventId', 'last_event_id', 'Last-Event-ID', 'evs_last_event_id']
+
+/** The id that the client asks to resume from: the `Last-Event-ID` header, else the query, else `''`. */
+export function lastEventIdOf(request: StreamRequest): string {
+  const header = request.headers['last-event-id']
+  if (typeof header === 'string' && header !== '') return Buffer.from(header, 'latin1').toString('utf8')
+  const { url = '' } = request
+  const mark = url.indexOf('?')
+  if (mark === -1) return ''
+  const query = new URLSearchParams(url.slice(mark + 1))
+  for (const name of QUERY_NAMES) {
+    const value = query.get(name)
+    if (value !== null && value !== '') return value
+  }
+  return ''
+}
+
+/** Whether the request announces a body. */
+export function hasBody({ headers }: StreamRequest): boolean {
+  const length = headers['content-length']
+  return headers['transfer-encoding'] !== undefined || (length !== undefined && length !== '0')
+}

@@ -1,0 +1,27 @@
+/** After this long, work for many streams yields to the event loop. */
+const SLICE_MS = 4
+/** The clock is read once per so many units of work: one unit is a few microseconds. */
+const CLOCK_EVERY = 8
+
+/** A short stretch of time in which work may hold the event loop. */
+export class Slice {
+  /** Whether the last {@link spend} found the time to be over. */
+  isOver = false
+  #until = 0
+  #work = 0
+
+  begin(): void {
+    this.isOver = false
+    this.#until = performance.now() + SLICE_MS
+    this.#work = 0
+  }
+
+  /** Adds work done, and tells whether the time is over. */
+  spend(work = 1): boolean {
+    this.#work += work
+    if (this.#work < CLOCK_EVERY) return false
+    this.#work = 0
+    this.isOver = performance.now() > this.#until
+    return this.isOver
+  }
+}

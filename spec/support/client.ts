@@ -1,0 +1,104 @@
+import http from 'node:http'
+import { createParser, type EventSourceMessage } from 'eventsource-parser'
+
+/** A condition that tests wait for; it is asked again whenever something came in, and in every turn of the event loop. */
+export async function until(condition: () => boolean, what: string, timeoutMs = 15_000): Promise<void> {
+  const end = Date.now() + timeoutMs
+  while (!condition()) {
+    if (Date.now() > end) throw new Error(`timed out waiting until ${what}`)
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+}
+
+export interface ClientOptions {
+  readonly method?: string
+  readonly headers?: http.OutgoingHttpHeaders
+  readonly body?: string
+}
+
+/** A client that reads an event stream with eventsource-parser and can pause, resume and leave. */
+export class TestClient {
+  readonly events: EventSourceMessage[] = []
+  readonly comments: string[] = []
+  readonly retries: number[] = []
+  text = ''
+  ended = false
+  readonly response: http.IncomingMessage
+  readonly #request: http.ClientRequest
+
+  private constructor(request: http.ClientRequest, response: http.IncomingMessage) {
+    this.#request = request
+    this.response = response
+    const parser = createParser({
+      onEvent: (event) => this.events.push(event),
+      onComment: (comment) => this.comments.push(comment),
+      onRetry: (retry) => this.retries.push(retry),
+    })
+    response.setEncoding('utf8')
+    response.on('data', (chunk: string) => {
+      this.text += chunk
+      parser.feed(chunk)
+    })
+    response.on('error', () => {})
+    response.on('close', () => (this.ended = true))
+  }
+
+  /** Settles when the head of the answer has come. */
+  static async open(url: string, { method = 'GET', headers = {}, body }: ClientOptions = {}): Promise<TestClient> {
+    return new Promise((resolve, reject) => {
+      const request = http.request(url, { method, agent: false, headers: { accept: 'text/event-stream', ...headers } })
+      request.once('response', (response) => resolve(new TestClient(request, response)))
+      request.on('error', reject)
+      request.end(body)
+    })
+  }
+
+  get status(): number {
+    return this.response.statusCode ?? 0
+  }
+
+  /** The data of the events that belong to channels, parsed from JSON. */
+  get data(): unknown[] {
+    return this.channelEvents.map((event) => JSON.parse(event.data) as unknown)
+  }
+
+  /** The events that belong to channels: without `stream-open` and its like. */
+  get channelEvents(): EventSourceMessage[] {
+    return this.events.filter((event) => !event.event?.startsWith('stream-'))
+  }
+
+  named(name: string): EventSourceMessage[] {
+    return this.events.filter((event) => event.event === name)
+  }
+
+  get lastId(): string {
+    return this.events.findLast((event) => event.id !== undefined)?.id ?? ''
+  }
+
+  /** Waits for `stream-open`: the client is live. */
+  async live(): Promise<this> {
+    await until(() => this.named('stream-open').length > 0, 'the client is live')
+    return this
+  }
+
+  async received(count: number): Promise<void> {
+    await until(() => this.channelEvents.length >= count, `${count} events came (${this.channelEvents.length} did)`)
+  }
+
+  async over(): Promise<void> {
+    await until(() => this.ended, 'the response is over')
+  }
+
+  pause(): void {
+    this.response.pause()
+  }
+
+  resume(): void {
+    this.response.resume()
+  }
+
+  /** Cuts the connection. */
+  leave(): void {
+    this.#request.destroy()
+  }
+}

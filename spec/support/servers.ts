@@ -1,0 +1,43 @@
+import http from 'node:http'
+import type { AddressInfo } from 'node:net'
+import express from 'express'
+
+/** The two majors of Express that the package supports, for `describe.each`. */
+export const EXPRESS_VERSIONS: readonly (readonly [name: string, factory: typeof express])[] = [
+  ['Express 4', require('express4') as typeof express],
+  ['Express 5', express],
+]
+
+export interface TestServer {
+  readonly server: http.Server
+  readonly url: string
+  readonly port: number
+}
+
+const running: http.Server[] = []
+
+/** Serves a handler on a free port of the loopback interface, until {@link stopServers}. */
+export async function serve(handler: http.RequestListener): Promise<TestServer> {
+  return listen(http.createServer(handler))
+}
+
+/** Lets a server that was made elsewhere listen, until {@link stopServers}. */
+export async function listen(server: http.Server): Promise<TestServer> {
+  running.push(server)
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as AddressInfo
+  return { server, port, url: `http://127.0.0.1:${port}` }
+}
+
+/** Ends every server of this file, and every connection that is still open. Call it in `afterEach`. */
+export async function stopServers(): Promise<void> {
+  await Promise.all(
+    running.splice(0).map(
+      (server) =>
+        new Promise<void>((resolve) => {
+          server.close(() => resolve())
+          server.closeAllConnections()
+        }),
+    ),
+  )
+}
