@@ -1,4 +1,4 @@
-import { ReplayLog } from './replay-log.ts'
+import type { ReplayLog } from './replay-log.ts'
 import type { Slice } from './slice.ts'
 import { SwapList, type Slotted } from './swap-list.ts'
 

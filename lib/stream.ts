@@ -167,18 +167,17 @@ export class SseStream {
     }
     let isOver = false
     const pump = async (): Promise<boolean> => {
-      while (!isOver) {
+      for (;;) {
         const { done, value } = await reader.next()
-        if (isOver) break
+        if (isOver) return false
         if (done) return true
         try {
-          if (!(await this.#write(encode(value), source))) break
+          if (!(await this.#write(encode(value), source))) return false
         } catch (error) {
           reader.stop(report)
           throw error
         }
       }
-      return false
     }
     return new Promise((resolve, reject) => {
       // Told by callback: the source may be waiting for an item that never comes.
