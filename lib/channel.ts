@@ -14,7 +14,7 @@ export class Member implements Slotted {
   readonly channel: Channel
   readonly follower: Follower
   /** The follower is given nothing of this channel at or before this position, whatever its cursor says. */
-  after = 0
+  after = -1
 
   constructor(channel: Channel, follower: Follower) {
     this.channel = channel

@@ -21,7 +21,10 @@ export class Chunk {
 /** Chunks remembered per page: enough for the groups of subscribers that stand at different places of it. */
 const REMEMBERED = 8
 
-/** A stretch of a replay log: a buffer into which events are encoded once, one after the other. */
+/**
+ * A stretch of a replay log: a buffer into which events are encoded once, one after the other. It grows by doubling, so
+ * that a channel with few events holds little; views of it that are still being written stay as they are.
+ */
 export class LogPage {
   /** The sequence number of the page's first event. */
   readonly firstSeq: number
@@ -30,7 +33,7 @@ export class LogPage {
   readonly ends: number[] = []
   readonly times: number[] = []
   readonly strings: boolean[] = []
-  readonly #buffer: Buffer
+  #buffer: Buffer
   readonly #chunks: (Chunk | undefined)[] = []
   #used = 0
 
@@ -39,8 +42,9 @@ export class LogPage {
     this.#buffer = Buffer.allocUnsafe(capacity)
   }
 
-  get capacity(): number {
-    return this.#buffer.length
+  /** How many bytes its events take up. */
+  get used(): number {
+    return this.#used
   }
 
   get count(): number {
@@ -51,12 +55,10 @@ export class LogPage {
     return this.positions[this.positions.length - 1] ?? 0
   }
 
-  hasRoomFor(length: number): boolean {
-    return this.#buffer.length - this.#used >= length
-  }
-
-  append(block: string, position: number, time: number, isString: boolean): void {
-    this.#used += this.#buffer.write(block, this.#used)
+  /** Appends an event of `length` bytes. */
+  append(block: string, length: number, position: number, time: number, isString: boolean): void {
+    if (this.#used + length > this.#buffer.length) this.#grow(this.#used + length)
+    this.#used += this.#buffer.write(block, this.#used, length, 'utf8')
     this.positions.push(position)
     this.ends.push(this.#used)
     this.times.push(time)
@@ -97,5 +99,14 @@ export class LogPage {
     const chunk = new Chunk(bytes, start, end, this.positions[end - 1] as number)
     this.#chunks[place] = chunk
     return chunk
+  }
+
+  #grow(needed: number): void {
+    let capacity = this.#buffer.length * 2
+    while (capacity < needed) capacity *= 2
+    const grown = Buffer.allocUnsafe(capacity)
+    this.#buffer.copy(grown, 0, 0, this.#used)
+    this.#buffer = grown
+    this.#chunks.length = 0
   }
 }

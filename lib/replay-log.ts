@@ -56,6 +56,8 @@ export class ReplayLog {
   /** Bytes of the events kept. */
   bytes = 0
   readonly #totals: LogTotals
+  /** A page stays small where the log's own bound is, so that little is held in vain. */
+  readonly #maxPageBytes: number
   readonly #pages: LogPage[] = []
   /** Events before this sequence number were offered to every subscriber that could take them. */
   #offered = 0
@@ -69,6 +71,7 @@ export class ReplayLog {
     this.bounds = bounds
     this.floor = floor
     this.#totals = totals
+    this.#maxPageBytes = Math.min(MAX_PAGE_BYTES, Math.max(4 * MIN_PAGE_BYTES, powerOfTwo(bounds.maxBytes / 8)))
   }
 
   /** Bytes of the events not offered yet. */
@@ -84,7 +87,7 @@ export class ReplayLog {
   /** Appends one encoded event. `position` must be later than all before it; `time` is monotonic, in ms. */
   append(block: string, position: number, time: number, isString: boolean): void {
     const length = Buffer.byteLength(block)
-    this.#pageFor(length).append(block, position, time, isString)
+    this.#pageFor(length).append(block, length, position, time, isString)
     this.next++
     this.last = position
     this.bytes += length
@@ -188,12 +191,9 @@ export class ReplayLog {
 
   #pageFor(length: number): LogPage {
     const page = this.#pages[this.#pages.length - 1]
-    if (page !== undefined && page.hasRoomFor(length)) return page
-    // A page doubles the one before it, and stays small where the log's own bound is, so that little is held in vain.
-    const most = Math.min(MAX_PAGE_BYTES, Math.max(MIN_PAGE_BYTES, powerOfTwo(this.bounds.maxBytes / 8)))
-    const wanted = Math.min(most, page === undefined ? MIN_PAGE_BYTES : page.capacity * 2)
-    const fresh = new LogPage(this.next, length > most ? length : Math.max(wanted, powerOfTwo(length)))
+    if (page !== undefined && page.used + length <= this.#maxPageBytes) return page
     if (this.first === this.next) this.#pages.length = 0
+    const fresh = new LogPage(this.next, length > this.#maxPageBytes ? length : Math.max(MIN_PAGE_BYTES, powerOfTwo(length)))
     this.#pages.push(fresh)
     return fresh
   }

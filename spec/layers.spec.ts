@@ -1,0 +1,48 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import path from 'node:path'
+
+const LIB = path.join(__dirname, '../lib')
+
+/** A file imports only from rows above its own, or from files before it in its own row. */
+const LAYERS: readonly (readonly string[])[] = [
+  ['errors', 'options', 'event', 'event-id', 'timeline', 'channel-types', 'guard', 'slice', 'swap-list', 'turn-budget'],
+  ['log-page', 'replay-log'],
+  ['request', 'departure', 'source', 'watchdog', 'output', 'connection', 'subscription', 'stream'],
+  ['channel', 'channel-registry', 'control-events', 'event-reader', 'subscriber', 'pump'],
+  ['hub-subscription', 'hub'],
+  ['middleware'],
+  ['index'],
+]
+
+function filesBelow(folder: string): string[] {
+  return readdirSync(folder, { withFileTypes: true, recursive: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => path.relative(LIB, path.join(entry.parentPath, entry.name)).replace(/\.ts$/, ''))
+}
+
+function importsOf(file: string): string[] {
+  const text = readFileSync(path.join(LIB, `${file}.ts`), 'utf8')
+  return [...text.matchAll(/from '(\.[^']+)\.ts'/g)].map(([, to]) => path.join(path.dirname(file), to as string))
+}
+
+describe('the layers of lib', () => {
+  const order = LAYERS.flat()
+
+  it('name every file', () => {
+    expect(filesBelow(LIB).toSorted()).toEqual([...order].toSorted())
+  })
+
+  it.each(order)('%s imports only from what is above it', (file) => {
+    const allowed = order.slice(0, order.indexOf(file))
+    expect(importsOf(file).filter((to) => !allowed.includes(to))).toEqual([])
+  })
+
+  it('has no module outside this package and Node in it', () => {
+    const outside = order.flatMap((file) => [...readFileSync(path.join(LIB, `${file}.ts`), 'utf8').matchAll(/from '([^.'][^']*)'/g)])
+    expect(outside.map(([, name]) => name).filter((name) => !name?.startsWith('node:'))).toEqual([])
+  })
+
+  it('lists the public names one by one', () => {
+    expect(readFileSync(path.join(LIB, 'index.ts'), 'utf8')).not.toMatch(/export \*/)
+  })
+})
