@@ -60,8 +60,9 @@ export class Connection implements Watched, OutputOwner {
     watchdog.add(this)
   }
 
+  /** Whether it takes events; the program may have ended the response itself. */
   get isOpen(): boolean {
-    return this.#isOpen
+    return this.#isOpen && !this.output.isEnded
   }
 
   /** Connects the one feed there is. */

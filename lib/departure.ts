@@ -9,7 +9,7 @@ export function isHttp2(res: ServerResponse): boolean {
 /** Whether the response cannot take another byte. */
 export function hasLeft(res: ServerResponse): boolean {
   const stream = http2StreamOf(res)
-  return stream === undefined ? res.destroyed : stream.destroyed || stream.closed
+  return res.writableEnded || (stream === undefined ? res.destroyed : stream.destroyed || stream.closed)
 }
 
 /** Whether the client is gone: also when the response never got its turn on the connection. */
@@ -27,16 +27,24 @@ export function isGone(req: IncomingMessage, res: ServerResponse): boolean {
 export function onGone(req: IncomingMessage, res: ServerResponse, listener: () => void): () => void {
   // A pipelined response has no socket yet, and on Node 20 never closes when the connection does.
   const socket = !isHttp2(res) && res.socket === null ? req.socket : null
+  const stream = http2StreamOf(res)
   const gone = (): void => {
     stop()
     listener()
   }
+  const aborted = (): void => {
+    // Reset without an error, an HTTP/2 stream waits for what it still has to write, which nobody takes any more.
+    stream?.destroy()
+    gone()
+  }
   const stop = (): void => {
     res.off('close', gone)
     socket?.off('close', gone)
+    stream?.off('aborted', aborted)
   }
   res.on('error', ignore)
   res.on('close', gone)
+  stream?.on('aborted', aborted)
   if (socket !== null) {
     // One connection may carry many pipelined requests: that is no leak to warn of.
     const most = socket.getMaxListeners()

@@ -8,7 +8,7 @@ export interface Place {
 
 /** Beyond any id the hub writes: a channel's name of 256 UTF-16 units is at most 2,304 characters when encoded. */
 const MAX_LENGTH = 2_400
-const ID = /^([0-9a-z]{10})-(0|[1-9]\d{0,15})\/[\w.!~*'()%-]*$/
+const ID = /^([0-9a-z]{10})-(0|[1-9]\d{0,15})\/([\w.!~*'()%-]*)$/
 
 /**
  * The id of an event: `<epoch>-<position>/<encodeURIComponent(channel)>`. Without a channel it is a place
@@ -23,6 +23,15 @@ export function parseId(id: string): Place | undefined {
   if (id.length > MAX_LENGTH) return undefined
   const match = ID.exec(id)
   if (match === null) return undefined
-  const position = Number(match[2])
-  return Number.isSafeInteger(position) ? { epoch: match[1] as string, position } : undefined
+  const [, epoch = '', digits, channel = ''] = match
+  const position = Number(digits)
+  return Number.isSafeInteger(position) && isEncoded(channel) ? { epoch, position } : undefined
+}
+
+function isEncoded(component: string): boolean {
+  try {
+    return encodeURIComponent(decodeURIComponent(component)) === component
+  } catch {
+    return false
+  }
 }

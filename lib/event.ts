@@ -44,8 +44,8 @@ export function encodeEvent(input: EventInput): string {
   if (typeof input !== 'object' || input === null) {
     throw new SseError('SSE_INVALID_EVENT', `an event must be an object { data, event?, id?, retry? }, got ${show(input)}`)
   }
-  checkFields(input)
-  return formatEvent(toText(input.data, JSON.stringify), input)
+  const fields = checkedFields(input)
+  return formatEvent(toText(input.data, JSON.stringify), fields)
 }
 
 /** The same as {@link encodeEvent}, for data that is text already and fields that have been checked. */
@@ -69,8 +69,11 @@ export function encodeComment(text = ''): string {
   return `: ${text.split(LINE_BREAK).join('\n: ')}\n\n`
 }
 
-/** Refuses fields that could end their line and so forge another field or event. It cannot be switched off. */
-export function checkFields(fields: EventFields): void {
+/**
+ * A copy of the fields, read once, in which nothing can end its line and so forge another field or event. It cannot be
+ * switched off.
+ */
+export function checkedFields(fields: EventFields): EventFields {
   const { event, id, retry } = fields
   if (event !== undefined && (typeof event !== 'string' || BREAKS_LINE.test(event))) {
     throw new SseError('SSE_INVALID_EVENT', `event must be a string without CR or LF, got ${show(event)}`)
@@ -81,6 +84,7 @@ export function checkFields(fields: EventFields): void {
   if (retry !== undefined && !(Number.isInteger(retry) && retry >= 0 && retry <= MAX_DELAY_MS)) {
     throw new SseError('SSE_INVALID_EVENT', `retry must be an integer from 0 to ${MAX_DELAY_MS} (milliseconds), got ${show(retry)}`)
   }
+  return { event, id, retry }
 }
 
 /** The text of a payload: a string as it is, anything else through `serialize`. */
@@ -101,7 +105,7 @@ export function toText(data: unknown, serialize: Serialize): string {
 /** Reads back what {@link formatBody} wrote, with every line break of the data as LF: what a client reads. */
 export function parseBlock(block: string): { readonly event: string; readonly text: string } {
   const start = block.startsWith('data: ') ? 0 : block.indexOf('\ndata: ') + 1
-  const name = /(?:^|\n)event: (.*)\n/.exec(block.slice(0, start))
+  const name = /(?:^|\n)event: ([^\n]*)\n/.exec(block.slice(0, start))
   return { event: name?.[1] ?? 'message', text: block.slice(start + 'data: '.length, -2).replaceAll('\ndata: ', '\n') }
 }
 

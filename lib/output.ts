@@ -64,6 +64,11 @@ export class Output {
     this.touched = ticks.tick
   }
 
+  /** Whether the end of the response has been written. */
+  get isEnded(): boolean {
+    return this.#res.writableEnded
+  }
+
   /** Sends the head that was set on the response, and `first` with it. */
   begin(req: IncomingMessage, first: string): void {
     const res = this.#res

@@ -1,3 +1,4 @@
+import type { Readable } from 'node:stream'
 import { SseError, show } from './errors.ts'
 
 /** A source of items that `stream` can send. */
@@ -18,30 +19,59 @@ export interface SourceReader<T> {
  */
 export function readSource<T>(source: Source<T>): SourceReader<T> {
   if (typeof source === 'object' && source !== null) {
-    const isReadable = isDestroyable(source)
+    if (isReadable(source)) return readReadable(source)
     if (Symbol.asyncIterator in source) {
       const iterator = source[Symbol.asyncIterator]()
-      return {
-        next: () => iterator.next(),
-        stop: (onError) => {
-          // The iterator of a Readable that waits for data returns only after the data: destroying it does not wait.
-          if (isReadable) source.destroy()
-          else stopIterator(iterator, onError)
-        },
-      }
+      return { next: () => iterator.next(), stop: (onError) => stopIterator(iterator, onError) }
     }
-    if (Symbol.iterator in source) {
-      const iterator = source[Symbol.iterator]()
-      return {
-        next: async () => {
-          const { done, value } = iterator.next()
-          return done ? { done, value } : { done: false, value: await value }
-        },
-        stop: (onError) => stopIterator(iterator, onError),
-      }
-    }
+    if (Symbol.iterator in source) return readIterator(source[Symbol.iterator]())
   }
   throw new SseError('SSE_INVALID_EVENT', `source must be an iterable, an async iterable or a Readable, got ${show(source)}`)
+}
+
+function readIterator<T>(iterator: Iterator<T>): SourceReader<T> {
+  return {
+    next: async () => {
+      const { done, value } = iterator.next()
+      if (done) return { done, value }
+      try {
+        return { done: false, value: await value }
+      } catch (error) {
+        // Its promise failed, not the generator: that one still waits to be stopped.
+        iterator.return?.()
+        throw error
+      }
+    },
+    stop: (onError) => stopIterator(iterator, onError),
+  }
+}
+
+type IterableReadable<T> = AsyncIterable<T> & Pick<Readable, 'destroy' | 'on'>
+
+/** A Readable is destroyed, because its iterator, while it waits for data, would return only after the data. */
+function readReadable<T>(source: IterableReadable<T>): SourceReader<T> {
+  const iterator = source[Symbol.asyncIterator]()
+  let isStopped = false
+  return {
+    next: async () => {
+      try {
+        return await iterator.next()
+      } catch (error) {
+        // That it was destroyed is no news; what went wrong in that is told by its 'error' event.
+        if (isStopped) return { done: true, value: undefined }
+        throw error
+      }
+    },
+    stop: (onError) => {
+      isStopped = true
+      source.on('error', onError)
+      try {
+        source.destroy()
+      } catch (error) {
+        onError(error)
+      }
+    },
+  }
 }
 
 function stopIterator(iterator: Iterator<unknown> | AsyncIterator<unknown>, onError: (error: unknown) => void): void {
@@ -52,6 +82,6 @@ function stopIterator(iterator: Iterator<unknown> | AsyncIterator<unknown>, onEr
   }
 }
 
-function isDestroyable<T>(source: Source<T>): source is Source<T> & { destroy(): void } {
-  return 'destroy' in source && typeof source.destroy === 'function' && 'pipe' in source
+function isReadable<T>(source: Source<T>): source is IterableReadable<T> {
+  return Symbol.asyncIterator in source && 'pipe' in source && 'destroy' in source && typeof source.destroy === 'function'
 }

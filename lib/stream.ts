@@ -3,7 +3,7 @@ import type { ChannelName } from './channel-types.ts'
 import { Connection, type ConnectionContext } from './connection.ts'
 import { isGone, isHttp2, onGone } from './departure.ts'
 import { SseError, show } from './errors.ts'
-import { checkFields, encodeComment, type EventFields, type EventInput, formatEvent, type Serialize, toText } from './event.ts'
+import { checkedFields, encodeComment, type EventFields, type EventInput, formatEvent, type Serialize, toText } from './event.ts'
 import { checkOptions } from './options.ts'
 import { acceptsEventStream, hasBody, lastEventIdOf } from './request.ts'
 import { readSource, type Source } from './source.ts'
@@ -249,8 +249,8 @@ export class SseStream {
     }
   }
 
-  #encode(data: unknown, fields: EventFields): string {
-    checkFields(fields)
+  #encode(data: unknown, given: EventFields): string {
+    const fields = checkedFields(given)
     if (this.#isSubscribed) {
       if (fields.id !== undefined) {
         throw new SseError('SSE_ID_RESERVED', `the ids of a subscribed stream are the hub's, by which the client resumes; send without id, got ${show(fields.id)}`)

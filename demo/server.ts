@@ -1,0 +1,36 @@
+import path from 'node:path'
+import express from 'express'
+import { type BroadcastOptions, createBroadcast } from './broadcast.ts'
+import { createMachine, type MachineOptions } from './machine.ts'
+
+/** The demo: an index, and a router for each page. `stop` ends every stream and the work in the background. */
+export function createDemo(options: BroadcastOptions & MachineOptions = {}) {
+  const pages = { broadcast: createBroadcast(options), machine: createMachine(options) }
+  const app = express()
+  app.use(express.static(path.join(__dirname, 'pages'), { extensions: ['html'] }))
+  for (const [name, { router }] of Object.entries(pages)) app.use(`/${name}`, router)
+  return {
+    app,
+    hubs: { broadcast: pages.broadcast.hub, machine: pages.machine.hub },
+    stop: async () => {
+      await Promise.all(Object.values(pages).map((page) => page.stop()))
+    },
+  }
+}
+
+if (require.main === module) {
+  const { app, stop } = createDemo()
+  const server = app.listen(Number(process.env['PORT'] ?? 3000), '127.0.0.1', (error) => {
+    if (error) throw error
+    const address = server.address()
+    console.log(`The demo is at http://localhost:${typeof address === 'object' ? address?.port : address}`)
+  })
+  const shutDown = async (): Promise<void> => {
+    // The hubs first: a server does not close while a stream is open.
+    await stop()
+    server.close()
+    // Browsers open connections in advance, and a server waits for those that never asked for anything.
+    setTimeout(() => server.closeAllConnections(), 1_000).unref()
+  }
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void shutDown())
+}

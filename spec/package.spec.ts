@@ -1,0 +1,64 @@
+import { execFileSync } from 'node:child_process'
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+
+const ROOT = path.join(__dirname, '..')
+const TSC = path.join(ROOT, 'node_modules/.bin/tsc')
+
+describe('the package, installed in a project of a user', () => {
+  let project = ''
+
+  beforeAll(() => {
+    project = mkdtempSync(path.join(tmpdir(), 'express-sse-hub-'))
+    const installed = path.join(project, 'node_modules/express-sse-hub')
+    mkdirSync(installed, { recursive: true })
+    copyFileSync(path.join(ROOT, 'package.json'), path.join(installed, 'package.json'))
+    execFileSync(TSC, ['-p', path.join(ROOT, 'tsconfig.build.json'), '--outDir', path.join(installed, 'dist')])
+    for (const name of ['express', '@types']) symlinkSync(path.join(ROOT, 'node_modules', name), path.join(project, 'node_modules', name))
+    writeFileSync(path.join(project, 'package.json'), '{"type":"module"}')
+  }, 60_000)
+
+  afterAll(() => rmSync(project, { recursive: true, force: true }))
+
+  const node = (file: string, code: string): string => {
+    writeFileSync(path.join(project, file), code)
+    return execFileSync(process.execPath, [file], { cwd: project, encoding: 'utf8' })
+  }
+
+  it('is required from CommonJS, with every public value', () => {
+    const printed = node('use.cjs', `console.log(Object.keys(require('express-sse-hub')).sort().join())`)
+    expect(printed.trim()).toBe('Hub,SseError,encodeEvent,sseMiddleware')
+  })
+
+  it('is imported from an ES module by its names', () => {
+    const printed = node('use.mjs', `import { encodeEvent } from 'express-sse-hub'; process.stdout.write(encodeEvent({ data: 'hi' }))`)
+    expect(printed).toBe('data: hi\n\n')
+  })
+
+  it('recognises the errors of another copy of itself', () => {
+    const copy = path.join(project, 'node_modules/copy')
+    mkdirSync(copy)
+    execFileSync(TSC, ['-p', path.join(ROOT, 'tsconfig.build.json'), '--outDir', copy])
+    const printed = node(
+      'copies.cjs',
+      `const [a, b] = [require('express-sse-hub'), require('./node_modules/copy/index.js')]
+       try { a.encodeEvent({ data: undefined }) } catch (error) { console.log(a.SseError !== b.SseError, error instanceof b.SseError, new Error('x') instanceof b.SseError) }`,
+    )
+    expect(printed.trim()).toBe('true true false')
+  })
+
+  it('compiles the ten lines of the README, strictly and with the library checked too', () => {
+    const example = /## Ten lines\n+```ts\n([\s\S]*?)```/.exec(readFileSync(path.join(ROOT, 'README.md'), 'utf8'))?.[1]
+    expect(example).toBeDefined()
+    writeFileSync(path.join(project, 'example.ts'), example ?? '')
+    const compile = (): string =>
+      execFileSync(TSC, ['--noEmit', '--strict', '--exactOptionalPropertyTypes', '--skipLibCheck', 'false', '--module', 'nodenext', '--target', 'es2022', '--types', 'node', 'example.ts'], {
+        cwd: project,
+        encoding: 'utf8',
+      })
+    expect(compile()).toBe('')
+    writeFileSync(path.join(project, 'example.ts'), (example ?? '').replace("'created'", "'creatd'"))
+    expect(compile).toThrow()
+  })
+})
