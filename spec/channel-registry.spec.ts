@@ -1,4 +1,4 @@
-import { Channel, type Follower, Member } from '../lib/channel.ts'
+import { type Channel, type Follower, Member } from '../lib/channel.ts'
 import { ChannelRegistry } from '../lib/channel-registry.ts'
 import { replayBounds, type ReplayOptions } from '../lib/replay-log.ts'
 

@@ -15,7 +15,7 @@ async function setUp(hubOptions: HubOptions = {}, sseOptions: SseMiddlewareOptio
   const hub = new Hub(hubOptions)
   const app = express()
   app.use(sseMiddleware(sseOptions))
-  app.get('/events', (req, res) => res.sse.subscribe(hub, String(req.query['channels'] ?? 'a').split(',')))
+  app.get('/events', (req, res) => res.sse.subscribe(hub, ((req.query['channels'] as string | undefined) ?? 'a').split(',')))
   const { url, server } = await serve(app)
   const connect = (channels = 'a', lastEventId?: string): Promise<TestClient> =>
     TestClient.open(`${url}/events?channels=${channels}`, { headers: lastEventId === undefined ? {} : { 'last-event-id': lastEventId } })
@@ -79,17 +79,18 @@ describe('a slow reader', () => {
 
     expect(JSON.parse(slow.named('stream-reset')[0]?.data ?? '')).toMatchObject({ reason: 'slow' })
     // Wherever an event is missing, a reset that names the channel stands in its place.
+    const holes: number[] = []
     let previous = 0
     let told = false
     for (const { event, data } of slow.events) {
       if (event === 'stream-reset') told = data.includes('"a"')
       if (event !== 'item') continue
       const number = Number.parseInt(data, 10)
-      if (!told) expect(number).toBe(previous + 1)
-      else expect(number).toBeGreaterThan(previous)
+      if (number <= previous || (number > previous + 1 && !told)) holes.push(number)
       previous = number
       told = false
     }
+    expect(holes).toEqual([])
     expect(previous).toBe(1_501)
   }, 30_000)
 
@@ -175,7 +176,7 @@ describe('after 10,000 connects and disconnects', () => {
     const hub = new Hub()
     const app = express()
     app.use(sseMiddleware())
-    app.get('/events', (req, res) => res.sse.subscribe(hub, ['a', `user:${String(req.query['user'])}`]))
+    app.get('/events', (req, res) => res.sse.subscribe(hub, ['a', `user:${req.query['user'] as string}`]))
     const { url, server } = await serve(app)
     let clients = 0
     const connect = async (): Promise<void> => {
@@ -227,7 +228,7 @@ describe('20,000 subscribers', () => {
       const connection = new FakeConnection()
       // What a write to a socket costs.
       connection.onWrite = () => {
-        for (const until_ = performance.now() + 0.004; performance.now() < until_; );
+        for (const end = performance.now() + 0.004; performance.now() < end; );
       }
       hub[join](['a'], {}).start(connection.asConnection, '')
       return connection

@@ -19,7 +19,7 @@ describe.each(EXPRESS_VERSIONS)('replay on %s', (_, express) => {
       opened.push(req)
       const { only } = req.query
       const filter = only === undefined ? undefined : ({ data }: { data: unknown }) => data === Number(only)
-      return res.sse.subscribe(hub, String(req.query['channels']).split(','), { filter, rewind: Number(req.query['rewind'] ?? 0) })
+      return res.sse.subscribe(hub, (req.query['channels'] as string).split(','), { filter, rewind: Number(req.query['rewind'] ?? 0) })
     })
     const { url } = await serve(app)
     const connect = (lastEventId = '', channels = 'a', query = ''): Promise<TestClient> =>

@@ -59,6 +59,6 @@ describe('the package, installed in a project of a user', () => {
       })
     expect(compile()).toBe('')
     writeFileSync(path.join(project, 'example.ts'), (example ?? '').replace("'created'", "'creatd'"))
-    expect(compile).toThrow()
+    expect(compile).toThrow(/Command failed/)
   })
 })

@@ -86,7 +86,7 @@ function checked(): void {
   // @ts-expect-error -- there is no such option
   sseMiddleware({ keepAlive: 1 })
   // @ts-expect-error -- there is no such bound
-  new Hub({ replay: { max: 1 } })
+  void new Hub({ replay: { max: 1 } })
 
   expectTypeOf(res.sse.state).toEqualTypeOf<'idle' | 'open' | 'closed'>()
   expectTypeOf(res.sse.lastEventId).toEqualTypeOf<string>()

@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs'
 import type { AddressInfo } from 'node:net'
 import { Hub, sseMiddleware } from 'express-sse-hub'
 import express from 'express'
@@ -34,8 +33,7 @@ process.on('message', (order: Order) => {
     for (let n = from; n <= to; n++) void hub.publish('a', 'item', `${String(n).padStart(8, '0')} ${filler}`)
     tell({ published: to })
   } else {
-    const peak = /VmHWM:\s+(\d+) kB/.exec(readFileSync('/proc/self/status', 'utf8'))
-    tell({ peakBytes: Number(peak?.[1]) * 1_024, subscribers: hub.channel('a').subscriberCount, sends })
+    tell({ peakBytes: process.resourceUsage().maxRSS * 1_024, subscribers: hub.channel('a').subscriberCount, sends })
   }
 })
 process.on('disconnect', () => process.exit())

@@ -1,12 +1,12 @@
 import http from 'node:http'
 import { createParser, type EventSourceMessage } from 'eventsource-parser'
 
-/** A condition that tests wait for; it is asked again whenever something came in, and in every turn of the event loop. */
+/** Waits for a condition, which is asked again about every millisecond. */
 export async function until(condition: () => boolean, what: string, timeoutMs = 15_000): Promise<void> {
   const end = Date.now() + timeoutMs
   while (!condition()) {
     if (Date.now() > end) throw new Error(`timed out waiting until ${what}`)
-    await new Promise((resolve) => setImmediate(resolve))
+    await new Promise((resolve) => setTimeout(resolve, 1))
   }
 }
 
