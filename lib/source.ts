@@ -29,6 +29,55 @@ export function readSource<T>(source: Source<T>): SourceReader<T> {
   throw new SseError('SSE_INVALID_EVENT', `source must be an iterable, an async iterable or a Readable, got ${show(source)}`)
 }
 
+/**
+ * Sends every item of a source, one after the other, and stops the source when that ends before it.
+ *
+ * @param send sends an item: `false` when no more can be sent.
+ * @param onClosed registers what is to happen when the consumer closes, and gives a function that takes it back.
+ * @returns `true` at the end of the source, `false` when the consumer closed before.
+ * @throws what the source or `send` throws; what fails after the consumer closed goes to `onError`.
+ */
+export function readAll<T>(
+  reader: SourceReader<T>,
+  send: (item: T) => boolean | Promise<boolean>,
+  onClosed: (closer: () => void) => () => void,
+  onError: (error: unknown) => void,
+): Promise<boolean> {
+  let isClosed = false
+  const read = async (): Promise<boolean> => {
+    for (;;) {
+      const { done, value } = await reader.next()
+      if (isClosed) return false
+      if (done) return true
+      try {
+        if (!(await send(value))) return false
+      } catch (error) {
+        reader.stop(onError)
+        throw error
+      }
+    }
+  }
+  return new Promise((resolve, reject) => {
+    // Told by callback: the source may be waiting for an item that never comes.
+    const forget = onClosed(() => {
+      isClosed = true
+      reader.stop(onError)
+      resolve(false)
+    })
+    read().then(
+      (reachedEnd) => {
+        forget()
+        resolve(reachedEnd)
+      },
+      (error: unknown) => {
+        forget()
+        if (isClosed) onError(error)
+        else reject(error)
+      },
+    )
+  })
+}
+
 function readIterator<T>(iterator: Iterator<T>): SourceReader<T> {
   return {
     next: async () => {

@@ -6,7 +6,7 @@ import { SseError, show } from './errors.ts'
 import { checkedFields, encodeComment, type EventFields, type EventInput, formatEvent, type Serialize, toText } from './event.ts'
 import { checkOptions } from './options.ts'
 import { acceptsEventStream, hasBody, lastEventIdOf } from './request.ts'
-import { readSource, type Source } from './source.ts'
+import { readAll, readSource, type Source } from './source.ts'
 import { closedSubscription, type SubscribeOptions, type Subscription } from './subscription.ts'
 
 /** Never 2^31 or more: clients on Node would then reconnect at once, again and again. */
@@ -165,39 +165,7 @@ export class SseStream {
       reader.stop(report)
       return false
     }
-    let isOver = false
-    const pump = async (): Promise<boolean> => {
-      for (;;) {
-        const { done, value } = await reader.next()
-        if (isOver) return false
-        if (done) return true
-        try {
-          if (!(await this.#write(encode(value), source))) return false
-        } catch (error) {
-          reader.stop(report)
-          throw error
-        }
-      }
-    }
-    return new Promise((resolve, reject) => {
-      // Told by callback: the source may be waiting for an item that never comes.
-      const forget = connection.onClosed(() => {
-        isOver = true
-        reader.stop(report)
-        resolve(false)
-      })
-      pump().then(
-        (reachedEnd) => {
-          forget()
-          resolve(reachedEnd)
-        },
-        (error: unknown) => {
-          forget()
-          if (isOver) report(error)
-          else reject(error)
-        },
-      )
-    })
+    return readAll(reader, (item) => this.#write(encode(item), source), (closer) => connection.onClosed(closer), report)
   }
 
   /**
