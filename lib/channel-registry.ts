@@ -14,7 +14,7 @@ const WAITING_SLACK_BYTES = 4_194_304
  */
 export class ChannelRegistry {
   /** Bytes of the events that all logs keep. */
-  readonly totals = { bytes: 0 }
+  readonly totals = { bytes: 0, waiting: 0 }
   readonly #boundsOf: (name: string) => ReplayBounds
   readonly #maxTotalBytes: number
   readonly #channels = new Map<string, Channel>()
@@ -39,6 +39,11 @@ export class ChannelRegistry {
 
   find(name: string): Channel | undefined {
     return this.#channels.get(name)
+  }
+
+  /** Throws what is wrong with the bounds of a channel of that name; makes none. */
+  check(name: string): void {
+    if (!this.#channels.has(name)) this.#boundsOf(name)
   }
 
   /** The channel of that name, made when there is none. */
@@ -91,7 +96,7 @@ export class ChannelRegistry {
     this.#channels.clear()
     this.#byRecency.clear()
     this.#newest = null
-    this.totals.bytes = 0
+    this.totals.bytes = this.totals.waiting = 0
     this.#sweeping = null
     this.#stop()
   }
@@ -108,11 +113,12 @@ export class ChannelRegistry {
   }
 
   #evict(most: number, evenWaiting: boolean): void {
-    if (this.totals.bytes <= most) return
+    const { totals } = this
+    if (totals.bytes <= most) return
     for (const channel of this.#byRecency) {
-      while (this.totals.bytes > most && channel.log.dropOldest(evenWaiting));
+      while (totals.bytes > most && channel.log.dropOldest(evenWaiting));
       if (channel.log.first === channel.log.next) this.#forgetRecency(channel)
-      if (this.totals.bytes <= most) return
+      if (totals.bytes <= most || (!evenWaiting && totals.bytes <= totals.waiting)) return
     }
   }
 

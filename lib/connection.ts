@@ -23,12 +23,18 @@ export interface ConnectionContext {
 export interface Feed {
   /** The output takes bytes again. */
   drained(): void
+  /** Called about once a tick while the output takes bytes. */
+  watch(tick: number): void
   /** Nothing was written for a while: `true` when the feed wrote something in place of the comment. */
   keepAlive(): boolean
   /** Writes what is due, as far as the output takes it. */
   flush(): void
+  /** Goes on to what is due now and no further: `true` when that is written, else `done` is called when it is. */
+  finish(done: () => void): boolean
   /** The connection takes nothing any more. */
   released(): void
+  /** The response is over. */
+  finished(): void
 }
 
 /** One open response: its output, its silence, stalls and lifetime, and its end. */
@@ -37,6 +43,8 @@ export class Connection implements Watched, OutputOwner {
   readonly output: Output
   readonly context: ConnectionContext
   #isOpen = true
+  /** What is written last, once the feed has finished; `null` while the end was not asked for. */
+  #last: string | null = null
   #feed: Feed | null = null
   #lastTick: number
   #isFinished = false
@@ -56,13 +64,13 @@ export class Connection implements Watched, OutputOwner {
     // Spread, so that the clients that came together do not all leave together.
     this.#lastTick = watchdog.tick + lifetimeTicks * (0.8 + 0.2 * Math.random())
     onGone(req, res, () => this.#gone())
-    this.output.begin(req, first)
     watchdog.add(this)
+    this.output.begin(req, first)
   }
 
   /** Whether it takes events; the program may have ended the response itself. */
   get isOpen(): boolean {
-    return this.#isOpen && !this.output.isEnded
+    return this.#isOpen && this.#last === null && !this.output.isEnded
   }
 
   /** Connects the one feed there is. */
@@ -84,6 +92,7 @@ export class Connection implements Watched, OutputOwner {
 
   /** Settles when the output takes bytes again (`true`), or when the connection is closed (`false`). */
   room(): Promise<boolean> {
+    if (!this.isOpen) return Promise.resolve(false)
     this.#room ??= settleable()
     return this.#room.promise
   }
@@ -95,14 +104,22 @@ export class Connection implements Watched, OutputOwner {
     return this.#finished.promise
   }
 
-  /** Ends the response, after what the feed has due and `last`. */
+  /** Ends the response, after what the feed has due, as far as the output takes it, and `last`. The client resumes. */
   end(last = ''): void {
     if (!this.#isOpen) return
     this.#feed?.flush()
-    if (!this.#isOpen) return
-    if (last !== '') this.output.writeDirect(last)
-    this.#close()
-    this.output.end()
+    this.#end(this.#last ?? last)
+  }
+
+  /**
+   * Ends the response for good, after all that the feed has due and `last`: the client does not come back for what it
+   * has not got, so a slow one is waited for, as long as it takes bytes.
+   */
+  endForGood(last: string): void {
+    if (!this.isOpen) return
+    this.#last = last
+    this.#notify()
+    if (this.#feed === null || this.#feed.finish(() => this.#end(last))) this.#end(last)
   }
 
   /** Ends the connection without waiting for the client to take anything. */
@@ -126,12 +143,21 @@ export class Connection implements Watched, OutputOwner {
   watch(): void {
     const { context, output } = this
     const { tick } = context.watchdog
-    if (this.#isOpen && tick >= this.#lastTick) this.end()
+    if (this.#last === null && tick >= this.#lastTick) this.end()
     if (output.full || !this.#isOpen) {
       if (output.stalledTicks() >= context.stallTicks) this.destroy()
     } else if (tick - output.touched >= context.keepAliveTicks && !this.#feed?.keepAlive()) {
       output.write(KEEP_ALIVE)
+    } else {
+      this.#feed?.watch(tick)
     }
+  }
+
+  #end(last: string): void {
+    if (!this.#isOpen) return
+    if (last !== '') this.output.writeDirect(last)
+    this.#close()
+    this.output.end()
   }
 
   /** The response is over: nothing of it is left to look after. */
@@ -140,13 +166,19 @@ export class Connection implements Watched, OutputOwner {
     this.#close()
     this.#isFinished = true
     this.#finished?.resolve()
+    this.#feed?.finished()
+    this.#feed = null
   }
 
   #close(): void {
     if (!this.#isOpen) return
     this.#isOpen = false
     this.#feed?.released()
-    this.#feed = null
+    this.#notify()
+  }
+
+  /** Tells those who write that it takes nothing more of them. */
+  #notify(): void {
     this.#room?.resolve(false)
     this.#room = null
     const closers = this.#closers

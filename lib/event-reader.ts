@@ -2,37 +2,45 @@ import type { Channel } from './channel.ts'
 import type { HubEvent } from './channel-types.ts'
 import { type Deserialize, parseBlock } from './event.ts'
 import { formatId } from './event-id.ts'
+import type { OnError } from './guard.ts'
 import type { LogPage } from './log-page.ts'
 
 /**
- * Reads events back from the encoded log, as a client would. What was read is remembered until {@link clear}, so that a
- * thousand filters in one round cost one reading; the events are frozen, because all see the same object.
+ * Reads events back from the encoded log, as a client would. What was read is remembered until the next turn of the event
+ * loop, so that a thousand filters cost one reading; the events are frozen, because all see the same object.
  */
 export class EventReader {
   readonly #epoch: string
   readonly #deserialize: Deserialize
-  readonly #read = new Map<LogPage, (HubEvent | undefined)[]>()
+  readonly #onError: OnError
+  /** `null` stands for an event that could not be read. */
+  readonly #read = new Map<LogPage, (HubEvent | null | undefined)[]>()
 
-  constructor(epoch: string, deserialize: Deserialize) {
+  constructor(epoch: string, deserialize: Deserialize, onError: OnError) {
     this.#epoch = epoch
     this.#deserialize = deserialize
+    this.#onError = onError
   }
 
-  /** The event in a slot of a page. Throws what `deserialize` throws. */
-  read(channel: Channel, page: LogPage, slot: number): HubEvent {
+  /** The event in a slot of a page; `null` where `deserialize` fails, which is reported once. */
+  read(channel: Channel, page: LogPage, slot: number): HubEvent | null {
+    if (this.#read.size === 0) setImmediate(() => this.#read.clear())
     let events = this.#read.get(page)
     if (events === undefined) this.#read.set(page, (events = []))
-    return (events[slot] ??= this.#decode(channel, page, slot))
+    let event = events[slot]
+    if (event === undefined) events[slot] = event = this.#decode(channel, page, slot)
+    return event
   }
 
-  clear(): void {
-    if (this.#read.size > 0) this.#read.clear()
-  }
-
-  #decode({ name }: Channel, page: LogPage, slot: number): HubEvent {
+  #decode({ name }: Channel, page: LogPage, slot: number): HubEvent | null {
     const { event, text } = parseBlock(page.blockAt(slot))
-    const data = page.strings[slot] ? text : freeze(this.#deserialize(text))
-    return Object.freeze({ id: formatId(this.#epoch, page.positions[slot] as number, name), channel: name, event, data })
+    try {
+      const data = page.strings[slot] ? text : freeze(this.#deserialize(text))
+      return Object.freeze({ id: formatId(this.#epoch, page.positions[slot] as number, name), channel: name, event, data })
+    } catch (error) {
+      this.#onError(error, { where: 'deserialize' })
+      return null
+    }
   }
 }
 

@@ -16,10 +16,12 @@ export function warn(error: unknown, { where }: ErrorContext): void {
 /** An `onError` that never throws: a fault of the hook itself becomes a warning. */
 export function guarded(onError: OnError): OnError {
   return (error, context) => {
+    const warnOf = (fault: unknown): void => warn(fault, { where: 'onError' })
     try {
-      onError(error, context)
+      const answer: unknown = onError(error, context)
+      if (answer instanceof Promise) answer.catch(warnOf)
     } catch (fault) {
-      warn(fault, { where: 'onError' })
+      warnOf(fault)
     }
   }
 }

@@ -9,10 +9,12 @@ import type { Subscription } from './subscription.ts'
 export interface HubParts {
   readonly pump: Pump
   readonly delivery: Delivery
-  /** The time that the first delivery of a new subscription may take. */
+  /** The time that the first deliveries of all new subscriptions of a turn may take. */
   readonly firstSlice: Slice
   /** The subscription is over. */
-  readonly onEnd: (subscription: HubSubscription) => void
+  readonly onRelease: (subscription: HubSubscription) => void
+  /** Its stream is over too, or not the hub's any more. */
+  readonly onFinish: (subscription: HubSubscription) => void
 }
 
 /** The subscription of one connection: it joins a subscriber, the connection it writes to, and the pump. */
@@ -20,10 +22,15 @@ export class HubSubscription implements Subscription, Feed {
   readonly #connection: Connection
   readonly #subscriber: Subscriber
   readonly #parts: HubParts
+  /** After so long the client's id is moved, though something else was written: else it would leave the log. */
+  readonly #maxIdAgeMs: number
+  #sent = -1
+  #sentAt = 0
 
   constructor(channels: readonly Channel[], connection: Connection, parts: HubParts, start: Start) {
     this.#connection = connection
     this.#parts = parts
+    this.#maxIdAgeMs = Math.min(...channels.map(({ log }) => log.bounds.maxAgeMs)) / 4
     this.#subscriber = new Subscriber(channels, connection.output, parts.delivery, start)
   }
 
@@ -45,8 +52,8 @@ export class HubSubscription implements Subscription, Feed {
     for (const member of this.members) member.channel.members.add(member)
     this.#connection.feedFrom(this)
     const { firstSlice, pump } = this.#parts
-    firstSlice.begin()
-    if (!this.#subscriber.deliver(firstSlice, Infinity)) pump.ready(this.#subscriber)
+    firstSlice.beginOncePerTurn()
+    if (firstSlice.isOver || !this.#subscriber.deliver(firstSlice, Infinity)) pump.ready(this.#subscriber)
   }
 
   close(): void {
@@ -54,6 +61,7 @@ export class HubSubscription implements Subscription, Feed {
     this.flush()
     this.#connection.unfeed(this)
     this.released()
+    this.finished()
   }
 
   /** Ends the stream after what is due and `last`; settles when the connection is gone. */
@@ -74,14 +82,32 @@ export class HubSubscription implements Subscription, Feed {
     return this.#subscriber.keepAlive()
   }
 
+  watch(tick: number): void {
+    const { sent } = this.#subscriber
+    if (sent !== this.#sent) {
+      this.#sent = sent
+      this.#sentAt = tick
+    } else if (tick - this.#sentAt >= this.#connection.context.watchdog.ticksIn(this.#maxIdAgeMs)) {
+      this.keepAlive()
+    }
+  }
+
   flush(): void {
-    this.#subscriber.deliver(null, Infinity)
+    this.#subscriber.flush()
+  }
+
+  finish(done: () => void): boolean {
+    return this.#subscriber.finish(done)
   }
 
   released(): void {
     if (this.closed) return
     this.#subscriber.isActive = false
     for (const member of this.members) member.channel.members.remove(member)
-    this.#parts.onEnd(this)
+    this.#parts.onRelease(this)
+  }
+
+  finished(): void {
+    this.#parts.onFinish(this)
   }
 }

@@ -75,6 +75,7 @@ export class Hub<C extends object = AnyChannels> implements Subscribable<C> {
   readonly #budget = new TurnBudget()
   readonly #serialize: Serialize
   readonly #subscriptions = new Set<HubSubscription>()
+  #isClosed = false
   #closing: Promise<void> | null = null
 
   /** @throws {TypeError | RangeError} for an option that is unknown, of the wrong type or out of its range. */
@@ -84,25 +85,21 @@ export class Hub<C extends object = AnyChannels> implements Subscribable<C> {
     const bounds = typeof replay === 'function' ? undefined : replayBounds('replay', replay)
     const boundsOf = (name: string) => bounds ?? replayBounds(`replay(${show(name)})`, (replay as (name: string) => ReplayOptions)(name))
     this.#serialize = checkFunction('serialize', options.serialize, JSON.stringify)
-    const reader = new EventReader(this.#timeline.epoch, checkFunction('deserialize', options.deserialize, JSON.parse))
+    const { epoch } = this.#timeline
+    const onError = guarded(checkFunction('onError', options.onError, warn))
     this.#channels = new ChannelRegistry(boundsOf, checkInteger('maxTotalBytes', options.maxTotalBytes, 268_435_456, { min: 0 }))
-    this.#pump = new Pump(
-      (channel, seq) => this.#channels.settle(channel, seq),
-      () => reader.clear(),
-    )
+    this.#pump = new Pump((channel, seq) => this.#channels.settle(channel, seq))
     this.#parts = {
       pump: this.#pump,
       delivery: {
         timeline: this.#timeline,
-        control: new ControlEvents(this.#timeline.epoch),
-        reader,
-        onError: guarded(checkFunction('onError', options.onError, warn)),
+        control: new ControlEvents(epoch),
+        reader: new EventReader(epoch, checkFunction('deserialize', options.deserialize, JSON.parse), onError),
+        onError,
       },
       firstSlice: new Slice(),
-      onEnd: (subscription) => {
-        this.#subscriptions.delete(subscription)
-        for (const { channel } of subscription.members) this.#channels.left(channel)
-      },
+      onRelease: ({ members }) => members.forEach(({ channel }) => this.#channels.left(channel)),
+      onFinish: (subscription) => this.#subscriptions.delete(subscription),
     }
   }
 
@@ -125,7 +122,7 @@ export class Hub<C extends object = AnyChannels> implements Subscribable<C> {
     checkChannelName(channel)
     checkEventName(event)
     const text = toText(data, this.#serialize)
-    if (this.#closing !== null) throw new SseError('SSE_HUB_CLOSED', `the hub is closed: nothing can be published to ${show(channel)} any more`)
+    if (this.#isClosed) throw new SseError('SSE_HUB_CLOSED', `the hub is closed: nothing can be published to ${show(channel)} any more`)
     const target = this.#channels.get(channel)
     const position = this.#timeline.next()
     const idLine = `id: ${this.#timeline.epoch}-${position}${target.idSuffix}`
@@ -134,7 +131,7 @@ export class Hub<C extends object = AnyChannels> implements Subscribable<C> {
       this.#pump.published(target)
       if (this.#budget.isSpent()) await this.#budget.nextTurn()
       const { log } = target
-      while (log.waitingBytes > log.waitingCeiling / 2 && this.#closing === null) await this.#pump.nextRound()
+      while (log.waitingBytes > log.waitingCeiling / 2 && !this.#isClosed) await this.#pump.nextRound()
     }
     return idLine.slice('id: '.length, -1)
   }
@@ -166,10 +163,12 @@ export class Hub<C extends object = AnyChannels> implements Subscribable<C> {
    * subscribes from now on is told to come back; `publish` rejects. A client that does not take the end of its stream
    * within 5 s is destroyed.
    *
-   * @returns when all streams are gone, so that `server.close()` can complete. Called again, the same promise.
+   * @returns when all streams of subscribers are gone, so that `server.close()` can complete. Called again, the same promise.
    */
   close(): Promise<void> {
-    this.#closing ??= this.#close()
+    // Before anything else: what is ended calls callbacks, and those may publish, subscribe or close again.
+    this.#isClosed = true
+    this.#closing ??= Promise.resolve().then(() => this.#close())
     return this.#closing
   }
 
@@ -179,11 +178,12 @@ export class Hub<C extends object = AnyChannels> implements Subscribable<C> {
     const names = checkChannels(channels)
     const filter = checkFunction('filter', options?.filter as ((event: HubEvent) => boolean) | undefined, undefined)
     const rewind = checkInteger('rewind', options?.rewind, 0, { min: 0 })
+    for (const name of names) this.#channels.check(name)
     return { channels: names, start: (connection, lastEventId) => this.#subscribe(connection, names, lastEventId, filter, rewind) }
   }
 
   #subscribe(connection: Connection, names: readonly string[], lastEventId: string, filter: Start['filter'], rewind: number) {
-    if (this.#closing !== null) {
+    if (this.#isClosed) {
       connection.end(comeBack())
       return closedSubscription(names)
     }

@@ -120,7 +120,7 @@ function contextOf(options: SseMiddlewareOptions): StreamContext {
     // A tick may be about to end when the stall begins: one more makes it at least so long.
     stallTicks: ticks(stallTimeoutMs) + 1,
     lifetimeTicks: ticks(maxLifetimeMs),
-    status: checkInteger('status', options.status, 200, { min: 200, max: 599 }),
+    status: checkStatus(options.status),
     headers: headersOf(options.headers),
     retryMs: checkDuration('retryMs', options.retryMs, 2_000, 0),
     maxQueuedBytes: checkInteger('maxQueuedBytes', options.maxQueuedBytes, 1_048_576, { min: 0 }),
@@ -129,12 +129,21 @@ function contextOf(options: SseMiddlewareOptions): StreamContext {
   }
 }
 
+function checkStatus(status: number | undefined): number {
+  const checked = checkInteger('status', status, 200, { min: 200, max: 599 })
+  if ([204, 205, 304].includes(checked)) throw new RangeError(`status must be one that has a body, got ${checked}`)
+  return checked
+}
+
 function headersOf(headers: SseMiddlewareOptions['headers']): [string, OutgoingHttpHeader][] {
   checkOptions('headers', headers, Object.keys(headers ?? {}))
   const merged = new Map<string, [string, OutgoingHttpHeader | undefined]>()
   const all: OutgoingHttpHeaders[] = [DEFAULT_HEADERS, headers ?? {}]
   for (const [name, value] of all.flatMap((set) => Object.entries(set))) {
     validateHeaderName(name)
+    if (/^(content-length|transfer-encoding|connection)$/i.test(name)) {
+      throw new TypeError(`headers: ${name} cannot be set, because the stream has no end to announce`)
+    }
     for (const one of Array.isArray(value) ? value : [value]) {
       if (one !== undefined) validateHeaderValue(name, String(one))
     }

@@ -4,6 +4,8 @@ import { hasLeft, isHttp2 } from './departure.ts'
 
 /** The most that one write of shared bytes hands to the socket. */
 const MAX_WRITE_BYTES = 65_536
+/** The same on HTTP/2, where only a write as a whole shows that bytes have left. */
+const MAX_HTTP2_WRITE_BYTES = 16_384
 
 /** Is told when an output that was full takes bytes again, and when it broke. */
 export interface OutputOwner {
@@ -50,6 +52,8 @@ export class Output {
   #restAt = 0
   /** Direct bytes since the socket was last seen empty. */
   #direct = 0
+  /** Bytes handed to the response of an HTTP/2 stream. */
+  #handed = 0
   /** Whether bytes stayed in the buffers, and 'drain' is awaited. */
   #blocked = false
   /** What 'drain' is listened for on: from the first time that it was full, until the connection ends. */
@@ -89,7 +93,7 @@ export class Output {
   /** Writes bytes that other streams may be given too. Call it only while not {@link full}. */
   write(chunk: Buffer): void {
     this.touched = this.#ticks.tick
-    if (chunk.length <= MAX_WRITE_BYTES) {
+    if (chunk.length <= this.#maxWriteBytes) {
       this.#put(chunk)
       return
     }
@@ -99,9 +103,9 @@ export class Output {
     this.#writeRest()
   }
 
-  /** Gathers the writes up to {@link uncork} into one. */
+  /** Gathers the writes up to {@link uncork} into one. Corked already, it stays so. */
   cork(): void {
-    if (this.#socket === null) return
+    if (this.#socket === null || this.#corked) return
     this.#corked = true
     this.#socket.cork()
   }
@@ -122,8 +126,13 @@ export class Output {
    */
   writeDirect(text: string, maxQueuedBytes = Infinity): boolean {
     const bytes = Buffer.from(text)
-    const queued = this.#queuedDirect()
-    if (queued > 0 && queued + bytes.length > maxQueuedBytes) return false
+    let queued = this.#queuedDirect()
+    if (queued > 0 && queued + bytes.length > maxQueuedBytes) {
+      // After the head Node corks the socket until the next tick: what it holds back is not what the client leaves.
+      while (this.#socket !== null && this.#socket.writableCorked > 0) this.#socket.uncork()
+      queued = this.#queuedDirect()
+      if (queued > 0 && queued + bytes.length > maxQueuedBytes) return false
+    }
     this.touched = this.#ticks.tick
     this.#finishRest()
     this.#direct = queued + bytes.length
@@ -136,7 +145,11 @@ export class Output {
     this.#finishRest()
     this.#fullSince = this.#ticks.tick
     this.#progress = this.#measure()
-    this.#res.end()
+    try {
+      this.#res.end()
+    } catch (error) {
+      this.#owner.failed(error)
+    }
   }
 
   destroy(): void {
@@ -170,7 +183,9 @@ export class Output {
       return
     }
     try {
-      if (!res.write(chunk) && (this.#transformed || res.writableLength > 0)) this.#block()
+      this.#handed += chunk.length
+      // A wrapper that returns nothing did not say that it is full.
+      if (res.write(chunk) === false && (this.#transformed || res.writableLength > 0)) this.#block()
       this.#flush()
     } catch (error) {
       this.full = true
@@ -185,7 +200,7 @@ export class Output {
   #writeRest(): void {
     while (this.#rest !== null && !this.full) {
       const rest = this.#rest
-      const end = Math.min(this.#restAt + MAX_WRITE_BYTES, rest.length)
+      const end = Math.min(this.#restAt + this.#maxWriteBytes, rest.length)
       const part = rest.subarray(this.#restAt, end)
       this.#restAt = end
       if (end === rest.length) this.#rest = null
@@ -225,7 +240,7 @@ export class Output {
   /** The response's turn on its connection has come. */
   #arrive(): void {
     if (!this.#waiting || this.#res.socket === null) return
-    this.#waiting = false
+    this.#waiting = this.#blocked = false
     if (!this.#wrapped) this.#socket = this.#res.socket
     const { socket } = this.#res
     if (socket.writableNeedDrain && socket.writableLength > 0) {
@@ -241,10 +256,14 @@ export class Output {
     return Math.min(this.#direct, (this.#socket ?? this.#res).writableLength)
   }
 
+  get #maxWriteBytes(): number {
+    return this.#socket === null && isHttp2(this.#res) ? MAX_HTTP2_WRITE_BYTES : MAX_WRITE_BYTES
+  }
+
   /** A number that changes whenever bytes have left, however many are added. */
   #measure(): number {
     const socket: QueuedSocket | null = this.#socket ?? (isHttp2(this.#res) ? null : this.#res.socket)
-    if (socket === null) return this.#res.writableLength
+    if (socket === null) return this.#handed - this.#res.writableLength
     return socket.bytesWritten - socket.writableLength - (socket._handle?.writeQueueSize ?? 0)
   }
 }

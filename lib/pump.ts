@@ -1,4 +1,5 @@
 import type { Channel, Follower } from './channel.ts'
+import { Fifo } from './fifo.ts'
 import { Slice } from './slice.ts'
 
 /** A follower that can be queued by itself. */
@@ -14,10 +15,9 @@ export interface QueuedFollower extends Follower {
  */
 export class Pump {
   readonly #onRound: (channel: Channel, seq: number) => void
-  readonly #onIdle: () => void
   readonly #slice = new Slice()
-  readonly #channels: Channel[] = []
-  readonly #followers: QueuedFollower[] = []
+  readonly #channels = new Fifo<Channel>()
+  readonly #followers = new Fifo<QueuedFollower>()
   /** The round in progress: its channel, the index of the follower that is next, and where its log ended at the start. */
   #channel: Channel | null = null
   #at = -1
@@ -28,13 +28,9 @@ export class Pump {
   #nextRound: Promise<void> | null = null
   #resolve: (() => void) | null = null
 
-  /**
-   * @param onRound is told after each round up to which sequence number a channel's events were offered.
-   * @param onIdle is called at the end of each slice.
-   */
-  constructor(onRound: (channel: Channel, seq: number) => void, onIdle: () => void) {
+  /** @param onRound is told after each round up to which sequence number a channel's events were offered. */
+  constructor(onRound: (channel: Channel, seq: number) => void) {
     this.#onRound = onRound
-    this.#onIdle = onIdle
   }
 
   /** A channel has an event that its followers have not had. */
@@ -73,7 +69,6 @@ export class Pump {
     const isDone = this.#followersFirst
       ? this.#serveFollowers() && this.#serveChannels()
       : this.#serveChannels() && this.#serveFollowers()
-    this.#onIdle()
     if (!isDone) this.#schedule()
   }
 

@@ -26,12 +26,17 @@ export function replayBounds(name: string, options: ReplayOptions | undefined): 
 
 const MIN_PAGE_BYTES = 512
 const MAX_PAGE_BYTES = 65_536
+/** A page of which more is dropped than kept is continued only while it is as small as this. */
+const SPARSE_PAGE_BYTES = 4_096
 /** What may wait to be offered beyond four times the log's own bound, so that a small log survives a large burst. */
 const WAITING_SLACK_BYTES = 4_194_304
 
 /** What all logs of a hub keep together. */
 export interface LogTotals {
+  /** Bytes of the events they keep, */
   bytes: number
+  /** and those of them that have yet to be offered. */
+  waiting: number
 }
 
 /**
@@ -59,9 +64,10 @@ export class ReplayLog {
   /** A page stays small where the log's own bound is, so that little is held in vain. */
   readonly #maxPageBytes: number
   readonly #pages: LogPage[] = []
+  /** Bytes of the events not offered yet. */
+  waitingBytes = 0
   /** Events before this sequence number were offered to every subscriber that could take them. */
   #offered = 0
-  #offeredBytes = 0
   /** The last answer of {@link seqAfter}: everybody who keeps up asks the same. */
   #askedPosition = -1
   #askedSeq = 0
@@ -72,11 +78,6 @@ export class ReplayLog {
     this.floor = floor
     this.#totals = totals
     this.#maxPageBytes = Math.min(MAX_PAGE_BYTES, Math.max(4 * MIN_PAGE_BYTES, powerOfTwo(bounds.maxBytes / 8)))
-  }
-
-  /** Bytes of the events not offered yet. */
-  get waitingBytes(): number {
-    return this.bytes - this.#offeredBytes
   }
 
   /** How many bytes may wait to be offered before the oldest of them is dropped. */
@@ -91,7 +92,9 @@ export class ReplayLog {
     this.next++
     this.last = position
     this.bytes += length
+    this.waitingBytes += length
     this.#totals.bytes += length
+    this.#totals.waiting += length
     const ceiling = this.waitingCeiling
     // The newest event is never its victim, however large: it has yet to be offered once.
     while (this.waitingBytes > ceiling && this.first < this.next - 1) this.#drop()
@@ -100,11 +103,8 @@ export class ReplayLog {
   /** Marks the events before `seq` as offered to every subscriber that could take them: the bounds hold for them now. */
   offer(seq: number): void {
     while (this.#offered < seq) {
-      if (this.#offered >= this.first) {
-        const page = this.pageOf(this.#offered)
-        this.#offeredBytes += page.sizeOf(this.#offered - page.firstSeq)
-      }
-      this.#offered++
+      const page = this.pageOf(this.#offered)
+      this.#settle(page.sizeOf(this.#offered - page.firstSeq))
     }
   }
 
@@ -191,7 +191,7 @@ export class ReplayLog {
 
   #pageFor(length: number): LogPage {
     const page = this.#pages[this.#pages.length - 1]
-    if (page !== undefined && page.used + length <= this.#maxPageBytes) return page
+    if (page !== undefined && page.used + length <= this.#maxPageBytes && !this.#isSparse(page)) return page
     if (this.first === this.next) this.#pages.length = 0
     const fresh = new LogPage(this.next, length > this.#maxPageBytes ? length : Math.max(MIN_PAGE_BYTES, powerOfTwo(length)))
     this.#pages.push(fresh)
@@ -205,11 +205,22 @@ export class ReplayLog {
     this.floor = page.positions[slot] as number
     this.bytes -= size
     this.#totals.bytes -= size
-    if (this.first < this.#offered) this.#offeredBytes -= size
-    else this.#offered = this.first + 1
+    if (this.first === this.#offered) this.#settle(size)
     this.first++
-    // The last page stays for the next event.
-    if (slot + 1 === page.count && this.#pages.length > 1) this.#pages.shift()
+    // The last page stays for the next event, where it is small.
+    if (slot + 1 === page.count && (this.#pages.length > 1 || page.used > SPARSE_PAGE_BYTES)) this.#pages.shift()
+  }
+
+  /** The first event that waits, of that size, does so no more. */
+  #settle(size: number): void {
+    this.#offered++
+    this.waitingBytes -= size
+    this.#totals.waiting -= size
+  }
+
+  /** Whether a page is large, and most of its events are dropped: what is kept should not hold it for long. */
+  #isSparse(page: LogPage): boolean {
+    return page.used > SPARSE_PAGE_BYTES && (this.first - page.firstSeq) * 2 > page.count
   }
 }
 

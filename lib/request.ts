@@ -7,9 +7,12 @@ export interface StreamRequest {
   readonly headers: IncomingHttpHeaders
 }
 
-const EVENT_STREAM = 'text/event-stream'
 /** How closely a media range names `text/event-stream`. */
-const SPECIFICITY: Readonly<Record<string, number>> = { '*/*': 1, 'text/*': 2, [EVENT_STREAM]: 3 }
+const SPECIFICITY: ReadonlyMap<string, number> = new Map([
+  ['*/*', 1],
+  ['text/*', 2],
+  ['text/event-stream', 3],
+])
 
 /**
  * Whether an `Accept` header allows `text/event-stream` (RFC 9110, section 12.5.1): the most specific range that
@@ -21,7 +24,7 @@ export function acceptsEventStream(accept: string | undefined): boolean {
   let allowed = false
   for (const range of accept.split(',')) {
     const [type = '', ...parameters] = range.split(';')
-    const specificity = SPECIFICITY[type.trim().toLowerCase()] ?? 0
+    const specificity = SPECIFICITY.get(type.trim().toLowerCase()) ?? 0
     if (specificity === 0 || specificity < best) continue
     const accepted = quality(parameters) > 0
     allowed = specificity === best ? allowed || accepted : accepted

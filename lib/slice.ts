@@ -9,11 +9,20 @@ export class Slice {
   isOver = false
   #until = 0
   #work = 0
+  #isBegun = false
 
   begin(): void {
     this.isOver = false
     this.#until = performance.now() + SLICE_MS
     this.#work = 0
+  }
+
+  /** The same, unless it was begun in this turn of the event loop: one slice for all who ask in a turn. */
+  beginOncePerTurn(): void {
+    if (this.#isBegun) return
+    this.#isBegun = true
+    setImmediate(() => (this.#isBegun = false))
+    this.begin()
   }
 
   /** Adds work done, and tells whether the time is over. */

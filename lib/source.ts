@@ -71,8 +71,9 @@ export function readAll<T>(
       },
       (error: unknown) => {
         forget()
-        if (isClosed) onError(error)
-        else reject(error)
+        if (!isClosed) reject(error)
+        // A source that heeds the stream's signal ends by this: it is no fault.
+        else if (!(error instanceof Error && error.name === 'AbortError')) onError(error)
       },
     )
   })

@@ -71,8 +71,8 @@ export class SseStream {
 
   /** `'idle'` until first used, `'open'` once the head is sent, `'closed'` when the client is gone or either side ended it. */
   get state(): 'idle' | 'open' | 'closed' {
-    if (this.#isClosed) return 'closed'
-    return this.#connection === null ? 'idle' : this.#connection.isOpen ? 'open' : 'closed'
+    if (this.#connection !== null) return this.#connection.isOpen ? 'open' : 'closed'
+    return this.#isClosed || isGone(this.#req, this.#res) ? 'closed' : 'idle'
   }
 
   /**
@@ -118,6 +118,7 @@ export class SseStream {
    * await res.sse.send({ done: 3, of: 7 }, { event: 'progress' })
    */
   async send(data: unknown, fields: EventFields = {}): Promise<boolean> {
+    checkOptions('send', fields, ['event', 'id', 'retry'])
     return this.#write(this.#encode(data, fields), undefined)
   }
 
@@ -149,7 +150,7 @@ export class SseStream {
     const encode = (item: T): string => {
       if (toEvent === undefined) return this.#encode(item, {})
       const event = toEvent(item)
-      if (typeof event !== 'object' || event === null) {
+      if (typeof event !== 'object' || event === null || event instanceof Promise) {
         throw new SseError('SSE_INVALID_EVENT', `stream: toEvent must return { data, event?, id?, retry? }, got ${show(event)}`)
       }
       return this.#encode(event.data, event)
@@ -197,15 +198,17 @@ export class SseStream {
   }
 
   /**
-   * Ends the response, after what is due to its subscription. An EventSource comes back; `reconnect: false` tells it not
-   * to: by a `stream-close` event with a `retry:` of 23 days, or with status 204 when the head was not sent yet.
+   * Ends the response, after what is due to its subscription and the socket takes. An EventSource comes back for the rest;
+   * `reconnect: false` tells it not to, by a `stream-close` event with a `retry:` of 23 days, or with status 204 when the
+   * head was not sent yet. A slow client is then waited for until it has everything published before.
    */
   close(options?: CloseOptions): void {
     checkOptions('close', options, ['reconnect'])
     const isFinal = options?.reconnect === false
     if (this.state === 'closed') return
     if (this.#connection !== null) {
-      this.#connection.end(isFinal ? CLOSE_BLOCK : '')
+      if (isFinal) this.#connection.endForGood(CLOSE_BLOCK)
+      else this.#connection.end()
     } else if (this.#res.headersSent) {
       this.#setClosed()
     } else if (isFinal && !isGone(this.#req, this.#res)) {

@@ -78,6 +78,13 @@ export class Subscriber implements Follower {
   #seq = 0
   #until = 0
   #isDelivering = false
+  /** The wanted events that were looked at and not written yet: a part of a page. */
+  #page: LogPage | null = null
+  #from = 0
+  #to = 0
+  /** Where the subscription ends, and what is called when it got there. */
+  #finishAt = Infinity
+  #onFinished: (() => void) | null = null
 
   constructor(channels: readonly Channel[], sink: Sink, delivery: Delivery, start: Start) {
     this.names = channels.map((channel) => channel.name)
@@ -108,13 +115,13 @@ export class Subscriber implements Follower {
     let gathered = 0
     let isOver = false
     while (this.isActive && !sink.full && !isOver) {
-      const limit = this.#openAt < 0 ? Infinity : this.#openAt
+      const limit = this.#openAt < 0 ? this.#finishAt : this.#openAt
       const next = this.#findNext(limit)
       if (next === LOSS) {
         this.#reset()
       } else if (next === EVENT) {
-        // Runs of several channels that interleave go out in one write.
-        if (gathered === 0 && this.#until < limit) sink.cork()
+        // Runs of several channels that interleave, and the stretches that a filter leaves, go out in one write.
+        if (gathered === 0 && (this.#until < limit || this.#filter !== undefined)) sink.cork()
         gathered += this.#filter === undefined ? this.#sendRun() : this.#sendWanted(this.#filter, slice)
         if (gathered >= MAX_GATHERED_BYTES) {
           sink.uncork()
@@ -129,7 +136,28 @@ export class Subscriber implements Follower {
     }
     sink.uncork()
     this.#isDelivering = false
+    if (this.#onFinished !== null && this.isActive && this.#hasFinished()) this.#onFinished()
     return !isOver || this.#position >= goal
+  }
+
+  /** Writes what is due, as far as the sink takes it, also when it is called from within a filter. */
+  flush(): void {
+    this.#flushStretch()
+    this.deliver(null, Infinity)
+  }
+
+  /** Goes on to the hub's newest position and no further: `true` when it is there, else `done` is called when it is. */
+  finish(done: () => void): boolean {
+    this.#finishAt = this.#delivery.timeline.newest
+    this.deliver(null, Infinity)
+    if (!this.#isDelivering && this.#hasFinished()) return true
+    this.#onFinished = done
+    return false
+  }
+
+  /** The newest position that the client has as an id. */
+  get sent(): number {
+    return this.#sent
   }
 
   /** Moves the client's id to the hub's newest position; `false` where it is there, or has events due before it. */
@@ -139,6 +167,10 @@ export class Subscriber implements Follower {
     this.#position = newest
     this.#sendPosition()
     return true
+  }
+
+  #hasFinished(): boolean {
+    return this.#openAt < 0 && this.#findNext(this.#finishAt) === NOTHING
   }
 
   /**
@@ -199,38 +231,45 @@ export class Subscriber implements Follower {
     const { channel } = this.#next as Member
     const page = channel.log.pageOf(this.#seq)
     const end = page.lastPosition <= this.#until ? page.count : page.slotAfter(this.#until)
-    let slot = this.#seq - page.firstSeq
-    let from = slot
     let sent = 0
-    const flush = (): void => {
-      if (from === slot) return
-      const chunk = page.chunk(from, slot)
-      sent += chunk.bytes.length
-      this.#write(chunk)
-    }
-    while (slot < end && !this.#sink.full) {
+    this.#page = page
+    this.#from = this.#to = this.#seq - page.firstSeq
+    while (this.#to < end && !this.#sink.full) {
+      const slot = this.#to
       const isWanted = this.#isWanted(filter, channel, page, slot)
-      // The filter may have ended the subscription.
-      if (!this.isActive) return sent
+      // The filter may have ended the subscription, which wrote the stretch before this event.
+      if (!this.isActive) break
       this.#position = page.positions[slot] as number
       if (!isWanted) {
-        flush()
-        from = slot + 1
+        sent += this.#flushStretch()
+        this.#from = slot + 1
         this.#skippedEvents++
         this.#skippedBytes += page.sizeOf(slot)
       }
-      slot++
+      this.#to = slot + 1
       if (slice !== null && slice.spend()) break
     }
-    flush()
-    if (this.#skippedEvents >= this.#maxSkippedEvents || this.#skippedBytes >= this.#maxSkippedBytes) this.#sendPosition()
+    sent += this.#flushStretch()
+    this.#page = null
+    const isFar = this.#skippedEvents >= this.#maxSkippedEvents || this.#skippedBytes >= this.#maxSkippedBytes
+    if (isFar && this.isActive) this.#sendPosition()
     return sent
+  }
+
+  #flushStretch(): number {
+    if (this.#page === null || this.#from === this.#to || !this.isActive) return 0
+    const chunk = this.#page.chunk(this.#from, this.#to)
+    this.#from = this.#to
+    this.#write(chunk)
+    return chunk.bytes.length
   }
 
   #isWanted(filter: (event: HubEvent) => boolean, channel: Channel, page: LogPage, slot: number): boolean {
     const { reader, onError } = this.#delivery
+    const event = reader.read(channel, page, slot)
+    if (event === null) return false
     try {
-      const answer: unknown = filter(reader.read(channel, page, slot))
+      const answer: unknown = filter(event)
       if (!isThenable(answer)) return Boolean(answer)
       answer.then(undefined, (error: unknown) => onError(error, { where: 'filter' }))
       throw new SseError('SSE_INVALID_FILTER', 'filter must return a boolean, not a promise: do what is asynchronous before subscribing')

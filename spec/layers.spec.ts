@@ -5,7 +5,7 @@ const LIB = path.join(__dirname, '../lib')
 
 /** A file imports only from rows above its own, or from files before it in its own row. */
 const LAYERS: readonly (readonly string[])[] = [
-  ['errors', 'options', 'event', 'event-id', 'timeline', 'channel-types', 'guard', 'slice', 'swap-list', 'turn-budget'],
+  ['errors', 'options', 'event', 'event-id', 'timeline', 'channel-types', 'guard', 'slice', 'fifo', 'swap-list', 'turn-budget'],
   ['log-page', 'replay-log'],
   ['request', 'departure', 'source', 'watchdog', 'output', 'connection', 'subscription', 'stream'],
   ['channel', 'channel-registry', 'control-events', 'event-reader', 'subscriber', 'pump'],

@@ -57,6 +57,7 @@ export class FakeConnection {
   leave(): void {
     this.isOpen = false
     this.feed?.released()
+    this.feed?.finished()
     this.feed = null
   }
 
