@@ -1,4 +1,4 @@
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import { type IncomingMessage, ServerResponse } from 'node:http'
 import type { ServerHttp2Stream } from 'node:http2'
 
 /** Whether a response belongs to an HTTP/2 stream: its socket must not be touched then. */
@@ -55,7 +55,7 @@ export function onGone(req: IncomingMessage, res: ServerResponse, listener: () =
 }
 
 function http2StreamOf(res: ServerResponse): ServerHttp2Stream | undefined {
-  return (res as { stream?: ServerHttp2Stream }).stream
+  return res instanceof ServerResponse ? undefined : (res as { stream?: ServerHttp2Stream }).stream
 }
 
 function ignore(): void {}

@@ -16,12 +16,12 @@ export function warn(error: unknown, { where }: ErrorContext): void {
 /** An `onError` that never throws: a fault of the hook itself becomes a warning. */
 export function guarded(onError: OnError): OnError {
   return (error, context) => {
-    const warnOf = (fault: unknown): void => warn(fault, { where: 'onError' })
+    const failed = (fault: unknown): void => warn(fault, { where: 'onError' })
     try {
       const answer: unknown = onError(error, context)
-      if (answer instanceof Promise) answer.catch(warnOf)
+      if (answer instanceof Promise) answer.then(undefined, failed)
     } catch (fault) {
-      warnOf(fault)
+      failed(fault)
     }
   }
 }

@@ -185,7 +185,8 @@ export class Output {
     try {
       this.#handed += chunk.length
       // A wrapper that returns nothing did not say that it is full.
-      if (res.write(chunk) === false && (this.#transformed || res.writableLength > 0)) this.#block()
+      const answer: unknown = res.write(chunk)
+      if (answer === false && (this.#transformed || res.writableLength > 0)) this.#block()
       this.#flush()
     } catch (error) {
       this.full = true

@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer'
 import type { IncomingHttpHeaders } from 'node:http'
 
 /** What is read of a request: the common part of HTTP/1 and HTTP/2, Express or not. */
@@ -50,7 +51,11 @@ const QUERY_NAMES = ['lastEventId', 'last_event_id', 'Last-Event-ID', 'evs_last_
 /** The id that the client asks to resume from: the `Last-Event-ID` header, else the query, else `''`. */
 export function lastEventIdOf(request: StreamRequest): string {
   const header = request.headers['last-event-id']
-  if (typeof header === 'string' && header !== '') return Buffer.from(header, 'latin1').toString('utf8')
+  if (typeof header === 'string' && header !== '') {
+    const bytes = Buffer.from(header, 'latin1')
+    // Clients on Node send what is up to U+00FF as Latin-1.
+    return isUtf8(bytes) ? bytes.toString('utf8') : header
+  }
   const { url = '' } = request
   const mark = url.indexOf('?')
   if (mark === -1) return ''

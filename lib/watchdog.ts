@@ -56,14 +56,12 @@ export class Watchdog {
 
   readonly #sweep = (): void => {
     this.#slice.begin()
-    while (this.#at >= 0) {
+    while (this.#at >= 0 && !this.#slice.isOver) {
       const watched = this.#watched.items[this.#at]
       this.#at--
       watched?.watch()
-      if (this.#slice.spend()) {
-        setImmediate(this.#sweep)
-        return
-      }
+      this.#slice.spend()
     }
+    if (this.#at >= 0) setImmediate(this.#sweep)
   }
 }

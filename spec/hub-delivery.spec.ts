@@ -276,10 +276,10 @@ describe('a response that is wrapped', () => {
     const { hub, client, streams } = await wrapped(
       (res) => {
         const write = res.write.bind(res) as (chunk: unknown) => boolean
-        res.write = ((chunk: unknown) => {
+        res.write = (chunk: unknown) => {
           if (broken) throw new Error('broken')
           return write(chunk)
-        }) as unknown as typeof res.write
+        }
       },
       { onError: (error, { where }) => reported.push(`${where}: ${String(error)}`) },
     )
@@ -294,9 +294,9 @@ describe('a response that is wrapped', () => {
     const reported: unknown[] = []
     const { client, streams } = await wrapped(
       (res) => {
-        res.end = (() => {
+        res.end = () => {
           throw new Error('broken')
-        }) as unknown as typeof res.end
+        }
       },
       { onError: (error, { where }) => reported.push(`${where}: ${String(error)}`) },
     )
