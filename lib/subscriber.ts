@@ -119,6 +119,8 @@ export class Subscriber implements Follower {
       const next = this.#findNext(limit)
       if (next === LOSS) {
         this.#reset()
+      } else if (this.#skippedEvents >= this.#maxSkippedEvents || this.#skippedBytes >= this.#maxSkippedBytes) {
+        this.#sendPosition()
       } else if (next === EVENT) {
         // Runs of several channels that interleave, and the stretches that a filter leaves, go out in one write.
         if (gathered === 0 && (this.#until < limit || this.#filter !== undefined)) sink.cork()
@@ -251,8 +253,6 @@ export class Subscriber implements Follower {
     }
     sent += this.#flushStretch()
     this.#page = null
-    const isFar = this.#skippedEvents >= this.#maxSkippedEvents || this.#skippedBytes >= this.#maxSkippedBytes
-    if (isFar && this.isActive) this.#sendPosition()
     return sent
   }
 

@@ -199,6 +199,27 @@ describe('a filter', () => {
     }
   })
 
+  it('that skips what follows a large event leaves the large event whole', async () => {
+    const hub = new Hub({ replay: { maxEvents: 4, maxBytes: 32_000_000 } })
+    const app = express()
+    app.use(sseMiddleware())
+    app.get('/events', (_req, res) => res.sse.subscribe(hub, ['a'], { filter: ({ event }) => event === 'item' }))
+    const { url } = await serve(app)
+    const client = await (await TestClient.open(`${url}/events`)).live()
+    client.pause()
+    void hub.publish('a', 'item', 'y'.repeat(24_000_000))
+    void hub.publish('a', 'unwanted', '')
+    await turn()
+    client.resume()
+    await until(() => client.named('stream-position').length > 0, 'the id is moved')
+    expect(client.events.map(({ event, data }) => [event, event === 'item' ? data.length : 0])).toEqual([
+      ['stream-open', 0],
+      ['item', 24_000_000],
+      ['stream-position', 0],
+    ])
+    expect(client.named('item')[0]?.data.replaceAll('y', '')).toBe('')
+  })
+
   it('does not let its client grow old while direct sends keep the connection busy', async () => {
     const hub = new Hub({ replay: { maxAgeMs: 2_000 } })
     const app = express()
