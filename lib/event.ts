@@ -44,7 +44,7 @@ export function encodeEvent(input: EventInput): string {
   if (typeof input !== 'object' || input === null) {
     throw new SseError('SSE_INVALID_EVENT', `an event must be an object { data, event?, id?, retry? }, got ${show(input)}`)
   }
-  const fields = checkedFields(input)
+  const fields = checkedFields(input, 'data')
   return formatEvent(toText(input.data, JSON.stringify), fields)
 }
 
@@ -69,11 +69,20 @@ export function encodeComment(text = ''): string {
   return `: ${text.split(LINE_BREAK).join('\n: ')}\n\n`
 }
 
+const FIELDS = ['event', 'id', 'retry']
+
 /**
  * A copy of the fields, read once, in which nothing can end its line and so forge another field or event. It cannot be
  * switched off.
+ *
+ * @param beside a name that may stand beside those of the fields.
  */
-export function checkedFields(fields: EventFields): EventFields {
+export function checkedFields(fields: EventFields, beside?: 'data'): EventFields {
+  for (const name of Object.keys(fields)) {
+    if (!FIELDS.includes(name) && name !== beside) {
+      throw new SseError('SSE_INVALID_EVENT', `an event has no field ${show(name)}; the fields are ${[...(beside ? [beside] : []), ...FIELDS].join(', ')}`)
+    }
+  }
   const { event, id, retry } = fields
   if (event !== undefined && (typeof event !== 'string' || BREAKS_LINE.test(event))) {
     throw new SseError('SSE_INVALID_EVENT', `event must be a string without CR or LF, got ${show(event)}`)
@@ -87,17 +96,20 @@ export function checkedFields(fields: EventFields): EventFields {
   return { event, id, retry }
 }
 
-/** The text of a payload: a string as it is, anything else through `serialize`. */
-export function toText(data: unknown, serialize: Serialize): string {
+/** The text of a payload: a string as it is, anything else through `serialize`. `where` begins the messages of errors. */
+export function toText(data: unknown, serialize: Serialize, where = ''): string {
   if (typeof data === 'string') return data
   let text: unknown
   try {
     text = serialize(data)
   } catch (error) {
-    throw new SseError('SSE_INVALID_DATA', `data could not be serialised: ${reason(error)}; got ${show(data)}`, { cause: error })
+    throw new SseError('SSE_INVALID_DATA', `${where}data could not be serialised: ${reason(error)}; got ${show(data)}`, { cause: error })
   }
-  if (typeof text !== 'string') {
-    throw new SseError('SSE_INVALID_DATA', `data must be a string or have a JSON form, got ${show(data)}`)
+  if (text !== undefined && typeof text !== 'string') {
+    throw new SseError('SSE_INVALID_DATA', `${where}serialize must return a string, it returned ${show(text)}`)
+  }
+  if (text === undefined) {
+    throw new SseError('SSE_INVALID_DATA', `${where}data must be a string or have a JSON form, got ${show(data)}`)
   }
   return text
 }

@@ -121,7 +121,7 @@ export class Hub<C extends object = AnyChannels> implements Subscribable<C> {
   ): Promise<string> {
     checkChannelName(channel)
     checkEventName(event)
-    const text = toText(data, this.#serialize)
+    const text = toText(data, this.#serialize, `publish ${show(event)} to ${show(channel)}: `)
     if (this.#isClosed) throw new SseError('SSE_HUB_CLOSED', `the hub is closed: nothing can be published to ${show(channel)} any more`)
     const target = this.#channels.get(channel)
     const position = this.#timeline.next()
@@ -139,7 +139,7 @@ export class Hub<C extends object = AnyChannels> implements Subscribable<C> {
   /**
    * A handle on one channel. It creates nothing.
    *
-   * @throws {SseError} `SSE_INVALID_CHANNEL` for a name that is none.
+   * @throws {SseError} `SSE_INVALID_CHANNEL` for a name that is not valid.
    */
   channel<N extends ChannelName<C>>(name: N): ChannelHandle<C, N> {
     checkChannelName(name)

@@ -78,10 +78,13 @@ const DEFAULT_HEADERS = {
  * })
  */
 export function sseMiddleware(options: SseMiddlewareOptions = {}): SseMiddleware {
+  if (typeof options === 'object' && options !== null && 'socket' in options) {
+    throw new TypeError('sseMiddleware makes the handler and is none itself: app.use(sseMiddleware()), not app.use(sseMiddleware)')
+  }
   const context = contextOf(options)
   return (req, res, next) => {
     if (typeof next !== 'function') {
-      throw new TypeError('sseMiddleware() makes a handler (req, res, next): pass the handler itself to app.use()')
+      throw new TypeError(`the handler takes (req, res, next), and answers refusals by next(error); next is ${typeof next}`)
     }
     const request = req as IncomingMessage
     const response = res as ServerResponse & { sse?: SseStream }

@@ -118,8 +118,10 @@ export class SseStream {
    * await res.sse.send({ done: 3, of: 7 }, { event: 'progress' })
    */
   async send(data: unknown, fields: EventFields = {}): Promise<boolean> {
-    checkOptions('send', fields, ['event', 'id', 'retry'])
-    return this.#write(this.#encode(data, fields), undefined)
+    if (typeof fields !== 'object' || fields === null) {
+      throw new TypeError(`send: the fields must be an object { event?, id?, retry? }, got ${show(fields)}`)
+    }
+    return this.#write(this.#encode(data, checkedFields(fields)), undefined)
   }
 
   /** Sends a comment, which clients ignore; every line of the text becomes one. Resolves as {@link send} does. */
@@ -153,7 +155,7 @@ export class SseStream {
       if (typeof event !== 'object' || event === null || event instanceof Promise) {
         throw new SseError('SSE_INVALID_EVENT', `stream: toEvent must return { data, event?, id?, retry? }, got ${show(event)}`)
       }
-      return this.#encode(event.data, event)
+      return this.#encode(event.data, checkedFields(event, 'data'))
     }
     let connection: Connection | null
     try {
@@ -175,7 +177,7 @@ export class SseStream {
    * @returns the subscription once it is live: what is published from then on reaches the client. A closed one when the
    *   client is gone or was refused, and for HEAD.
    * @throws {SseError} (as a rejection) `SSE_ALREADY_SUBSCRIBED` the second time, `SSE_INVALID_CHANNEL` for a name that
-   *   is none, `SSE_HEAD_SENT` as in {@link open}. `TypeError` and `RangeError` name a wrong argument or option.
+   *   is not valid, `SSE_HEAD_SENT` as in {@link open}. `TypeError` and `RangeError` name a wrong argument or option.
    * @example
    * app.get('/events', (req, res) => res.sse.subscribe(hub, ['orders', `user:${req.user.id}`]))
    */
@@ -204,7 +206,9 @@ export class SseStream {
    */
   close(options?: CloseOptions): void {
     checkOptions('close', options, ['reconnect'])
-    const isFinal = options?.reconnect === false
+    const { reconnect = true } = options ?? {}
+    if (typeof reconnect !== 'boolean') throw new TypeError(`close: reconnect must be a boolean, got ${show(reconnect)}`)
+    const isFinal = !reconnect
     if (this.state === 'closed') return
     if (this.#connection !== null) {
       if (isFinal) this.#connection.endForGood(CLOSE_BLOCK)
@@ -220,8 +224,7 @@ export class SseStream {
     }
   }
 
-  #encode(data: unknown, given: EventFields): string {
-    const fields = checkedFields(given)
+  #encode(data: unknown, fields: EventFields): string {
     if (this.#isSubscribed) {
       if (fields.id !== undefined) {
         throw new SseError('SSE_ID_RESERVED', `the ids of a subscribed stream are the hub's, by which the client resumes; send without id, got ${show(fields.id)}`)

@@ -82,6 +82,7 @@ describe('encodeEvent', () => {
     ['CR in the id', { id: '\r' }, /id must .*'\\r'/],
     ['NUL in the id', { id: 'a\0' }, /id must .*'a\\x00'/],
     ['an id that is no string', { id: 7 }, /id must .*7/],
+    ['a field there is not', { evnt: 'x' }, /no field 'evnt'; the fields are data, event, id, retry/],
     ['a negative retry', { retry: -1 }, /retry must .*-1/],
     ['a fractional retry', { retry: 0.5 }, /retry must .*0\.5/],
     ['NaN as retry', { retry: NaN }, /retry must .*NaN/],

@@ -58,6 +58,12 @@ describe('Hub', () => {
       expect(hub.channel('c').lastEventId).toBe('')
     })
 
+    it('names the event and the channel of data that cannot be sent, and a serialize that returns no string', async () => {
+      await expect(new Hub().publish('c', 'e', 1n)).rejects.toThrow(/^publish 'e' to 'c': data could not be serialised/)
+      const hub = new Hub({ serialize: () => 5 as unknown as string })
+      await expect(hub.publish('c', 'e', {})).rejects.toThrow(/serialize must return a string, it returned 5/)
+    })
+
     it('rejects circular data and goes on', async () => {
       const hub = new Hub()
       const circle: Record<string, unknown> = {}

@@ -277,8 +277,13 @@ describe('the options of sseMiddleware', () => {
     expect(() => sseMiddleware({ keepAliveMs: false, retryMs: false, stallTimeoutMs: false, maxLifetimeMs: false })).not.toThrow()
   })
 
-  test('that are passed where the handler belongs are told apart from a request', () => {
+  test('that are a request, because it was not called, are told so', () => {
+    const handler = sseMiddleware as unknown as (req: unknown, res: unknown) => void
+    expect(() => handler({ socket: {}, url: '/' }, {})).toThrow(/app\.use\(sseMiddleware\(\)\)/)
+  })
+
+  test('make a handler that says so when it has no next', () => {
     const handler = sseMiddleware() as unknown as (req: unknown) => void
-    expect(() => handler({})).toThrow(/pass the handler itself/)
+    expect(() => handler({})).toThrow(/\(req, res, next\).*next is undefined/)
   })
 })

@@ -91,6 +91,7 @@ describe.each(EXPRESS_VERSIONS)('the end of a stream on %s', (_name, express) =>
 
     test.each<[string, unknown, RegExp]>([
       ['an unknown option', { reconect: false }, /reconect.*reconnect/],
+      ['a reconnect that is no boolean', { reconnect: 'no' }, /reconnect must be a boolean, got 'no'/],
       ['no object', false, /options must be an object, got false/],
     ])('refuses %s, and the stream goes on', async (_what, options, message) => {
       const { stream } = await openStream()

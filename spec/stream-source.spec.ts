@@ -88,6 +88,8 @@ describe.each(EXPRESS_VERSIONS)('stream() on %s', (_name, express) => {
 
   test.each<[string, unknown, RegExp]>([
     ['that is no function', 'x', /toEvent must be a function, got 'x'/],
+    ['that returns a field there is not', () => ({ data: 1, name: 'e' }), /no field 'name'; the fields are data, event, id, retry/],
+    ['that returns a promise', async () => ({ data: 1 }), /toEvent must return .* got Promise/],
     ['that returns a string', () => 'x', /toEvent must return .* got 'x'/],
     ['that returns nothing', () => {}, /toEvent must return .* got undefined/],
   ])('refuses a toEvent %s', async (_what, toEvent, message) => {
