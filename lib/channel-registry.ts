@@ -14,11 +14,11 @@ const WAITING_SLACK_BYTES = 4_194_304
  */
 export class ChannelRegistry {
   /** Bytes of the events that all logs keep. */
-  readonly totals = { bytes: 0, waiting: 0 }
+  readonly totals = { bytes: 0 }
   readonly #boundsOf: (name: string) => ReplayBounds
   readonly #maxTotalBytes: number
   readonly #channels = new Map<string, Channel>()
-  /** The channels that keep events, the one that was not published to for longest first. */
+  /** The channels that keep events which were offered, the one that was not published to for longest first. */
   readonly #byRecency = new Set<Channel>()
   #newest: Channel | null = null
   /** The last position of a forgotten channel: nobody can tell any more what a channel made later had before it. */
@@ -62,21 +62,21 @@ export class ChannelRegistry {
     const now = performance.now()
     channel.log.append(block, position, now, isString)
     channel.usedAt = now
-    if (channel !== this.#newest) {
-      this.#byRecency.delete(channel)
-      this.#byRecency.add(channel)
-      this.#newest = channel
-    }
     if (channel.members.size === 0) this.settle(channel, channel.log.next)
-    this.#evict(WAITING_FACTOR * this.#maxTotalBytes + WAITING_SLACK_BYTES, true)
+    if (this.totals.bytes > WAITING_FACTOR * this.#maxTotalBytes + WAITING_SLACK_BYTES) this.#evictWaiting()
     this.#sweepWithin(channel.log.bounds.maxAgeMs)
   }
 
   /** The events of a channel before the sequence number `seq` were offered to all who could take them: bounds hold now. */
   settle(channel: Channel, seq: number): void {
     channel.log.offer(seq)
+    if (channel !== this.#newest) {
+      this.#byRecency.delete(channel)
+      this.#byRecency.add(channel)
+      this.#newest = channel
+    }
     this.#trim(channel, performance.now())
-    this.#evict(this.#maxTotalBytes, false)
+    this.#evict()
   }
 
   /** Applies the bounds of age to what a channel keeps. */
@@ -96,7 +96,7 @@ export class ChannelRegistry {
     this.#channels.clear()
     this.#byRecency.clear()
     this.#newest = null
-    this.totals.bytes = this.totals.waiting = 0
+    this.totals.bytes = 0
     this.#sweeping = null
     this.#stop()
   }
@@ -112,13 +112,22 @@ export class ChannelRegistry {
     if (this.#newest === channel) this.#newest = null
   }
 
-  #evict(most: number, evenWaiting: boolean): void {
+  #evict(): void {
     const { totals } = this
-    if (totals.bytes <= most) return
+    if (totals.bytes <= this.#maxTotalBytes) return
     for (const channel of this.#byRecency) {
-      while (totals.bytes > most && channel.log.dropOldest(evenWaiting));
-      if (channel.log.first === channel.log.next) this.#forgetRecency(channel)
-      if (totals.bytes <= most || (!evenWaiting && totals.bytes <= totals.waiting)) return
+      while (totals.bytes > this.#maxTotalBytes && channel.log.dropOldest(false));
+      if (totals.bytes <= this.#maxTotalBytes) return
+      this.#forgetRecency(channel)
+    }
+  }
+
+  /** The last resort: what waits to be offered is too much as well. */
+  #evictWaiting(): void {
+    const most = WAITING_FACTOR * this.#maxTotalBytes + WAITING_SLACK_BYTES
+    for (const { log } of this.#channels.values()) {
+      while (this.totals.bytes > most && log.dropOldest(true));
+      if (this.totals.bytes <= most) return
     }
   }
 

@@ -4,8 +4,6 @@ import { hasLeft, isHttp2 } from './departure.ts'
 
 /** The most that one write of shared bytes hands to the socket. */
 const MAX_WRITE_BYTES = 65_536
-/** The same on HTTP/2, where only a write as a whole shows that bytes have left. */
-const MAX_HTTP2_WRITE_BYTES = 16_384
 
 /** Is told when an output that was full takes bytes again, and when it broke. */
 export interface OutputOwner {
@@ -94,7 +92,7 @@ export class Output {
   write(chunk: Buffer): void {
     this.touched = this.#ticks.tick
     this.#finishRest()
-    if (chunk.length <= this.#maxWriteBytes) {
+    if (chunk.length <= MAX_WRITE_BYTES) {
       this.#put(chunk)
       return
     }
@@ -202,7 +200,7 @@ export class Output {
   #writeRest(): void {
     while (this.#rest !== null && !this.full) {
       const rest = this.#rest
-      const end = Math.min(this.#restAt + this.#maxWriteBytes, rest.length)
+      const end = Math.min(this.#restAt + MAX_WRITE_BYTES, rest.length)
       const part = rest.subarray(this.#restAt, end)
       this.#restAt = end
       if (end === rest.length) this.#rest = null
@@ -256,10 +254,6 @@ export class Output {
   #queuedDirect(): number {
     if (this.#transformed) return this.full ? this.#direct : 0
     return Math.min(this.#direct, (this.#socket ?? this.#res).writableLength)
-  }
-
-  get #maxWriteBytes(): number {
-    return this.#socket === null && isHttp2(this.#res) ? MAX_HTTP2_WRITE_BYTES : MAX_WRITE_BYTES
   }
 
   /** A number that changes whenever bytes have left, however many are added. */

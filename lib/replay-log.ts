@@ -33,10 +33,8 @@ const WAITING_SLACK_BYTES = 4_194_304
 
 /** What all logs of a hub keep together. */
 export interface LogTotals {
-  /** Bytes of the events they keep, */
+  /** Bytes of the events they keep. */
   bytes: number
-  /** and those of them that have yet to be offered. */
-  waiting: number
 }
 
 /**
@@ -94,7 +92,6 @@ export class ReplayLog {
     this.bytes += length
     this.waitingBytes += length
     this.#totals.bytes += length
-    this.#totals.waiting += length
     const ceiling = this.waitingCeiling
     // The newest event is never its victim, however large: it has yet to be offered once.
     while (this.waitingBytes > ceiling && this.first < this.next - 1) this.#drop()
@@ -215,7 +212,6 @@ export class ReplayLog {
   #settle(size: number): void {
     this.#offered++
     this.waitingBytes -= size
-    this.#totals.waiting -= size
   }
 
   /** Whether a page is large, and most of its events are dropped: what is kept should not hold it for long. */

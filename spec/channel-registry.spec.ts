@@ -57,6 +57,20 @@ describe('ChannelRegistry', () => {
     expect(registry.totals.bytes).toBe(1_000)
   })
 
+  it('does not look through all channels again and again while nothing can be dropped', () => {
+    const { registry, publish } = makeRegistry({}, 1_000)
+    const channels = Array.from({ length: 300 }, (_, n) => {
+      follow(registry.get(`c${n}`))
+      return publish(`c${n}`)
+    })
+    const drops = channels.map(({ log }) => jest.spyOn(log, 'dropOldest'))
+    // Each is offered in turn, the newest first: the older ones still wait, and none of them is asked more than once.
+    for (const channel of channels.toReversed()) registry.settle(channel, channel.log.next)
+    expect(registry.totals.bytes).toBe(1_000)
+    const asked = drops.reduce((sum, drop) => sum + drop.mock.calls.length, 0)
+    expect(asked).toBeLessThan(300 * 4)
+  })
+
   it('bounds what waits to be offered over all channels as well', () => {
     const { registry, publish } = makeRegistry({ maxBytes: 4_000_000 }, 1_000)
     for (let n = 0; n < 20; n++) {

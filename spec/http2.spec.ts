@@ -225,6 +225,22 @@ describe('a stream on HTTP/2', () => {
     expect(stream.state).toBe('closed')
   })
 
+  test('keeps a client that reads slowly, at one flow-control window within `stallTimeoutMs`', async () => {
+    const hub = new Hub()
+    const { session } = await open((sse) => void sse.subscribe(hub, ['a']), { stallTimeoutMs: 600 })
+    const client = await get(session)
+    await until(() => client.events.length === 1, 'it is live')
+    // The pace of the client, not a wait of the test: what it took is taken on after a while.
+    client.stream.on('data', () => {
+      client.stream.pause()
+      setTimeout(() => client.stream.resume(), 90)
+    })
+    await hub.publish('a', 'item', 'x'.repeat(300_000))
+    await until(() => client.events.length === 2, 'it has the event')
+    expect(client.events[1]?.data).toHaveLength(300_000)
+    expect(hub.channel('a').subscriberCount).toBe(1)
+  })
+
   test('more than `maxQueuedBytes` of sends that nobody awaits destroy it, and the session lives', async () => {
     const streams: SseStream[] = []
     const { session } = await open((sse) => {

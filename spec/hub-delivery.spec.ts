@@ -141,6 +141,37 @@ describe('the subscription', () => {
   })
 })
 
+describe('a stream', () => {
+  it('stays idle, for an answer of the program, when the bounds of a channel are wrong', async () => {
+    const hub = new Hub({ replay: () => ({ maxEvents: -1 }) })
+    const app = express()
+    app.set('env', 'test')
+    app.use(sseMiddleware())
+    app.get('/events', async (_req, res) => {
+      await res.sse.subscribe(hub, ['a']).catch((error: Error) => res.status(500).send(`${res.sse.state}: ${error.message}`))
+    })
+    const { url } = await serve(app)
+    const answer = await fetch(`${url}/events`)
+    expect([answer.status, await answer.text()]).toEqual([500, expect.stringMatching(/^idle: replay\('a'\)\.maxEvents.*-1/)])
+  })
+
+  it('takes a large state and what follows it in the turn in which it is opened', async () => {
+    const app = express()
+    app.use(sseMiddleware())
+    app.get('/events', (_req, res) => {
+      void res.sse.send('s'.repeat(1_048_576), { event: 'state' })
+      void res.sse.send('ready', { event: 'ready' })
+    })
+    const { url } = await serve(app)
+    const client = await TestClient.open(`${url}/events`)
+    await client.received(2)
+    expect(client.events.map(({ event, data }) => [event, data.length])).toEqual([
+      ['state', 1_048_576],
+      ['ready', 5],
+    ])
+  })
+})
+
 describe('a pipelined stream', () => {
   it('has what it was sent while it waited for its turn, and everything after that', async () => {
     const hub = new Hub({ replay: { maxBytes: 16_000_000 } })

@@ -300,6 +300,40 @@ describe('Hub', () => {
       expect(hub.channel('c').subscriberCount).toBe(2)
     })
 
+    it('that cannot read an event counts as false, and the fault is reported once for all', async () => {
+      const reported: string[] = []
+      const hub = new Hub({
+        deserialize: () => {
+          throw new Error('unreadable')
+        },
+        onError: (error, { where }) => reported.push(`${where}: ${String(error)}`),
+      })
+      const connections = Array.from({ length: 20 }, () => subscribe(hub, ['c'], '', { filter: () => true }))
+      await hub.publish('c', 'e', {})
+      for (let n = 0; n < 3; n++) await turn()
+      expect(reported).toEqual(['deserialize: Error: unreadable'])
+      expect(connections.flatMap(({ channelEvents }) => channelEvents)).toEqual([])
+    })
+
+    it('that fails kills nothing when onError itself is asynchronous and rejects', async () => {
+      const warnings: unknown[] = []
+      const warning = jest.spyOn(process, 'emitWarning').mockImplementation((text) => void warnings.push(text))
+      try {
+        // oxlint-disable-next-line typescript/no-misused-promises -- what a program may do all the same
+        const hub = new Hub({ onError: async () => Promise.reject(new Error('hook broke')) })
+        subscribe(hub, ['c'], '', {
+          filter: () => {
+            throw new Error('no')
+          },
+        })
+        await hub.publish('c', 'e', 1)
+        await until(() => warnings.length > 0, 'there is a warning')
+      } finally {
+        warning.mockRestore()
+      }
+      expect(warnings).toEqual([expect.stringMatching(/^onError: Error: hook broke/)])
+    })
+
     it('reads each event once for all filters of a turn', async () => {
       const deserialize = jest.fn(JSON.parse)
       const hub = new Hub({ deserialize })

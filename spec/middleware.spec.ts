@@ -277,6 +277,15 @@ describe('the options of sseMiddleware', () => {
     expect(() => sseMiddleware({ keepAliveMs: false, retryMs: false, stallTimeoutMs: false, maxLifetimeMs: false })).not.toThrow()
   })
 
+  test.each([
+    [{ status: 204 }, RangeError, /status must be one that has a body, got 204/],
+    [{ headers: { 'Content-Length': 5 } }, TypeError, /Content-Length cannot be set/],
+    [{ headers: { 'transfer-encoding': 'chunked' } }, TypeError, /transfer-encoding cannot be set/],
+  ])('that would break the framing are refused: %j', (options, type, message) => {
+    expect(() => sseMiddleware(options)).toThrow(type)
+    expect(() => sseMiddleware(options)).toThrow(message)
+  })
+
   test('that are a request, because it was not called, are told so', () => {
     const handler = sseMiddleware as unknown as (req: unknown, res: unknown) => void
     expect(() => handler({ socket: {}, url: '/' }, {})).toThrow(/app\.use\(sseMiddleware\(\)\)/)

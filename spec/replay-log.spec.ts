@@ -3,7 +3,7 @@ import { ReplayLog, replayBounds, type ReplayOptions } from '../lib/replay-log.t
 const SIZE = 100
 
 function makeLog(options: ReplayOptions = {}, floor = 0) {
-  const totals = { bytes: 0, waiting: 0 }
+  const totals = { bytes: 0 }
   const log = new ReplayLog(replayBounds('replay', options), floor, totals)
   let position = 1_000
   const append = (count = 1, { size = SIZE, time = 0 } = {}): void => {

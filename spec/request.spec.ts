@@ -28,6 +28,8 @@ describe('acceptsEventStream', () => {
     [true, '*/*;q=0, text/*'],
     [true, ',,text/event-stream,'],
     [false, 'application/json'],
+    [false, 'constructor'],
+    [false, '__proto__, application/json'],
     [false, 'text/html'],
     [false, 'text'],
     [false, '*'],
