@@ -47,9 +47,7 @@ export class Connection implements Watched, OutputOwner {
   #last: string | null = null
   #feed: Feed | null = null
   #lastTick: number
-  #isFinished = false
-  #room: Settleable<boolean> | null = null
-  #finished: Settleable<void> | null = null
+  #room: Room | null = null
   #closers: Set<() => void> | null = null
 
   /**
@@ -93,22 +91,18 @@ export class Connection implements Watched, OutputOwner {
   /** Settles when the output takes bytes again (`true`), or when the connection is closed (`false`). */
   room(): Promise<boolean> {
     if (!this.isOpen) return Promise.resolve(false)
-    this.#room ??= settleable()
+    this.#room ??= makeRoom()
     return this.#room.promise
   }
 
-  /** Settles when the response is over, all that was written taken or not. */
-  finished(): Promise<void> {
-    this.#finished ??= settleable()
-    if (this.#isFinished) this.#finished.resolve()
-    return this.#finished.promise
-  }
-
-  /** Ends the response, after what the feed has due, as far as the output takes it, and `last`. The client resumes. */
+  /**
+   * Ends the response, after what the feed has due, as far as the output takes it, and `last`. The client resumes: also
+   * one that was to be ended for good, and has not got all that is due to it.
+   */
   end(last = ''): void {
     if (!this.#isOpen) return
     this.#feed?.flush()
-    this.#end(this.#last ?? last)
+    this.#end(last)
   }
 
   /**
@@ -164,8 +158,6 @@ export class Connection implements Watched, OutputOwner {
   #gone(): void {
     this.context.watchdog.remove(this)
     this.#close()
-    this.#isFinished = true
-    this.#finished?.resolve()
     this.#feed?.finished()
     this.#feed = null
   }
@@ -187,13 +179,13 @@ export class Connection implements Watched, OutputOwner {
   }
 }
 
-interface Settleable<T> {
-  readonly promise: Promise<T>
-  readonly resolve: (value: T) => void
+interface Room {
+  readonly promise: Promise<boolean>
+  readonly resolve: (isOpen: boolean) => void
 }
 
-function settleable<T>(): Settleable<T> {
-  let resolve: (value: T) => void = () => {}
-  const promise = new Promise<T>((settle) => (resolve = settle))
+function makeRoom(): Room {
+  let resolve: Room['resolve'] = () => {}
+  const promise = new Promise<boolean>((settle) => (resolve = settle))
   return { promise, resolve }
 }

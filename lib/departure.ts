@@ -21,26 +21,21 @@ export function isGone(req: IncomingMessage, res: ServerResponse): boolean {
 /**
  * Calls `listener` once when the response is over, however it came to that, and keeps a late write error from being
  * thrown. Only the response's own 'close' tells: the request's comes as soon as its body was read.
- *
- * @returns a function that stops listening.
  */
-export function onGone(req: IncomingMessage, res: ServerResponse, listener: () => void): () => void {
+export function onGone(req: IncomingMessage, res: ServerResponse, listener: () => void): void {
   // A pipelined response has no socket yet, and on Node 20 never closes when the connection does.
   const socket = !isHttp2(res) && res.socket === null ? req.socket : null
   const stream = http2StreamOf(res)
   const gone = (): void => {
-    stop()
+    res.off('close', gone)
+    socket?.off('close', gone)
+    stream?.off('aborted', aborted)
     listener()
   }
   const aborted = (): void => {
     // Reset without an error, an HTTP/2 stream waits for what it still has to write, which nobody takes any more.
     stream?.destroy()
     gone()
-  }
-  const stop = (): void => {
-    res.off('close', gone)
-    socket?.off('close', gone)
-    stream?.off('aborted', aborted)
   }
   res.on('error', ignore)
   res.on('close', gone)
@@ -51,7 +46,6 @@ export function onGone(req: IncomingMessage, res: ServerResponse, listener: () =
     if (most !== 0) socket.setMaxListeners(Math.max(most, socket.listenerCount('close') + 2))
     socket.on('close', gone)
   }
-  return stop
 }
 
 function http2StreamOf(res: ServerResponse): ServerHttp2Stream | undefined {

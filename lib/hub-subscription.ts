@@ -64,10 +64,9 @@ export class HubSubscription implements Subscription, Feed {
     this.finished()
   }
 
-  /** Ends the stream after what is due and `last`; settles when the connection is gone. */
-  end(last: string): Promise<void> {
+  /** Ends the stream, after what is due and `last`. */
+  end(last: string): void {
     this.#connection.end(last)
-    return this.#connection.finished()
   }
 
   destroy(): void {

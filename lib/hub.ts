@@ -74,7 +74,9 @@ export class Hub<C extends object = AnyChannels> implements Subscribable<C> {
   readonly #parts: HubParts
   readonly #budget = new TurnBudget()
   readonly #serialize: Serialize
+  /** Those whose stream is not gone yet, ended or not. */
   readonly #subscriptions = new Set<HubSubscription>()
+  #onEmpty: (() => void) | null = null
   #isClosed = false
   #closing: Promise<void> | null = null
 
@@ -99,7 +101,10 @@ export class Hub<C extends object = AnyChannels> implements Subscribable<C> {
       },
       firstSlice: new Slice(),
       onRelease: ({ members }) => members.forEach(({ channel }) => this.#channels.left(channel)),
-      onFinish: (subscription) => this.#subscriptions.delete(subscription),
+      onFinish: (subscription) => {
+        this.#subscriptions.delete(subscription)
+        if (this.#subscriptions.size === 0) this.#onEmpty?.()
+      },
     }
   }
 
@@ -208,20 +213,19 @@ export class Hub<C extends object = AnyChannels> implements Subscribable<C> {
   }
 
   async #close(): Promise<void> {
-    const ending = [...this.#subscriptions]
+    const isEmpty = new Promise<void>((resolve) => (this.#onEmpty = resolve))
     const timer = setTimeout(() => {
-      for (const subscription of ending) subscription.destroy()
+      for (const subscription of this.#subscriptions) subscription.destroy()
     }, CLOSE_TIMEOUT_MS)
     const slice = new Slice()
     slice.begin()
-    const ended: Promise<void>[] = []
-    for (const subscription of ending) {
-      ended.push(subscription.end(comeBack()))
+    for (const subscription of this.#subscriptions) {
+      subscription.end(comeBack())
       if (!slice.spend()) continue
       await nextTurn()
       slice.begin()
     }
-    await Promise.all(ended)
+    if (this.#subscriptions.size > 0) await isEmpty
     clearTimeout(timer)
     this.#channels.clear()
   }

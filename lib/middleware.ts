@@ -145,7 +145,7 @@ function headersOf(headers: SseMiddlewareOptions['headers']): [string, OutgoingH
   for (const [name, value] of all.flatMap((set) => Object.entries(set))) {
     validateHeaderName(name)
     if (/^(content-length|transfer-encoding|connection)$/i.test(name)) {
-      throw new TypeError(`headers: ${name} cannot be set, because the stream has no end to announce`)
+      throw new TypeError(`headers: ${name} cannot be set, because the stream lasts as long as its connection`)
     }
     for (const one of Array.isArray(value) ? value : [value]) {
       if (one !== undefined) validateHeaderValue(name, String(one))

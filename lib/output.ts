@@ -91,7 +91,6 @@ export class Output {
   /** Writes bytes that other streams may be given too. Call it only while not {@link full}. */
   write(chunk: Buffer): void {
     this.touched = this.#ticks.tick
-    this.#finishRest()
     if (chunk.length <= MAX_WRITE_BYTES) {
       this.#put(chunk)
       return

@@ -25,9 +25,9 @@ export class Slice {
     this.begin()
   }
 
-  /** Adds work done, and tells whether the time is over. */
-  spend(work = 1): boolean {
-    this.#work += work
+  /** Adds a unit of work done, and tells whether the time is over. */
+  spend(): boolean {
+    this.#work++
     if (this.#work < CLOCK_EVERY) return false
     this.#work = 0
     this.isOver = performance.now() > this.#until

@@ -56,12 +56,15 @@ export class Watchdog {
 
   readonly #sweep = (): void => {
     this.#slice.begin()
-    while (this.#at >= 0 && !this.#slice.isOver) {
-      const watched = this.#watched.items[this.#at]
-      this.#at--
-      watched?.watch()
-      this.#slice.spend()
+    try {
+      while (this.#at >= 0 && !this.#slice.isOver) {
+        const watched = this.#watched.items[this.#at]
+        this.#at--
+        watched?.watch()
+        this.#slice.spend()
+      }
+    } finally {
+      if (this.#at >= 0) setImmediate(this.#sweep)
     }
-    if (this.#at >= 0) setImmediate(this.#sweep)
   }
 }

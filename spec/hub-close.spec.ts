@@ -108,6 +108,24 @@ async function connectTo(_hub: Hub): Promise<{ sse: SseStream; client: TestClien
 }
 
 describe('close({ reconnect: false })', () => {
+  it('lets a client that has not got everything come back when the hub is closed meanwhile', async () => {
+    const streams: SseStream[] = []
+    const { hub, connect } = await setUp((sse) => streams.push(sse))
+    const client = await (await connect()).live()
+    client.pause()
+    for (const n of range(1, 20)) void hub.publish('a', 'item', `${n} ${'x'.repeat(400_000)}`)
+    await new Promise((resolve) => setImmediate(resolve))
+    streams[0]?.close({ reconnect: false })
+    const closed = hub.close()
+    await new Promise((resolve) => setImmediate(resolve))
+    client.resume()
+    await closed
+    await client.over()
+    expect(client.channelEvents.length).toBeLessThan(20)
+    expect(client.named('stream-close')).toEqual([])
+    expect(client.retries.at(-1)).toBeLessThanOrEqual(5_000)
+  })
+
   it('lets a slow client have everything published before, then the end, and nothing that is published after', async () => {
     const streams: SseStream[] = []
     const { hub, connect } = await setUp((sse) => streams.push(sse))

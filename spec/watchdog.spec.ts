@@ -36,6 +36,20 @@ describe('the watchdog', () => {
     expect(jest.getTimerCount()).toBe(1)
   })
 
+  test('goes on with the others, in this tick and the next, when a visit throws', () => {
+    const watchdog = new Watchdog([1_000])
+    const watched = many(20)
+    const broken = new Counted(() => {
+      throw new Error('broken')
+    })
+    for (const one of [...watched.slice(0, 10), broken, ...watched.slice(10)]) watchdog.add(one)
+    for (let tick = 1; tick <= 2; tick++) {
+      expect(() => jest.advanceTimersByTime(200)).toThrow('broken')
+      jest.advanceTimersByTime(1)
+      expect(watched.map(({ visits }) => visits)).toEqual(Array.from({ length: 20 }, () => tick))
+    }
+  })
+
   test('does not keep the process alive', () => {
     jest.useRealTimers()
     const start = jest.spyOn(globalThis, 'setInterval')

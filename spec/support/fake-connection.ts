@@ -40,8 +40,6 @@ export class FakeConnection {
     this.leave()
   }
 
-  async finished(): Promise<void> {}
-
   destroy(): void {
     this.leave()
   }
