@@ -41,9 +41,9 @@ export class ChannelRegistry {
     return this.#channels.get(name)
   }
 
-  /** Throws what is wrong with the bounds of a channel of that name; makes none. */
-  check(name: string): void {
-    if (!this.#channels.has(name)) this.#boundsOf(name)
+  /** The bounds of the channel of that name; makes none. Throws what is wrong with them. */
+  boundsOf(name: string): ReplayBounds {
+    return this.#channels.get(name)?.log.bounds ?? this.#boundsOf(name)
   }
 
   /** The channel of that name, made when there is none. */
@@ -58,18 +58,18 @@ export class ChannelRegistry {
   }
 
   /** Appends an encoded event to a channel's log. */
-  append(channel: Channel, block: string, position: number, isString: boolean): void {
+  append(channel: Channel, block: string, position: number, isString: boolean, key?: string): void {
     const now = performance.now()
-    channel.log.append(block, position, now, isString)
+    channel.log.append(block, position, now, isString, key)
     channel.usedAt = now
-    if (channel.members.size === 0) this.settle(channel, channel.log.next)
+    if (channel.members.size === 0) this.settle(channel, position)
     if (this.totals.bytes > WAITING_FACTOR * this.#maxTotalBytes + WAITING_SLACK_BYTES) this.#evictWaiting()
     this.#sweepWithin(channel.log.bounds.maxAgeMs)
   }
 
-  /** The events of a channel before the sequence number `seq` were offered to all who could take them: bounds hold now. */
-  settle(channel: Channel, seq: number): void {
-    channel.log.offer(seq)
+  /** The events of a channel up to `position` were offered to all who could take them: bounds hold now. */
+  settle(channel: Channel, position: number): void {
+    channel.log.offer(position)
     if (channel !== this.#newest) {
       this.#byRecency.delete(channel)
       this.#byRecency.add(channel)
@@ -88,7 +88,7 @@ export class ChannelRegistry {
   left(channel: Channel): void {
     if (channel.members.size > 0) return
     channel.usedAt = performance.now()
-    if (channel.log.next === 0) this.#channels.delete(channel.name)
+    if (channel.log.last === 0) this.#channels.delete(channel.name)
   }
 
   /** Drops everything and stops the timer. */
@@ -104,7 +104,7 @@ export class ChannelRegistry {
   #trim(channel: Channel, now: number): void {
     const { log } = channel
     log.trim(now)
-    if (log.first === log.next) this.#forgetRecency(channel)
+    if (log.count === 0) this.#forgetRecency(channel)
   }
 
   #forgetRecency(channel: Channel): void {
@@ -170,7 +170,7 @@ export class ChannelRegistry {
   #keepOrForget(channel: Channel, now: number): void {
     const { log, members } = channel
     this.#trim(channel, now)
-    if (log.first !== log.next) return
+    if (log.count > 0) return
     log.release()
     if (members.size > 0 || now - channel.usedAt < log.bounds.maxAgeMs) return
     this.#floor = Math.max(this.#floor, log.last)

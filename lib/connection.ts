@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { onGone } from './departure.ts'
 import type { OnError } from './guard.ts'
 import { Output, type OutputOwner } from './output.ts'
+import { comeBack } from './refusal.ts'
 import type { TurnBudget } from './turn-budget.ts'
 import type { Watchdog, Watched } from './watchdog.ts'
 
@@ -23,6 +24,8 @@ export interface ConnectionContext {
 export interface Feed {
   /** The output takes bytes again. */
   drained(): void
+  /** Whether the client's access has ended: asked about once a tick. */
+  readonly isExpired: boolean
   /** Called about once a tick while the output takes bytes. */
   watch(tick: number): void
   /** Nothing was written for a while: `true` when the feed wrote something in place of the comment. */
@@ -31,6 +34,8 @@ export interface Feed {
   flush(): void
   /** Goes on to what is due now and no further: `true` when that is written, else `done` is called when it is. */
   finish(done: () => void): boolean
+  /** Nothing left the full output for too long: the connection is destroyed. */
+  stalled(): void
   /** The connection takes nothing any more. */
   released(): void
   /** The response is over. */
@@ -138,8 +143,11 @@ export class Connection implements Watched, OutputOwner {
     const { context, output } = this
     const { tick } = context.watchdog
     if (this.#last === null && tick >= this.#lastTick) this.end()
+    else if (this.#isOpen && this.#feed?.isExpired) this.end(comeBack())
     if (output.full || !this.#isOpen) {
-      if (output.stalledTicks() >= context.stallTicks) this.destroy()
+      if (output.stalledTicks() < context.stallTicks) return
+      this.#feed?.stalled()
+      this.destroy()
     } else if (tick - output.touched >= context.keepAliveTicks && !this.#feed?.keepAlive()) {
       output.write(KEEP_ALIVE)
     } else {

@@ -19,8 +19,8 @@ export class ControlEvents {
     return this.#block('stream-open', position, JSON.stringify({ channels, replayed, keepAliveMs }))
   }
 
-  /** `stream-reset`: events of these channels were lost. */
-  reset(position: number, channels: readonly string[], reason: ResetReason): Buffer {
+  /** `stream-reset`: events of these channels were lost. Without a position it leaves the client's id where it is. */
+  reset(position: number | undefined, channels: readonly string[], reason: ResetReason): Buffer {
     return this.#block('stream-reset', position, JSON.stringify({ channels, reason }))
   }
 
@@ -33,7 +33,7 @@ export class ControlEvents {
     return this.#positionBlock
   }
 
-  #block(event: string, position: number, text: string): Buffer {
-    return Buffer.from(formatEvent(text, { event, id: formatId(this.#epoch, position) }))
+  #block(event: string, position: number | undefined, text: string): Buffer {
+    return Buffer.from(formatEvent(text, { event, id: position === undefined ? undefined : formatId(this.#epoch, position) }))
   }
 }

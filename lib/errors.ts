@@ -11,10 +11,21 @@ export type SseErrorCode =
   | 'SSE_ALREADY_SUBSCRIBED'
   | 'SSE_ID_RESERVED'
   | 'SSE_HUB_CLOSED'
+  | 'SSE_INVALID_KEY'
+  | 'SSE_INVALID_SNAPSHOT'
+  | 'SSE_SNAPSHOT_NOT_SHARED'
+  | 'SSE_LIMIT_REACHED'
+  | 'SSE_UNAVAILABLE'
+  | 'SSE_BAD_REQUEST'
+  | 'SSE_FORBIDDEN'
 
 const STATUS: Readonly<Partial<Record<SseErrorCode, number>>> = {
   SSE_NOT_ACCEPTABLE: 406,
   SSE_HUB_CLOSED: 503,
+  SSE_LIMIT_REACHED: 503,
+  SSE_UNAVAILABLE: 503,
+  SSE_BAD_REQUEST: 400,
+  SSE_FORBIDDEN: 403,
 }
 
 /** Two copies of this package in one process recognise each other's errors by it. */
@@ -25,19 +36,22 @@ const BRAND = Symbol.for('express-sse-hub.SseError')
  * of a wrong option or argument.
  *
  * Tell errors apart by `code`; `status` is the HTTP status that Express's error handling honours
- * (406 and 503 where they apply, otherwise 500). `instanceof SseError` also holds for an error that another
+ * (400, 403, 406 and 503 where they apply, otherwise 500). `instanceof SseError` also holds for an error that another
  * copy of the package made.
  */
 export class SseError extends Error {
   override readonly name = 'SseError'
   /** What went wrong, stable across versions. */
   readonly code: SseErrorCode
-  /** The HTTP status for it, read by Express: 406, 503 or 500. */
+  /** The HTTP status for it, read by Express: 400, 403, 406, 503 or 500. */
   readonly status: number
+  /** Headers that belong to the answer, set by Express's own error handling: `Retry-After` where the status is 503. */
+  readonly headers: Readonly<Record<string, string>> | undefined
   readonly [BRAND] = true
 
-  constructor(code: SseErrorCode, message: string, options?: { readonly cause?: unknown }) {
-    super(message, options)
+  constructor(code: SseErrorCode, message: string, options: { readonly cause?: unknown; readonly headers?: Readonly<Record<string, string>> } = {}) {
+    super(message, 'cause' in options ? { cause: options.cause } : undefined)
+    this.headers = options.headers
     this.code = code
     this.status = STATUS[code] ?? 500
   }

@@ -25,3 +25,8 @@ export function guarded(onError: OnError): OnError {
     }
   }
 }
+
+/** Whether a value is a promise, of whatever making. */
+export function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function'
+}

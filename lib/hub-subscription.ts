@@ -1,14 +1,25 @@
 import type { Channel } from './channel.ts'
 import type { Connection, Feed } from './connection.ts'
+import type { ControlEvents, ResetReason } from './control-events.ts'
+import type { Counters } from './counters.ts'
+import { diagnostics } from './diagnostics.ts'
+import type { Chunk } from './log-page.ts'
 import type { Pump } from './pump.ts'
+import { comeBack } from './refusal.ts'
+import type { Sink } from './sink.ts'
 import type { Slice } from './slice.ts'
-import { type Delivery, type Start, Subscriber } from './subscriber.ts'
+import type { Start } from './start.ts'
+import { type Delivery, Subscriber } from './subscriber.ts'
 import type { Subscription } from './subscription.ts'
 
 /** What a hub lends to its subscriptions. */
 export interface HubParts {
+  /** The hub itself, as diagnostics name it. */
+  readonly hub: object
   readonly pump: Pump
   readonly delivery: Delivery
+  readonly control: ControlEvents
+  readonly counters: Counters
   /** The time that the first deliveries of all new subscriptions of a turn may take. */
   readonly firstSlice: Slice
   /** The subscription is over. */
@@ -18,7 +29,9 @@ export interface HubParts {
 }
 
 /** The subscription of one connection: it joins a subscriber, the connection it writes to, and the pump. */
-export class HubSubscription implements Subscription, Feed {
+export class HubSubscription implements Subscription, Feed, Sink {
+  /** Whose connection it is. */
+  readonly key: string | undefined
   readonly #connection: Connection
   readonly #subscriber: Subscriber
   readonly #parts: HubParts
@@ -27,11 +40,12 @@ export class HubSubscription implements Subscription, Feed {
   #sent = -1
   #sentAt = 0
 
-  constructor(channels: readonly Channel[], connection: Connection, parts: HubParts, start: Start) {
+  constructor(channels: readonly Channel[], connection: Connection, parts: HubParts, start: Start, key: string | undefined) {
+    this.key = key
     this.#connection = connection
     this.#parts = parts
     this.#maxIdAgeMs = Math.min(...channels.map(({ log }) => log.bounds.maxAgeMs)) / 4
-    this.#subscriber = new Subscriber(channels, connection.output, parts.delivery, start)
+    this.#subscriber = new Subscriber(channels, this, parts.delivery, start)
   }
 
   get channels(): readonly string[] {
@@ -49,7 +63,7 @@ export class HubSubscription implements Subscription, Feed {
 
   /** Makes the subscription live, and delivers at once what the output takes. */
   begin(): void {
-    for (const member of this.members) member.channel.members.add(member)
+    this.#subscriber.follow()
     this.#connection.feedFrom(this)
     const { firstSlice, pump } = this.#parts
     firstSlice.beginOncePerTurn()
@@ -64,13 +78,47 @@ export class HubSubscription implements Subscription, Feed {
     this.finished()
   }
 
-  /** Ends the stream, after what is due and `last`. */
-  end(last: string): void {
-    this.#connection.end(last)
+  /** Ends the stream, after what is due; the client comes back in 1 to 5 s. */
+  turnedAway(): void {
+    this.#connection.end(comeBack())
   }
 
   destroy(): void {
     this.#connection.destroy()
+  }
+
+  get full(): boolean {
+    return this.#connection.output.full
+  }
+
+  events(chunk: Chunk): void {
+    this.#connection.output.write(chunk.bytes)
+  }
+
+  opened(position: number, replayed: number): void {
+    const { context, output } = this.#connection
+    output.write(this.#parts.control.open(position, this.channels, replayed, context.keepAliveMs))
+  }
+
+  reset(position: number | undefined, lost: readonly string[], reason: ResetReason): void {
+    if (diagnostics.reset.hasSubscribers) diagnostics.reset.publish({ ...this.#about(), lost, reason })
+    this.#connection.output.write(this.#parts.control.reset(position, lost, reason))
+  }
+
+  moved(position: number): void {
+    this.#connection.output.write(this.#parts.control.position(position))
+  }
+
+  snapshot(block: Buffer): void {
+    this.#connection.output.write(block)
+  }
+
+  cork(): void {
+    this.#connection.output.cork()
+  }
+
+  uncork(): void {
+    this.#connection.output.uncork()
   }
 
   drained(): void {
@@ -79,6 +127,10 @@ export class HubSubscription implements Subscription, Feed {
 
   keepAlive(): boolean {
     return this.#subscriber.keepAlive()
+  }
+
+  get isExpired(): boolean {
+    return this.#subscriber.isExpired
   }
 
   watch(tick: number): void {
@@ -99,14 +151,23 @@ export class HubSubscription implements Subscription, Feed {
     return this.#subscriber.finish(done)
   }
 
+  stalled(): void {
+    this.#parts.counters.stalls++
+    if (diagnostics.stall.hasSubscribers) diagnostics.stall.publish(this.#about())
+  }
+
   released(): void {
     if (this.closed) return
-    this.#subscriber.isActive = false
-    for (const member of this.members) member.channel.members.remove(member)
+    this.#subscriber.leave()
+    if (diagnostics.close.hasSubscribers) diagnostics.close.publish(this.#about())
     this.#parts.onRelease(this)
   }
 
   finished(): void {
     this.#parts.onFinish(this)
+  }
+
+  #about() {
+    return { hub: this.#parts.hub, channels: this.channels, key: this.key }
   }
 }

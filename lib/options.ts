@@ -40,6 +40,13 @@ export function checkDuration(name: string, value: unknown, fallback: number | f
   return checkInteger(name, value, 0, { min, max: MAX_DELAY_MS })
 }
 
+/** A boolean option, or its default when it is `undefined`. */
+export function checkBoolean(name: string, value: unknown, fallback: boolean): boolean {
+  if (value === undefined) return fallback
+  if (typeof value !== 'boolean') throw new TypeError(`${name} must be a boolean, got ${show(value)}`)
+  return value
+}
+
 /** A function option, or its default when it is `undefined`. */
 export function checkFunction<F>(name: string, value: F | undefined, fallback: F): F {
   if (value === undefined) return fallback

@@ -14,22 +14,21 @@ export interface QueuedFollower extends Follower {
  * start have been offered to all who could take them. Between rounds come the followers that take bytes again.
  */
 export class Pump {
-  readonly #onRound: (channel: Channel, seq: number) => void
+  readonly #onRound: (channel: Channel, position: number) => void
   readonly #slice = new Slice()
   readonly #channels = new Fifo<Channel>()
   readonly #followers = new Fifo<QueuedFollower>()
-  /** The round in progress: its channel, the index of the follower that is next, and where its log ended at the start. */
+  /** The round in progress: its channel, the index of the follower that is next, and the position that its log ended at. */
   #channel: Channel | null = null
   #at = -1
-  #seq = 0
   #goal = 0
   #followersFirst = false
   #isScheduled = false
   #nextRound: Promise<void> | null = null
   #resolve: (() => void) | null = null
 
-  /** @param onRound is told after each round up to which sequence number a channel's events were offered. */
-  constructor(onRound: (channel: Channel, seq: number) => void) {
+  /** @param onRound is told after each round up to which position a channel's events were offered. */
+  constructor(onRound: (channel: Channel, position: number) => void) {
     this.#onRound = onRound
   }
 
@@ -93,7 +92,7 @@ export class Pump {
         if (this.#slice.isOver) return false
       }
       this.#channel = null
-      this.#onRound(channel, this.#seq)
+      this.#onRound(channel, this.#goal)
       this.#resolve?.()
       this.#resolve = this.#nextRound = null
       if (this.#slice.spend()) return false
@@ -106,7 +105,6 @@ export class Pump {
     if (channel === undefined) return null
     channel.isQueued = false
     this.#at = channel.members.size - 1
-    this.#seq = channel.log.next
     this.#goal = channel.log.last
     return channel
   }

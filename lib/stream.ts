@@ -7,6 +7,7 @@ import { checkedFields, encodeComment, type EventFields, type EventInput, format
 import { checkOptions } from './options.ts'
 import { acceptsEventStream, hasBody, lastEventIdOf } from './request.ts'
 import { readAll, readSource, type Source } from './source.ts'
+import { join, type Subscribable } from './subscribable.ts'
 import { closedSubscription, type SubscribeOptions, type Subscription } from './subscription.ts'
 
 /** Never 2^31 or more: clients on Node would then reconnect at once, again and again. */
@@ -20,23 +21,6 @@ export interface StreamContext extends ConnectionContext {
   readonly headers: readonly (readonly [name: string, value: OutgoingHttpHeader])[]
   readonly retryMs: number | false
   readonly serialize: Serialize
-}
-
-/** The key of the method by which a stream subscribes to a hub. Two copies of the package understand each other. */
-export const join: unique symbol = Symbol.for('express-sse-hub.join')
-
-/** Starts a subscription that was checked before: given the connection and where the client wants to resume from. */
-export type Join = (connection: Connection, lastEventId: string) => Subscription
-
-/** What a stream can subscribe to: a {@link Hub}. */
-export interface Subscribable<C extends object> {
-  /** @internal Never set: by it the type of the channels is inferred. */
-  readonly channelTypes?: C
-  /** @internal Checks what is asked for and throws when it is wrong; nothing is stored yet. */
-  [join]<N extends ChannelName<C>>(channels: readonly N[], options: SubscribeOptions<C, N> | undefined): {
-    readonly channels: readonly string[]
-    readonly start: Join
-  }
 }
 
 /** How a stream is closed. */
@@ -174,10 +158,13 @@ export class SseStream {
   /**
    * Subscribes the client to channels of a hub, from its `Last-Event-ID` on. A stream has one subscription, ever.
    *
+   * At a limit of the hub, and while the hub closes, the client is refused politely: 200, a `retry:` and the end, or 503
+   * and `Retry-After` where it does not accept event streams.
+   *
    * @returns the subscription once it is live: what is published from then on reaches the client. A closed one when the
    *   client is gone or was refused, and for HEAD.
    * @throws {SseError} (as a rejection) `SSE_ALREADY_SUBSCRIBED` the second time, `SSE_INVALID_CHANNEL` for a name that
-   *   is not valid, `SSE_HEAD_SENT` as in {@link open}. `TypeError` and `RangeError` name a wrong argument or option.
+   *   is not valid, `SSE_INVALID_KEY` for such a `key`, `SSE_HEAD_SENT` as in {@link open}. `TypeError` and `RangeError` name a wrong argument or option.
    * @example
    * app.get('/events', (req, res) => res.sse.subscribe(hub, ['orders', `user:${req.user.id}`]))
    */
@@ -193,10 +180,18 @@ export class SseStream {
     if (this.#isSubscribed) {
       throw new SseError('SSE_ALREADY_SUBSCRIBED', 'this stream is or was subscribed; a stream has one subscription, so name all channels in it')
     }
+    const refusal = plan.refusal()
+    if (refusal !== undefined && this.#isUnacceptable()) {
+      this.#isSubscribed = true
+      this.#refuse(refusal.error)
+      return closedSubscription(plan.channels)
+    }
     const isOpen = this.open()
     this.#isSubscribed = true
     if (!isOpen || this.#connection === null) return closedSubscription(plan.channels)
-    return plan.start(this.#connection, this.lastEventId)
+    if (refusal === undefined) return plan.start(this.#connection, this.lastEventId)
+    this.#connection.end(refusal.last)
+    return closedSubscription(plan.channels)
   }
 
   /**
@@ -262,14 +257,23 @@ export class SseStream {
       this.#setClosed()
       return false
     }
-    const { accept } = req.headers
-    if (!acceptsEventStream(accept)) {
-      this.#setClosed()
-      this.#next(new SseError('SSE_NOT_ACCEPTABLE', `the client does not accept text/event-stream, it sent "Accept: ${accept}"`))
+    if (this.#isUnacceptable()) {
+      this.#refuse(new SseError('SSE_NOT_ACCEPTABLE', `the client does not accept text/event-stream, it sent "Accept: ${req.headers.accept}"`))
       return false
     }
     if (hasBody(req) && req.readableFlowing === null && req !== source) req.resume()
     return this.#begin()
+  }
+
+  /** Whether the head could still be sent, to a client that does not accept event streams. */
+  #isUnacceptable(): boolean {
+    return this.state === 'idle' && !this.#res.headersSent && !acceptsEventStream(this.#req.headers.accept)
+  }
+
+  #refuse(error: SseError): void {
+    this.#setClosed()
+    for (const [name, value] of Object.entries(error.headers ?? {})) this.#res.setHeader(name, value)
+    this.#next(error)
   }
 
   #begin(): boolean {

@@ -1,48 +1,27 @@
-import { type Channel, type Follower, Member } from './channel.ts'
-import type { HubEvent } from './channel-types.ts'
-import type { ControlEvents, ResetReason } from './control-events.ts'
-import { SseError } from './errors.ts'
+import type { Channel, Member } from './channel.ts'
+import type { ResetReason } from './control-events.ts'
+import { Cursor, EVENT, LOSS, NOTHING } from './cursor.ts'
+import { type EventFilter, isWanted } from './event-filter.ts'
 import type { EventReader } from './event-reader.ts'
 import type { OnError } from './guard.ts'
 import type { Chunk, LogPage } from './log-page.ts'
+import type { Sink } from './sink.ts'
 import type { Slice } from './slice.ts'
+import type { SnapshotCall, Snapshots } from './snapshots.ts'
+import type { Start } from './start.ts'
+import type { TakeSnapshot } from './subscription.ts'
 
 /** More than this is not gathered into one write. */
 const MAX_GATHERED_BYTES = 65_536
-
-/** Where a subscriber's bytes go. */
-export interface Sink {
-  /** Whether it takes nothing now. */
-  readonly full: boolean
-  /** Takes bytes that others are given too. */
-  write(chunk: Buffer): void
-  cork(): void
-  uncork(): void
-}
 
 /** What the subscribers of a hub share. */
 export interface Delivery {
   /** The one order of the hub's events. */
   readonly timeline: { readonly newest: number }
-  readonly control: ControlEvents
   readonly reader: EventReader
+  readonly snapshots: Snapshots
   readonly onError: OnError
-}
-
-const NOTHING = 0
-const EVENT = 1
-const LOSS = 2
-
-/** Where and how a subscriber begins. */
-export interface Start {
-  /** The cursor; -1 where the client's place is not known any more. */
-  readonly position: number
-  /** Why the client is reset, should it have to be before the replay is over. */
-  readonly reason: ResetReason
-  /** On a first connect: each channel starts at its n-th last event. */
-  readonly rewind: number
-  readonly keepAliveMs: number | false
-  readonly filter: ((event: HubEvent) => boolean) | undefined
+  readonly counters: { delivered: number; resets: number }
 }
 
 /**
@@ -50,22 +29,20 @@ export interface Start {
  * catching up and replay are the same loop: whatever is after the cursor, in order of position, as far as the sink
  * takes it.
  */
-export class Subscriber implements Follower {
-  readonly names: readonly string[]
-  readonly members: readonly Member[]
-  isActive = true
+export class Subscriber extends Cursor {
   /** Whether the pump has it among those that take bytes again. */
   isQueued = false
   readonly #sink: Sink
   readonly #delivery: Delivery
-  readonly #filter: ((event: HubEvent) => boolean) | undefined
-  readonly #keepAliveMs: number | false
-  /** Everything at or before it was sent, found unwanted by the filter, or given up with a reset. */
-  #position: number
+  readonly #filter: EventFilter | undefined
+  readonly #takeSnapshot: TakeSnapshot | undefined
+  readonly #expiresAt: number
+  /** The snapshot that goes out before anything else does. */
+  #snapshot: SnapshotCall | null = null
   /** The newest position that the client has as an id. */
   #sent = -1
   #reason: ResetReason
-  /** `stream-open` follows what was published up to here; -1 once it is sent. */
+  /** The sink is told that it is live when what was published up to here is dealt with; -1 once it was. */
   #openAt: number
   #replayed = 0
   /** What the filter has skipped since the client's id was last moved, and how much it may before the id is moved. */
@@ -73,12 +50,8 @@ export class Subscriber implements Follower {
   #skippedBytes = 0
   readonly #maxSkippedEvents: number
   readonly #maxSkippedBytes: number
-  /** The run that was found to come next: its channel, its first event, and the position up to which it may go. */
-  #next: Member | null = null
-  #seq = 0
-  #until = 0
   #isDelivering = false
-  /** The wanted events that were looked at and not written yet: a part of a page. */
+  /** The wanted events that were looked at and not given yet: a part of a page. */
   #page: LogPage | null = null
   #from = 0
   #to = 0
@@ -87,20 +60,25 @@ export class Subscriber implements Follower {
   #onFinished: (() => void) | null = null
 
   constructor(channels: readonly Channel[], sink: Sink, delivery: Delivery, start: Start) {
-    this.names = channels.map((channel) => channel.name)
-    this.members = channels.map((channel) => new Member(channel, this))
+    super(channels, start.position)
     this.#sink = sink
     this.#delivery = delivery
     this.#filter = start.filter
-    this.#keepAliveMs = start.keepAliveMs
-    this.#position = start.position
+    this.#takeSnapshot = start.snapshot
+    this.#expiresAt = start.expiresAt
     this.#reason = start.reason
     this.#openAt = delivery.timeline.newest
     // A client that is not told moves out of the log sooner than it hears of it: a quarter of the log is early enough.
-    const bounds = channels.map((channel) => channel.log.bounds)
-    this.#maxSkippedEvents = Math.max(1, Math.min(...bounds.map(({ maxEvents }) => maxEvents / 4)))
-    this.#maxSkippedBytes = Math.max(1, Math.min(...bounds.map(({ maxBytes }) => maxBytes / 4)))
-    if (start.rewind > 0) this.#rewind(start.rewind)
+    let maxEvents = Infinity
+    let maxBytes = Infinity
+    for (const { log } of channels) {
+      maxEvents = Math.min(maxEvents, log.bounds.maxEvents)
+      maxBytes = Math.min(maxBytes, log.bounds.maxBytes)
+    }
+    this.#maxSkippedEvents = Math.max(1, maxEvents / 4)
+    this.#maxSkippedBytes = Math.max(1, maxBytes / 4)
+    if (start.isFirst && start.snapshot !== undefined) this.giveUp(this.members, this.#ask(start.snapshot, this.members))
+    else if (start.isFirst && start.rewind > 0) this.rewind(start.rewind)
   }
 
   /**
@@ -114,17 +92,18 @@ export class Subscriber implements Follower {
     const sink = this.#sink
     let gathered = 0
     let isOver = false
-    while (this.isActive && !sink.full && !isOver) {
+    while (this.isActive && !sink.full && !isOver && this.#mayGive()) {
       const limit = this.#openAt < 0 ? this.#finishAt : this.#openAt
-      const next = this.#findNext(limit)
-      if (next === LOSS) {
+      const found = this.find(limit)
+      if (found === LOSS) {
         this.#reset()
       } else if (this.#skippedEvents >= this.#maxSkippedEvents || this.#skippedBytes >= this.#maxSkippedBytes) {
-        this.#sendPosition()
-      } else if (next === EVENT) {
+        this.#giveId()
+        sink.moved(this.position)
+      } else if (found === EVENT) {
         // Runs of several channels that interleave, and the stretches that a filter leaves, go out in one write.
-        if (gathered === 0 && (this.#until < limit || this.#filter !== undefined)) sink.cork()
-        gathered += this.#filter === undefined ? this.#sendRun() : this.#sendWanted(this.#filter, slice)
+        if (gathered === 0 && (this.until < limit || this.#filter !== undefined)) sink.cork()
+        gathered += this.#filter === undefined ? this.#giveRun() : this.#giveWanted(this.#filter, slice)
         if (gathered >= MAX_GATHERED_BYTES) {
           sink.uncork()
           gathered = 0
@@ -139,10 +118,10 @@ export class Subscriber implements Follower {
     sink.uncork()
     this.#isDelivering = false
     if (this.#onFinished !== null && this.isActive && this.#hasFinished()) this.#onFinished()
-    return !isOver || this.#position >= goal
+    return !isOver || this.position >= goal
   }
 
-  /** Writes what is due, as far as the sink takes it, also when it is called from within a filter. */
+  /** Gives what is due, as far as the sink takes it, also when it is called from within a filter. */
   flush(): void {
     this.#flushStretch()
     this.deliver(null, Infinity)
@@ -157,173 +136,144 @@ export class Subscriber implements Follower {
     return false
   }
 
+  override leave(): void {
+    super.leave()
+    this.#snapshot?.waiting.delete(this)
+  }
+
   /** The newest position that the client has as an id. */
   get sent(): number {
     return this.#sent
   }
 
+  /** Whether the access of the client has ended. */
+  get isExpired(): boolean {
+    return this.#expiresAt !== Infinity && Date.now() >= this.#expiresAt
+  }
+
   /** Moves the client's id to the hub's newest position; `false` where it is there, or has events due before it. */
   keepAlive(): boolean {
     const { newest } = this.#delivery.timeline
-    if (newest <= this.#sent || this.#openAt >= 0 || this.#findNext(Infinity) !== NOTHING) return false
-    this.#position = newest
-    this.#sendPosition()
+    if (newest <= this.#sent || this.#openAt >= 0 || this.#snapshot !== null || this.find(Infinity) !== NOTHING) return false
+    this.position = newest
+    this.#giveId()
+    this.#sink.moved(newest)
     return true
   }
 
   #hasFinished(): boolean {
-    return this.#openAt < 0 && this.#findNext(this.#finishAt) === NOTHING
+    return this.#openAt < 0 && this.#snapshot === null && this.find(this.#finishAt) === NOTHING
   }
 
-  /**
-   * Looks for the first event after the cursor and not after `limit`. An EVENT is described by the fields `#next`,
-   * `#seq` and `#until`.
-   */
-  #findNext(limit: number): typeof NOTHING | typeof EVENT | typeof LOSS {
-    const { members } = this
-    const position = this.#position
-    if (members.length === 1) {
-      const member = members[0] as Member
-      const { log } = member.channel
-      const from = position > member.after ? position : member.after
-      if (log.floor > from) return LOSS
-      if (log.last <= from) return NOTHING
-      const seq = log.seqAfter(from)
-      if (limit !== Infinity && log.positionOf(seq) > limit) return NOTHING
-      this.#next = member
-      this.#seq = seq
-      this.#until = limit
-      return EVENT
+  /** Whether events may be given: the access lasts, and the snapshot that comes before them is out. */
+  #mayGive(): boolean {
+    const snapshot = this.#snapshot
+    if (this.isExpired || snapshot?.body === null) {
+      this.#sink.turnedAway()
+      return false
     }
-    let found = NOTHING as typeof NOTHING | typeof EVENT
-    let earliest = Infinity
-    let second = Infinity
-    for (const member of members) {
-      const { log } = member.channel
-      const from = position > member.after ? position : member.after
-      if (log.floor > from) return LOSS
-      if (log.last <= from) continue
-      const seq = log.seqAfter(from)
-      const at = log.positionOf(seq)
-      if (at < earliest) {
-        second = earliest
-        earliest = at
-        this.#next = member
-        this.#seq = seq
-        found = EVENT
-      } else if (at < second) {
-        second = at
-      }
-    }
-    if (earliest > limit) return NOTHING
-    this.#until = Math.min(limit, second - 1)
-    return found
+    if (snapshot === null) return true
+    if (snapshot.body === undefined) return false
+    this.#snapshot = null
+    this.#giveId()
+    this.#sink.snapshot(snapshot.block(this.position))
+    return !this.#sink.full
   }
 
-  /** Sends the run of events that was found: as far as its page goes and no other channel comes before. */
-  #sendRun(): number {
-    const chunk = (this.#next as Member).channel.log.chunk(this.#seq, this.#until)
-    this.#position = chunk.position
-    this.#write(chunk)
+  /** Gives the run of events that was found: as far as its page goes and no other channel comes before. */
+  #giveRun(): number {
+    const member = this.next as Member
+    const { log } = member.channel
+    log.seek(this.after(member))
+    const chunk = log.page.chunk(log.slot, log.page.endOf(log.slot, this.until))
+    this.position = chunk.position
+    this.#give(chunk, member.channel)
     return chunk.bytes.length
   }
 
   /** The same for a filtered subscriber: the wanted stretches of the run, until the sink is full or the slice over. */
-  #sendWanted(filter: (event: HubEvent) => boolean, slice: Slice | null): number {
-    const { channel } = this.#next as Member
-    const page = channel.log.pageOf(this.#seq)
-    const end = page.lastPosition <= this.#until ? page.count : page.slotAfter(this.#until)
-    let sent = 0
+  #giveWanted(filter: EventFilter, slice: Slice | null): number {
+    const member = this.next as Member
+    const { channel } = member
+    const { reader, onError } = this.#delivery
+    channel.log.seek(this.after(member))
+    const { page, slot } = channel.log
+    const end = page.endOf(slot, this.until)
+    let given = 0
     this.#page = page
-    this.#from = this.#to = this.#seq - page.firstSeq
+    this.#from = this.#to = slot
     while (this.#to < end && !this.#sink.full) {
-      const slot = this.#to
-      const isWanted = this.#isWanted(filter, channel, page, slot)
-      // The filter may have ended the subscription, which wrote the stretch before this event.
+      const at = this.#to
+      const event = reader.read(channel, page, at)
+      const wanted = event !== null && isWanted(filter, event, onError)
+      // The filter may have ended the subscription, which gave the stretch before this event.
       if (!this.isActive) break
-      this.#position = page.positions[slot] as number
-      if (!isWanted) {
-        sent += this.#flushStretch()
-        this.#from = slot + 1
+      this.position = page.positions[at] as number
+      if (!wanted) {
+        given += this.#flushStretch()
+        this.#from = at + 1
         this.#skippedEvents++
-        this.#skippedBytes += page.sizeOf(slot)
+        this.#skippedBytes += page.sizeOf(at)
       }
-      this.#to = slot + 1
+      this.#to = at + 1
       if (slice !== null && slice.spend()) break
     }
-    sent += this.#flushStretch()
+    given += this.#flushStretch()
     this.#page = null
-    return sent
+    return given
   }
 
   #flushStretch(): number {
     if (this.#page === null || this.#from === this.#to || !this.isActive) return 0
     const chunk = this.#page.chunk(this.#from, this.#to)
     this.#from = this.#to
-    this.#write(chunk)
+    this.#give(chunk, (this.next as Member).channel)
     return chunk.bytes.length
-  }
-
-  #isWanted(filter: (event: HubEvent) => boolean, channel: Channel, page: LogPage, slot: number): boolean {
-    const { reader, onError } = this.#delivery
-    const event = reader.read(channel, page, slot)
-    if (event === null) return false
-    try {
-      const answer: unknown = filter(event)
-      if (!isThenable(answer)) return Boolean(answer)
-      answer.then(undefined, (error: unknown) => onError(error, { where: 'filter' }))
-      throw new SseError('SSE_INVALID_FILTER', 'filter must return a boolean, not a promise: do what is asynchronous before subscribing')
-    } catch (error) {
-      onError(error, { where: 'filter' })
-      return false
-    }
   }
 
   /**
    * Tells the client which channels lost events. While others are complete its id stays where it is, so that a client
-   * that is cut off now loses nothing of them; of the lost ones nothing up to the newest position is sent.
+   * that is cut off now loses nothing of them; of the lost ones nothing up to the newest position is given.
+   *
+   * Where a snapshot follows, it is what carries the id, and until it is there nothing else is given.
    */
   #reset(): void {
-    const { newest } = this.#delivery.timeline
-    const lost: string[] = []
-    for (const member of this.members) {
-      if (member.channel.log.floor <= Math.max(this.#position, member.after)) continue
-      member.after = newest
-      lost.push(member.channel.name)
-    }
-    if (lost.length === this.members.length) this.#position = newest
-    this.#sent = this.#position
-    this.#skippedEvents = this.#skippedBytes = 0
-    this.#sink.write(this.#delivery.control.reset(this.#position, lost, this.#reason))
+    const lost = this.lost()
+    const names = lost.map(({ channel }) => channel.name)
+    const take = this.#takeSnapshot
+    this.giveUp(lost, take === undefined ? this.#delivery.timeline.newest : this.#ask(take, lost))
+    if (take === undefined) this.#giveId()
+    this.#delivery.counters.resets++
+    this.#sink.reset(take === undefined ? this.position : undefined, names, this.#reason)
+  }
+
+  /** Asks for a snapshot of channels; its position is returned. */
+  #ask(take: TakeSnapshot, members: readonly Member[]): number {
+    const names = members.map(({ channel }) => channel.name)
+    const floor = Math.max(...members.map(({ channel }) => channel.log.floor))
+    this.#snapshot = this.#delivery.snapshots.ask(take, names, floor, this)
+    return this.#snapshot.position
   }
 
   #open(): void {
-    this.#position = Math.max(this.#position, this.#openAt)
-    this.#sent = this.#position
+    this.position = Math.max(this.position, this.#openAt)
+    this.#giveId()
     this.#openAt = -1
     this.#reason = 'slow'
-    this.#sink.write(this.#delivery.control.open(this.#position, this.names, this.#replayed, this.#keepAliveMs))
+    this.#sink.opened(this.position, this.#replayed)
   }
 
-  #write(chunk: Chunk): void {
+  #give(chunk: Chunk, channel: Channel): void {
     this.#sent = chunk.position
     this.#skippedEvents = this.#skippedBytes = 0
     if (this.#openAt >= 0) this.#replayed += chunk.count
-    this.#sink.write(chunk.bytes)
+    this.#delivery.counters.delivered += chunk.count
+    this.#sink.events(chunk, channel)
   }
 
-  #sendPosition(): void {
-    this.#sent = this.#position
+  /** The client is given the cursor as its id, with what follows. */
+  #giveId(): void {
+    this.#sent = this.position
     this.#skippedEvents = this.#skippedBytes = 0
-    this.#sink.write(this.#delivery.control.position(this.#position))
   }
-
-  #rewind(n: number): void {
-    for (const member of this.members) member.after = member.channel.log.positionBefore(n)
-    this.#position = Math.min(...this.members.map((member) => member.after))
-  }
-}
-
-function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function'
 }

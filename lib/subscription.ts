@@ -1,4 +1,19 @@
-import type { HubEvent, AnyChannels, ChannelName } from './channel-types.ts'
+import type { AnyChannels, ChannelName, HubEvent } from './channel-types.ts'
+import { show } from './errors.ts'
+import type { EventFilter } from './event-filter.ts'
+import { checkKey } from './names.ts'
+import { checkFunction, checkInteger, checkOptions } from './options.ts'
+
+/** The current state of channels, as one event. */
+export interface Snapshot {
+  /** The name of the event. Default `'snapshot'`. */
+  readonly event?: string | undefined
+  /** The state: a string as it is, anything else as JSON (or by the hub's `serialize`). */
+  readonly data: unknown
+}
+
+/** Gives the current state of channels. */
+export type TakeSnapshot<N extends string = string> = (channels: readonly N[]) => Snapshot | PromiseLike<Snapshot>
 
 /** What `res.sse.subscribe` takes beside the channels. */
 export interface SubscribeOptions<C extends object = AnyChannels, N extends ChannelName<C> = ChannelName<C>> {
@@ -12,6 +27,57 @@ export interface SubscribeOptions<C extends object = AnyChannels, N extends Chan
    * fewer are kept. Default 0.
    */
   readonly rewind?: number | undefined
+  /** Whose connection this is, for `maxSubscribersPerKey` and `hub.disconnect`: 1 to 256 UTF-16 units. Default: nobody's. */
+  readonly key?: string | undefined
+  /**
+   * When the access of this client ends, as a Date or in milliseconds since 1970: nothing is sent from then on, and the
+   * stream is closed within a second, so that the client comes back and is authenticated anew. Default: never.
+   */
+  readonly expiresAt?: Date | number | undefined
+  /**
+   * The current state of channels, as `{ event?, data }`: sent on a first connect, and after every `stream-reset` for the
+   * channels that lost events. What is published from the moment of the call on follows it, so that state and events join
+   * without a hole; until it is there, nothing else is sent. If it fails, the stream is closed, so that the client asks
+   * again.
+   *
+   * Clients who ask for the same channels by the same function while it runs share one call: make the function once,
+   * outside of the request handler, and let its answer depend on the channels alone.
+   */
+  readonly snapshot?: TakeSnapshot<N> | undefined
+}
+
+/** {@link SubscribeOptions} that have been checked. */
+export interface SubscribeSettings {
+  readonly filter: EventFilter | undefined
+  readonly rewind: number
+  readonly key: string | undefined
+  /** Milliseconds since 1970; `Infinity` for never. */
+  readonly expiresAt: number
+  readonly snapshot: TakeSnapshot | undefined
+}
+
+/** Checks the options of a subscription and fills in their defaults. */
+export function checkSubscribeOptions(options: object | undefined): SubscribeSettings {
+  checkOptions('subscribe', options, ['filter', 'rewind', 'key', 'expiresAt', 'snapshot'])
+  const { filter, rewind, key, expiresAt, snapshot }: SubscribeOptions = options ?? {}
+  if (snapshot !== undefined && rewind !== undefined && rewind > 0) {
+    throw new RangeError(`rewind and snapshot exclude each other: the events before a snapshot are in it; got rewind ${show(rewind)}`)
+  }
+  return {
+    filter: checkFunction('filter', filter, undefined),
+    rewind: checkInteger('rewind', rewind, 0, { min: 0 }),
+    key: checkKey('key', key),
+    expiresAt: checkTime('expiresAt', expiresAt),
+    snapshot: checkFunction('snapshot', snapshot, undefined),
+  }
+}
+
+function checkTime(name: string, value: Date | number | undefined): number {
+  if (value === undefined) return Infinity
+  const ms = value instanceof Date ? value.getTime() : value
+  if (typeof ms !== 'number') throw new TypeError(`${name} must be a Date or a number of milliseconds since 1970, got ${show(value)}`)
+  if (Number.isNaN(ms)) throw new RangeError(`${name} must be a valid time, got ${show(value)}`)
+  return ms
 }
 
 /** A stream's subscription to the channels of a hub. */

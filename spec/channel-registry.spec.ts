@@ -21,7 +21,7 @@ function follow(channel: Channel): Member {
   return member
 }
 
-const kept = ({ log }: Channel): number => log.next - log.first
+const kept = ({ log }: Channel): number => log.count
 
 beforeEach(() => jest.useFakeTimers())
 afterEach(() => jest.useRealTimers())
@@ -42,7 +42,7 @@ describe('ChannelRegistry', () => {
     follow(followed)
     publish('b', 5)
     expect(kept(followed)).toBe(5)
-    registry.settle(followed, followed.log.next)
+    registry.settle(followed, followed.log.last)
     expect(kept(followed)).toBe(2)
   })
 
@@ -65,7 +65,7 @@ describe('ChannelRegistry', () => {
     })
     const drops = channels.map(({ log }) => jest.spyOn(log, 'dropOldest'))
     // Each is offered in turn, the newest first: the older ones still wait, and none of them is asked more than once.
-    for (const channel of channels.toReversed()) registry.settle(channel, channel.log.next)
+    for (const channel of channels.toReversed()) registry.settle(channel, channel.log.last)
     expect(registry.totals.bytes).toBe(1_000)
     const asked = drops.reduce((sum, drop) => sum + drop.mock.calls.length, 0)
     expect(asked).toBeLessThan(300 * 4)

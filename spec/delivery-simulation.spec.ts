@@ -1,6 +1,6 @@
 import { Hub } from 'express-sse-hub'
 import { parseId } from '../lib/event-id.ts'
-import { join } from '../lib/stream.ts'
+import { join } from '../lib/subscribable.ts'
 import type { SubscribeOptions } from '../lib/subscription.ts'
 import { FakeConnection, parse, randomFrom, turn } from './support/fake-connection.ts'
 

@@ -5,12 +5,13 @@ const LIB = path.join(__dirname, '../lib')
 
 /** A file imports only from rows above its own, or from files before it in its own row. */
 const LAYERS: readonly (readonly string[])[] = [
-  ['errors', 'options', 'event', 'event-id', 'timeline', 'channel-types', 'guard', 'slice', 'fifo', 'swap-list', 'turn-budget'],
-  ['log-page', 'replay-log'],
-  ['request', 'departure', 'source', 'watchdog', 'output', 'connection', 'subscription', 'stream'],
-  ['channel', 'channel-registry', 'control-events', 'event-reader', 'subscriber', 'pump'],
-  ['hub-subscription', 'hub'],
-  ['middleware'],
+  ['errors', 'options', 'names', 'event', 'event-id', 'timeline', 'channel-types', 'guard', 'schemas', 'refusal'],
+  ['slice', 'fifo', 'swap-list', 'turn-budget', 'drain'],
+  ['log-page', 'replay-log', 'idempotency-keys'],
+  ['event-filter', 'subscription', 'request', 'departure', 'source', 'watchdog', 'output', 'connection', 'subscribable', 'stream'],
+  ['channel', 'channel-registry', 'control-events', 'event-reader', 'cursor', 'pump', 'snapshots', 'sink', 'start', 'subscriber'],
+  ['middleware', 'handler'],
+  ['counters', 'diagnostics', 'hub-options', 'hub-subscription', 'roster', 'event-iterator', 'hub', 'hub-constructor'],
   ['index'],
 ]
 

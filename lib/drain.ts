@@ -1,0 +1,32 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { Slice } from './slice.ts'
+
+/** How often a drain that takes its time goes on. */
+const STEP_MS = 20
+
+/**
+ * Ends many things one after the other, spread evenly over `ms`, and without holding the event loop where there are many
+ * at once.
+ */
+export async function drain<T>(items: readonly T[], ms: number, end: (item: T) => void): Promise<void> {
+  const startedAt = performance.now()
+  const slice = new Slice()
+  slice.begin()
+  let ended = 0
+  while (ended < items.length) {
+    const passed = performance.now() - startedAt
+    const due = passed >= ms ? items.length : Math.ceil((items.length * passed) / ms)
+    let isOver = false
+    while (ended < due && !isOver) {
+      end(items[ended++] as T)
+      isOver = slice.spend()
+    }
+    if (ended === items.length) return
+    await (isOver ? nextTurn() : wait(Math.min(STEP_MS, ms - passed)))
+    slice.begin()
+  }
+}
+
+async function wait(ms: number): Promise<void> {
+  await new Promise((resolve) => setTimeout(resolve, Math.max(0, ms)))
+}

@@ -1,0 +1,141 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { ChannelName } from './channel-types.ts'
+import { SseError, show } from './errors.ts'
+import type { OnError } from './guard.ts'
+import { sseMiddleware } from './middleware.ts'
+import { checkChannels, isName } from './names.ts'
+import { checkFunction, checkInteger, checkOptions } from './options.ts'
+import type { Refusal, RefusalReason } from './refusal.ts'
+import type { SseStream } from './stream.ts'
+import { join, type Subscribable } from './subscribable.ts'
+import { checkSubscribeOptions, closedSubscription, type SubscribeOptions } from './subscription.ts'
+
+declare global {
+  // oxlint-disable-next-line typescript/no-namespace -- Express and its middleware extend requests through it
+  namespace Express {
+    // oxlint-disable-next-line typescript/no-empty-interface -- so that it exists without Express's types
+    interface Request {}
+  }
+}
+
+/** A request as the callbacks of a route see it: Express's, with what other middleware puts on it. */
+export type HandlerRequest = IncomingMessage &
+  Express.Request & { readonly params: Readonly<Record<string, string>>; readonly query: Readonly<Record<string, unknown>> }
+
+/** Options of {@link Hub.handler}. */
+export interface HandlerOptions<C extends object, N extends ChannelName<C> = ChannelName<C>, R = HandlerRequest> {
+  /**
+   * The channels of the route, or what gives those of a request. Left out, the client names them in the query,
+   * `?channel=a&channel=b`, and `authorize` is required.
+   */
+  readonly channels?: readonly N[] | ((req: R) => readonly N[] | PromiseLike<readonly N[]>) | undefined
+  /**
+   * Whether a request may see a channel, its replay included. Anything but `true` is a no, and one no answers the whole
+   * request with 403. Asked for every channel, wherever its name comes from.
+   */
+  readonly authorize?: ((req: R, channel: N) => boolean | PromiseLike<boolean>) | undefined
+  /** How many channels a client may name; more are answered with 400. Default 20. */
+  readonly maxChannels?: number | undefined
+  /** The options of the subscription, or what gives those of a request. */
+  readonly subscribe?: SubscribeOptions<C, N> | ((req: R) => SubscribeOptions<C, N> | PromiseLike<SubscribeOptions<C, N>>) | undefined
+}
+
+/** What {@link Hub.handler} returns: a handler for Express. */
+export type SseHandler = (req: IncomingMessage, res: ServerResponse, next: (error?: unknown) => void) => void
+
+/** What a hub lends to its routes. */
+export interface HandlerParts {
+  readonly onError: OnError
+  /** Counts a refusal. */
+  readonly refuse: (reason: RefusalReason, channels: readonly string[], key: string | undefined) => Refusal
+}
+
+/** Makes a route that subscribes each request to channels of a hub. */
+export function makeHandler<C extends object, N extends ChannelName<C>, R>(
+  hub: Subscribable<C>,
+  options: HandlerOptions<C, N, R>,
+  parts: HandlerParts,
+): SseHandler {
+  if (options === undefined) throw new TypeError('handler: options must be an object, got undefined')
+  checkOptions('handler', options, ['channels', 'authorize', 'maxChannels', 'subscribe'])
+  const { channels, subscribe } = options
+  const authorize = checkFunction('authorize', options.authorize, undefined)
+  const maxChannels = checkInteger('maxChannels', options.maxChannels, 20, { min: 1 })
+  if (channels === undefined && authorize === undefined) {
+    throw new TypeError('handler: without channels the client names them, so authorize(req, channel) must say which of them it may see')
+  }
+  if (channels !== undefined && typeof channels !== 'function') checkChannels(channels)
+  if (typeof subscribe !== 'function') checkSubscribeOptions(subscribe)
+  const attach = sseMiddleware()
+
+  const namesFor = async (req: R & IncomingMessage): Promise<readonly N[]> => {
+    if (channels === undefined) return namedBy(req, maxChannels) as N[]
+    const names = typeof channels === 'function' ? await ask('channels', () => channels(req)) : channels
+    if (Array.isArray(names) && names.length === 0) throw new SseError('SSE_BAD_REQUEST', 'there is no channel for this request to subscribe to')
+    return checkChannels(names) as N[]
+  }
+  const serve = async (req: R & IncomingMessage, stream: SseStream): Promise<void> => {
+    let names: readonly N[] = []
+    try {
+      names = await namesFor(req)
+      if (authorize !== undefined) await authorizeAll(req, names, authorize)
+      const settings = typeof subscribe === 'function' ? await ask('subscribe', () => subscribe(req)) : subscribe
+      await stream.subscribe(hub, names, settings)
+    } catch (error) {
+      if (!(error instanceof CallbackFault)) throw error
+      parts.onError(error.cause, { where: error.where })
+      await stream.subscribe(refusing(() => parts.refuse('fault', names, undefined)), ['refused'])
+    }
+  }
+  return (req, res, next) => {
+    const response = res as ServerResponse & { sse?: SseStream }
+    const go = (): void => void serve(req as R & IncomingMessage, response.sse as SseStream).then(undefined, next)
+    if (response.sse === undefined) attach(req, res, (error) => (error === undefined ? go() : next(error)))
+    else go()
+  }
+}
+
+/** A callback of the program failed, for which its client is not to blame. */
+class CallbackFault {
+  readonly where: string
+  readonly cause: unknown
+
+  constructor(where: string, cause: unknown) {
+    this.where = where
+    this.cause = cause
+  }
+}
+
+async function ask<T>(where: string, callback: () => T | PromiseLike<T>): Promise<T> {
+  try {
+    return await callback()
+  } catch (error) {
+    throw new CallbackFault(where, error)
+  }
+}
+
+async function authorizeAll<N extends string, R>(
+  req: R,
+  names: readonly N[],
+  authorize: (req: R, channel: N) => boolean | PromiseLike<boolean>,
+): Promise<void> {
+  const answers: unknown[] = await ask('authorize', () => Promise.all(names.map(async (name) => authorize(req, name))))
+  const refused = answers.findIndex((answer) => answer !== true)
+  if (refused !== -1) throw new SseError('SSE_FORBIDDEN', `this client may not see the channel ${show(names[refused])}`)
+}
+
+/** The channels that a request names in its query. */
+function namedBy({ url = '' }: IncomingMessage, maxChannels: number): string[] {
+  const mark = url.indexOf('?')
+  const names = [...new Set(mark === -1 ? [] : new URLSearchParams(url.slice(mark + 1)).getAll('channel'))]
+  if (names.length === 0) throw new SseError('SSE_BAD_REQUEST', 'the request names no channel: ?channel=a&channel=b')
+  if (names.length > maxChannels) throw new SseError('SSE_BAD_REQUEST', `the request names ${names.length} channels, and may name ${maxChannels}`)
+  const wrong = names.find((name) => !isName(name))
+  if (wrong !== undefined) throw new SseError('SSE_BAD_REQUEST', `the request names a channel that cannot be one: ${show(wrong)}`)
+  return names
+}
+
+/** What refuses a stream that subscribes to it. */
+function refusing(refusal: () => Refusal): Subscribable<Record<'refused', object>> {
+  return { [join]: (channels) => ({ channels, refusal, start: () => closedSubscription(channels) }) }
+}

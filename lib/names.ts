@@ -1,0 +1,34 @@
+import { SseError, show } from './errors.ts'
+
+const MAX_NAME_UNITS = 256
+
+/** Whether a value is a well-formed string of 1 to 256 UTF-16 units. */
+export function isName(value: unknown): value is string {
+  return typeof value === 'string' && value.length > 0 && value.length <= MAX_NAME_UNITS && value.isWellFormed()
+}
+
+/** Checks the name of a channel: its ids must be as long as the limit allows, and be read back as they were written. */
+export function checkChannelName(name: unknown): void {
+  if (isName(name)) return
+  throw new SseError('SSE_INVALID_CHANNEL', `a channel name must be a well-formed string of 1 to ${MAX_NAME_UNITS} UTF-16 units, got ${show(name)}`)
+}
+
+/** Checks a list of channel names. It comes back without doubles. */
+export function checkChannels(channels: readonly string[]): string[] {
+  if (!Array.isArray(channels)) throw new TypeError(`channels must be an array of channel names, got ${show(channels)}`)
+  if (channels.length === 0) throw new RangeError('channels must name at least one channel, got []')
+  for (const name of channels) checkChannelName(name)
+  return [...new Set<string>(channels)]
+}
+
+/** Checks the name of a program's event. */
+export function checkEventName(event: unknown): void {
+  if (typeof event === 'string' && event !== '' && !/[\r\n]/.test(event) && !event.startsWith('stream-')) return
+  throw new SseError('SSE_INVALID_EVENT', `an event name must be a string that is not empty, has no CR or LF and does not begin with "stream-", got ${show(event)}`)
+}
+
+/** Checks a key by which events or connections are told apart; `undefined` is none. */
+export function checkKey(name: string, key: string | undefined): string | undefined {
+  if (key === undefined || isName(key)) return key
+  throw new SseError('SSE_INVALID_KEY', `${name} must be a well-formed string of 1 to ${MAX_NAME_UNITS} UTF-16 units, got ${show(key)}`)
+}
