@@ -1,7 +1,7 @@
 import { Hub } from 'express-sse-hub'
 import { parseId } from '../lib/event-id.ts'
 import { join } from '../lib/subscribable.ts'
-import type { SubscribeOptions } from '../lib/subscription.ts'
+import type { SubscribeOptions, TakeSnapshot } from '../lib/subscription.ts'
 import { FakeConnection, parse, randomFrom, turn } from './support/fake-connection.ts'
 
 /** What one client knows of one channel. */
@@ -18,6 +18,9 @@ interface Published {
 
 const isWanted = (n: number): boolean => n % 3 !== 0
 
+/** What a client asks for. */
+type Mode = 'plain' | 'filtered' | 'snapshots'
+
 /** A client that reads everything it is sent, checks it against what was published, and remembers its last id. */
 class ModelClient {
   lastId = ''
@@ -26,17 +29,35 @@ class ModelClient {
   /** Events of a channel that may not be sent on this connection any more. */
   readonly forbidden = new Map<string, number>()
   readonly known = new Map<string, Knowledge>()
+  /** Channels whose snapshot has to come before anything else does. */
+  readonly awaited = new Set<string>()
+  snapshots = 0
   readonly #published: Map<string, Published[]>
-  readonly #isFiltered: boolean
+  readonly #mode: Mode
   #idPosition = -1
 
-  constructor(published: Map<string, Published[]>, isFiltered: boolean) {
+  constructor(published: Map<string, Published[]>, mode: Mode) {
     this.#published = published
-    this.#isFiltered = isFiltered
+    this.#mode = mode
+  }
+
+  /** A connection was made: what the last one was waiting for does not come any more. */
+  connected(channels: readonly string[]): void {
+    this.forbidden.clear()
+    this.awaited.clear()
+    if (this.#mode === 'snapshots' && this.lastId === '') for (const channel of channels) this.awaited.add(channel)
   }
 
   take(chunk: Buffer, newest: number): void {
     for (const { id, event, data } of parse(chunk.toString())) {
+      if (this.#mode === 'snapshots' && event === 'stream-reset') {
+        if (id !== undefined) throw new Error('a reset that a snapshot follows carries an id')
+        this.resets++
+        for (const channel of (JSON.parse(data) as { channels: string[] }).channels) this.awaited.add(channel)
+        continue
+      }
+      if (event === 'snapshot') this.#snapshot(data)
+      if (this.awaited.size > 0) throw new Error(`${event} came before the snapshot of ${[...this.awaited].join()}`)
       const place = parseId(id ?? '')
       if (id === undefined || place === undefined) throw new Error(`an event without a place: ${event} ${data}`)
       if (place.position < this.#idPosition) throw new Error(`the id went backwards: ${id}`)
@@ -44,6 +65,14 @@ class ModelClient {
       this.lastId = id
       if (event === 'stream-reset') this.#reset(data, newest)
       else if (event === 'item') this.#item(id.slice(id.indexOf('/') + 1), place.position, JSON.parse(data) as number)
+    }
+  }
+
+  #snapshot(data: string): void {
+    this.snapshots++
+    for (const [channel, position] of Object.entries(JSON.parse(data) as Record<string, number>)) {
+      if (!this.awaited.delete(channel)) throw new Error(`a snapshot of ${channel} came and was not due`)
+      this.#of(channel).complete = Math.max(this.#of(channel).complete, position)
     }
   }
 
@@ -59,7 +88,7 @@ class ModelClient {
     const known = this.#of(channel)
     if (position <= known.received) throw new Error(`${channel} ${n} came twice or late`)
     if (position <= (this.forbidden.get(channel) ?? -1)) throw new Error(`${channel} ${n} is part of what was declared lost`)
-    if (this.#isFiltered && !isWanted(n)) throw new Error(`${channel} ${n} was not wanted`)
+    if (this.#mode === 'filtered' && !isWanted(n)) throw new Error(`${channel} ${n} was not wanted`)
     const hole = this.holeBefore(channel, position)
     if (hole !== undefined) throw new Error(`silent hole: ${channel} ${hole.n} is missing before ${n}`)
     known.received = position
@@ -72,7 +101,7 @@ class ModelClient {
     const { complete } = this.#of(channel)
     return this.#published
       .get(channel)
-      ?.find((event) => event.position > complete && event.position < position && !(this.#isFiltered && !isWanted(event.n)))
+      ?.find((event) => event.position > complete && event.position < position && !(this.#mode === 'filtered' && !isWanted(event.n)))
   }
 
   #of(channel: string): Knowledge {
@@ -84,21 +113,38 @@ class ModelClient {
 
 interface Outcome {
   readonly resets: number
+  readonly snapshots: number
   readonly received: number
   readonly connects: number
 }
 
 /** One random life of a client: publishing, full sockets, cuts at any write, reconnects, keep-alives. */
-async function run(seed: number): Promise<Outcome> {
+async function run(seed: number, hasSnapshots: boolean): Promise<Outcome> {
   const random = randomFrom(seed)
   const below = (n: number): number => Math.floor(random() * n)
   const sizes: Record<string, number> = { a: 1 + below(4), b: 1 + below(4), c: 50 }
-  const hub = new Hub({ replay: (channel) => ({ maxEvents: sizes[channel] ?? 5 }) })
+  const hub = new Hub({ replay: (channel) => ({ maxEvents: sizes[channel] ?? 5 }), onError: () => {} })
   const channels = ['a', 'b', 'c'].slice(0, 1 + below(3))
   const published = new Map<string, Published[]>(channels.map((name) => [name, []]))
-  const isFiltered = random() < 0.3
-  const options: SubscribeOptions = isFiltered ? { filter: ({ data }) => isWanted(data as number) } : {}
-  const client = new ModelClient(published, isFiltered)
+  const mode = hasSnapshots ? 'snapshots' : random() < 0.3 ? 'filtered' : 'plain'
+  const client = new ModelClient(published, mode)
+  /** The snapshots that are being taken: each ends when its function is called, after events that its position does not have. */
+  let pending: ((fails: boolean) => void)[] = []
+  const snapshot: TakeSnapshot = (names) =>
+    new Promise((resolve, reject) => {
+      pending.push((fails) => {
+        const state = names.map((name) => [name, published.get(name)?.at(-1)?.position ?? 0])
+        if (fails) reject(new Error('the database is away'))
+        else resolve({ data: Object.fromEntries(state) as unknown })
+      })
+    })
+  const settle = (mayFail: boolean): void => {
+    for (const end of pending.splice(0)) end(mayFail && random() < 0.1)
+  }
+  const options: SubscribeOptions = {
+    filter: mode === 'filtered' ? ({ data }) => isWanted(data as number) : undefined,
+    snapshot: mode === 'snapshots' ? snapshot : undefined,
+  }
   let newest = 0
   let n = 0
   let connects = 0
@@ -107,7 +153,7 @@ async function run(seed: number): Promise<Outcome> {
   const connect = (cutAfter: number): void => {
     const opened = new FakeConnection()
     connects++
-    client.forbidden.clear()
+    client.connected(channels)
     opened.room = 1 + below(4)
     let writes = 0
     opened.onWrite = (chunk) => {
@@ -134,41 +180,62 @@ async function run(seed: number): Promise<Outcome> {
     const dice = random()
     if (dice < 0.45) for (let i = below(6); i >= 0; i--) publish()
     else if (dice < 0.6) await turn()
+    else if (dice < 0.65 && hasSnapshots) settle(true)
     else if (dice < 0.75) (connection as FakeConnection | null)?.drain(1 + below(5))
     else if (dice < 0.8) {
       if (!(connection as FakeConnection | null)?.output.full) (connection as FakeConnection | null)?.feed?.keepAlive()
-    } else if (connection === null) connect(random() < 0.7 ? below(5) : Infinity)
+    } else if (!(connection as FakeConnection | null)?.isOpen) connect(random() < 0.7 ? below(5) : Infinity)
     else cut()
   }
   cut()
   connect(Infinity)
   ;(connection as FakeConnection | null)?.drain()
   // A slice may be over early on a busy machine: the rest comes in later turns.
-  for (let turns = 0; turns < 20 && channels.some((name) => client.holeBefore(name, Infinity)); turns++) await turn()
+  const isBehind = (): boolean => client.awaited.size > 0 || channels.some((name) => client.holeBefore(name, Infinity) !== undefined)
+  for (let turns = 0; turns < 20 && isBehind(); turns++) {
+    settle(false)
+    await turn()
+    // One that failed may have been shared.
+    if (!(connection as FakeConnection | null)?.isOpen) connect(Infinity)
+    ;(connection as FakeConnection | null)?.drain()
+  }
+  if (client.awaited.size > 0) throw new Error(`the snapshot of ${[...client.awaited].join()} never came`)
   for (const channel of channels) {
     const hole = client.holeBefore(channel, Infinity)
     if (hole !== undefined) throw new Error(`silent hole: ${channel} ${hole.n} never came`)
   }
   cut()
-  return { resets: client.resets, received: client.received, connects }
+  return { resets: client.resets, snapshots: client.snapshots, received: client.received, connects }
 }
 
+/** The same for many seeds, with what happened in all of them. */
+async function runAll(runs: number, hasSnapshots: boolean): Promise<Outcome> {
+  const total = { resets: 0, snapshots: 0, received: 0, connects: 0 }
+  for (let seed = 1; seed <= runs; seed++) {
+    try {
+      const outcome = await run(seed, hasSnapshots)
+      for (const name of Object.keys(total) as (keyof Outcome)[]) total[name] += outcome[name]
+    } catch (error) {
+      throw new Error(`seed ${seed}: ${error instanceof Error ? error.message : String(error)}`, { cause: error })
+    }
+  }
+  return total
+}
+
+// Each also asserts that the runs have reached what they are about.
 describe('delivery, simulated', () => {
   it('leaves no silent hole in 20,000 random lives of a client', async () => {
-    const total = { resets: 0, received: 0, connects: 0 }
-    for (let seed = 1; seed <= 20_000; seed++) {
-      try {
-        const { resets, received, connects } = await run(seed)
-        total.resets += resets
-        total.received += received
-        total.connects += connects
-      } catch (error) {
-        throw new Error(`seed ${seed}: ${error instanceof Error ? error.message : String(error)}`, { cause: error })
-      }
-    }
-    // The runs must have reached what they are about.
-    expect(total.resets).toBeGreaterThan(10_000)
-    expect(total.received).toBeGreaterThan(200_000)
-    expect(total.connects).toBeGreaterThan(60_000)
+    const { resets, received, connects } = await runAll(20_000, false)
+    expect(resets).toBeGreaterThan(10_000)
+    expect(received).toBeGreaterThan(200_000)
+    expect(connects).toBeGreaterThan(60_000)
+  }, 60_000)
+
+  it('joins snapshots and events without a hole in 10,000 more', async () => {
+    const { resets, snapshots, received, connects } = await runAll(10_000, true)
+    expect(resets).toBeGreaterThan(2_500)
+    expect(snapshots).toBeGreaterThan(10_000)
+    expect(received).toBeGreaterThan(12_000)
+    expect(connects).toBeGreaterThan(30_000)
   }, 60_000)
 })

@@ -1,20 +1,13 @@
 import type { Server } from 'node:http'
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import { Hub, sseMiddleware } from 'express-sse-hub'
 import express from 'express'
 import { join } from '../lib/subscribable.ts'
 import { TestClient, until } from './support/client.ts'
 import { FakeConnection, turn } from './support/fake-connection.ts'
+import { collectGarbage } from './support/garbage.ts'
 import { serve, stopServers } from './support/servers.ts'
 
 afterEach(stopServers)
-
-/** Collects garbage now, without a flag on the command line. */
-const collectGarbage = ((): (() => void) => {
-  setFlagsFromString('--expose-gc')
-  return runInNewContext('gc') as () => void
-})()
 
 async function memory(): Promise<{ heap: number; buffers: number }> {
   for (let n = 0; n < 5; n++) {
