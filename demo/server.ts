@@ -2,16 +2,19 @@ import path from 'node:path'
 import express from 'express'
 import { type BroadcastOptions, createBroadcast } from './broadcast.ts'
 import { createMachine, type MachineOptions } from './machine.ts'
+import { createMetrics } from './metrics.ts'
 
-/** The demo: an index, and a router for each page. `stop` ends every stream and the work in the background. */
+/** The demo: an index, a router for each page, and the metrics of their hubs. `stop` ends every stream and the work in the background. */
 export function createDemo(options: BroadcastOptions & MachineOptions = {}) {
   const pages = { broadcast: createBroadcast(options), machine: createMachine(options) }
+  const hubs = { broadcast: pages.broadcast.hub, machine: pages.machine.hub }
   const app = express()
   app.use(express.static(path.join(__dirname, 'pages'), { extensions: ['html'] }))
   for (const [name, { router }] of Object.entries(pages)) app.use(`/${name}`, router)
+  app.use('/metrics', createMetrics(hubs).router)
   return {
     app,
-    hubs: { broadcast: pages.broadcast.hub, machine: pages.machine.hub },
+    hubs,
     stop: async () => {
       await Promise.all(Object.values(pages).map((page) => page.stop()))
     },

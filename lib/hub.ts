@@ -206,7 +206,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
     }
     const iterator = new EventIterator(this.#channelsOf(names), parts, startFrom(lastEventId, settings, this.#timeline), signal)
     if (!iterator.isOver) this.#iterators.add(iterator)
-    if (this.#isClosed) iterator.finish()
+    if (this.#isClosed) void iterator.return()
     return iterator as AsyncIterableIterator<HubEvent<C, N> | ResetEvent>
   }
 

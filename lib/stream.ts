@@ -180,7 +180,7 @@ export class SseStream {
     if (this.#isSubscribed) {
       throw new SseError('SSE_ALREADY_SUBSCRIBED', 'this stream is or was subscribed; a stream has one subscription, so name all channels in it')
     }
-    const refusal = plan.refusal()
+    const refusal = this.state === 'closed' || this.#req.method === 'HEAD' ? undefined : plan.refusal()
     if (refusal !== undefined && this.#isUnacceptable()) {
       this.#isSubscribed = true
       this.#refuse(refusal.error)

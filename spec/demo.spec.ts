@@ -125,6 +125,24 @@ describe('the broadcast router', () => {
   })
 })
 
+describe('the metrics route', () => {
+  it('gives what the hubs count, as Prometheus text', async () => {
+    const visitor = new Visitor('counted')
+    await until(() => visitor.replayed.length === 1, 'the page is live')
+    await post('/broadcast/messages', { page: 'other', text: 'one' })
+    await until(() => visitor.texts.length === 1, 'the message came')
+    for (let scrape = 0; scrape < 2; scrape++) {
+      const response = await fetch(`${url}/metrics`)
+      const lines = (await response.text()).split('\n')
+      expect(response.headers.get('content-type')).toContain('text/plain; version=0.0.4')
+      expect(lines).toContain('sse_hub_subscribers{hub="broadcast"} 1')
+      expect(lines).toContain('sse_hub_published_total{hub="broadcast"} 1')
+      expect(lines).toContain('sse_hub_delivered_total{hub="broadcast"} 1')
+      expect(lines).toContain('sse_hub_subscribers{hub="machine"} 0')
+    }
+  })
+})
+
 describe('the machine router', () => {
   it('gives a late page the samples of before, then the new ones', async () => {
     const early = await TestClient.open(`${url}/machine/events`)

@@ -1,0 +1,34 @@
+import express, { type Request } from 'express'
+import { Hub } from 'express-sse-hub'
+
+// Who may see what, for how long, and not any more.
+//   npx tsx demo/examples/access.ts
+//   curl -N -H 'authorization: ann' 'localhost:3000/events?channel=news&channel=user:ann'
+//   curl -i -H 'authorization: ann' 'localhost:3000/events?channel=user:bob'          (403)
+//   curl -X POST -H 'authorization: ann' localhost:3000/logout
+
+const hub = new Hub<{ news: { item: string }; [user: `user:${string}`]: { notice: string } }>()
+
+/** In a real app: the user of the session. */
+const userOf = (req: Request): string => req.get('authorization') ?? ''
+
+export const app = express()
+app.use((req, res, next) => (userOf(req) === '' ? res.sendStatus(401) : next()))
+
+// The client names the channels, and is given those that it may see: live, and replayed.
+app.get(
+  '/events',
+  hub.handler({
+    authorize: (req: Request, channel) => channel === 'news' || channel === `user:${userOf(req)}`,
+    // The stream belongs to the user, and ends with the session: the client comes back, and is authenticated anew.
+    subscribe: (req) => ({ key: userOf(req), expiresAt: Date.now() + 60 * 60 * 1_000 }),
+  }),
+)
+app.post('/news/:text', async (req, res) => {
+  res.json({ id: await hub.publish('news', 'item', req.params.text) })
+})
+app.post('/logout', async (req, res) => {
+  res.json({ ended: await hub.disconnect(userOf(req)) })
+})
+
+if (require.main === module) app.listen(3000)

@@ -1,0 +1,35 @@
+import express from 'express'
+import { Hub, sseMiddleware, SseError } from 'express-sse-hub'
+import * as v from 'valibot'
+import { z } from 'zod'
+
+// The schemas are the types of the channels: payloads are checked when compiling and when publishing.
+//   npx tsx demo/examples/schemas.ts
+//   curl -N localhost:3000/events
+//   curl -X POST localhost:3000/orders -H 'content-type: application/json' -d '{"id":"7","total":12}'
+//   curl -X POST localhost:3000/orders -H 'content-type: application/json' -d '{"id":"7","total":"much"}'
+
+const hub = new Hub({
+  schemas: {
+    // What the schema puts out is what clients are sent: here with a currency.
+    orders: { created: z.object({ id: z.string(), total: z.number(), currency: z.string().default('EUR') }) },
+    // A family of channels, and a schema of another vendor.
+    'user:*': { notice: v.object({ text: v.string() }) },
+  },
+})
+
+export const app = express()
+app.use(sseMiddleware(), express.json())
+app.get('/events', (_req, res) => res.sse.subscribe(hub, ['orders', 'user:1']))
+app.post('/orders', async (req, res) => {
+  try {
+    await hub.publish('orders', 'created', req.body)
+    await hub.publish('user:1', 'notice', { text: 'somebody ordered' })
+    res.sendStatus(201)
+  } catch (error) {
+    if (!(error instanceof SseError) || error.code !== 'SSE_INVALID_DATA') throw error
+    res.status(422).json({ error: error.message })
+  }
+})
+
+if (require.main === module) app.listen(3000)
