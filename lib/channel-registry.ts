@@ -1,5 +1,5 @@
 import { Channel } from './channel.ts'
-import { ReplayLog, type ReplayBounds } from './replay-log.ts'
+import { type LogTotals, type ReplayBounds, ReplayLog } from './replay-log.ts'
 import { Slice } from './slice.ts'
 
 const MIN_SWEEP_MS = 100
@@ -13,8 +13,7 @@ const WAITING_SLACK_BYTES = 4_194_304
  * more, and the forgetting of channels that are not used.
  */
 export class ChannelRegistry {
-  /** Bytes of the events that all logs keep. */
-  readonly totals = { bytes: 0 }
+  #totals: LogTotals = { bytes: 0 }
   readonly #boundsOf: (name: string) => ReplayBounds
   readonly #maxTotalBytes: number
   readonly #channels = new Map<string, Channel>()
@@ -31,6 +30,11 @@ export class ChannelRegistry {
   constructor(boundsOf: (name: string) => ReplayBounds, maxTotalBytes: number) {
     this.#boundsOf = boundsOf
     this.#maxTotalBytes = maxTotalBytes
+  }
+
+  /** Bytes of the events that all logs keep. */
+  get bytes(): number {
+    return this.#totals.bytes
   }
 
   get size(): number {
@@ -51,7 +55,7 @@ export class ChannelRegistry {
     let channel = this.#channels.get(name)
     if (channel === undefined) {
       const bounds = this.#boundsOf(name)
-      channel = new Channel(name, new ReplayLog(bounds, this.#floor, this.totals), performance.now())
+      channel = new Channel(name, new ReplayLog(bounds, this.#floor, this.#totals), performance.now())
       this.#channels.set(name, channel)
     }
     return channel
@@ -63,7 +67,7 @@ export class ChannelRegistry {
     channel.log.append(block, position, now, isString, key)
     channel.usedAt = now
     if (channel.members.size === 0) this.settle(channel, position)
-    if (this.totals.bytes > WAITING_FACTOR * this.#maxTotalBytes + WAITING_SLACK_BYTES) this.#evictWaiting()
+    if (this.#totals.bytes > WAITING_FACTOR * this.#maxTotalBytes + WAITING_SLACK_BYTES) this.#evictWaiting()
     this.#sweepWithin(channel.log.bounds.maxAgeMs)
   }
 
@@ -96,7 +100,8 @@ export class ChannelRegistry {
     this.#channels.clear()
     this.#byRecency.clear()
     this.#newest = null
-    this.totals.bytes = 0
+    // Whoever still reads a log goes on with it: it is not counted any more.
+    this.#totals = { bytes: 0 }
     this.#sweeping = null
     this.#stop()
   }
@@ -113,7 +118,7 @@ export class ChannelRegistry {
   }
 
   #evict(): void {
-    const { totals } = this
+    const totals = this.#totals
     if (totals.bytes <= this.#maxTotalBytes) return
     for (const channel of this.#byRecency) {
       while (totals.bytes > this.#maxTotalBytes && channel.log.dropOldest(false));
@@ -126,8 +131,8 @@ export class ChannelRegistry {
   #evictWaiting(): void {
     const most = WAITING_FACTOR * this.#maxTotalBytes + WAITING_SLACK_BYTES
     for (const { log } of this.#channels.values()) {
-      while (this.totals.bytes > most && log.dropOldest(true));
-      if (this.totals.bytes <= most) return
+      while (this.#totals.bytes > most && log.dropOldest(true));
+      if (this.#totals.bytes <= most) return
     }
   }
 

@@ -4,14 +4,15 @@ import type { ResetReason } from './control-events.ts'
 import { diagnostics } from './diagnostics.ts'
 import { formatId } from './event-id.ts'
 import { Fifo } from './fifo.ts'
-import type { Chunk } from './log-page.ts'
+import type { Chunk, LogPage } from './log-page.ts'
 import type { Pump } from './pump.ts'
 import type { Sink } from './sink.ts'
+import { Slice } from './slice.ts'
 import type { Start } from './start.ts'
 import { type Delivery, Subscriber } from './subscriber.ts'
 import type { TurnBudget } from './turn-budget.ts'
 
-/** As much as a socket is given at once: what is not asked for beyond it stays in the logs. */
+/** As much as is held for a consumer that is busy: what it has not asked for beyond it stays in the logs. */
 const MAX_HELD_BYTES = 65_536
 
 /** An item of `hub.events()` that is no event: events of these channels were lost. No channel has the name `''`. */
@@ -36,26 +37,36 @@ export interface IteratorParts {
 interface Stretch {
   readonly chunk: Chunk
   readonly channel: Channel
+  /** What holding it costs: the page, where it is the first stretch of it. */
+  readonly bytes: number
 }
 
 type Item = HubEvent | ResetEvent
+type Result = IteratorResult<Item>
+
+const DONE: Result = { done: true, value: undefined }
 
 /**
- * The events of channels, pulled one by one: a subscriber whose sink is whoever asks for the next one. It is handed
- * about as much as a socket is; what nobody asks for is left in the logs.
+ * The events of channels, pulled one by one: a subscriber whose sink is whoever asks for the next one. A consumer that
+ * waits is given all that comes in a turn, as a socket with room is; for one that is busy little is held, and the rest
+ * stays in the logs.
  */
 export class EventIterator implements AsyncIterableIterator<Item>, Sink {
   readonly #parts: IteratorParts
   readonly #subscriber: Subscriber
   readonly #signal: AbortSignal | undefined
+  readonly #slice = new Slice()
   /** What was given and not asked for yet, in order. */
-  readonly #held = new Fifo<Stretch | ResetEvent>()
+  #held = new Fifo<Stretch | ResetEvent>()
   #heldBytes = 0
+  #lastPage: LogPage | null = null
   /** The stretch that is being read, and where. */
   #stretch: Stretch | undefined
   #slot = 0
-  readonly #requests = new Fifo<(result: IteratorResult<Item>) => void>()
+  readonly #requests = new Fifo<(result: Result) => void>()
   #waiting = 0
+  /** Whether the consumer waits, or did at the beginning of this turn: it keeps up. */
+  #isPulling = false
   #isFinished = false
   #isOver = false
 
@@ -66,6 +77,7 @@ export class EventIterator implements AsyncIterableIterator<Item>, Sink {
     this.#subscriber.follow()
     signal?.addEventListener('abort', this.#end, { once: true })
     if (signal?.aborted) this.#end()
+    else this.#fill()
   }
 
   get channels(): readonly Channel[] {
@@ -80,22 +92,22 @@ export class EventIterator implements AsyncIterableIterator<Item>, Sink {
     return this
   }
 
-  next(): Promise<IteratorResult<Item>> {
+  next(): Promise<Result> {
+    if (this.#isOver) return Promise.resolve(DONE)
     return new Promise((resolve) => {
       this.#requests.push(resolve)
       this.#waiting++
-      this.#serve()
-      if (this.#waiting === 0 || this.#isOver) return
-      const { budget, pump } = this.#parts
+      this.#isPulling = true
+      const { budget } = this.#parts
       // A loop that always finds something must let others have their turn.
-      if (budget.isSpent()) pump.ready(this.#subscriber)
-      else this.#subscriber.deliver(null, Infinity)
+      if (budget.isSpent()) void budget.nextTurn().then(this.#pull)
+      else this.#pull()
     })
   }
 
-  return(): Promise<IteratorResult<Item>> {
+  return(): Promise<Result> {
     this.#end()
-    return Promise.resolve({ done: true, value: undefined })
+    return Promise.resolve(DONE)
   }
 
   /** Goes on to what is published now, and ends. */
@@ -104,25 +116,33 @@ export class EventIterator implements AsyncIterableIterator<Item>, Sink {
       this.#isFinished = true
       this.#serve()
     }
-    if (this.#subscriber.finish(finished)) finished()
+    this.#slice.begin()
+    if (this.#subscriber.finish(finished, this.#slice)) finished()
+    else this.#parts.pump.ready(this.#subscriber)
   }
 
   get full(): boolean {
-    return this.#heldBytes >= MAX_HELD_BYTES
+    return this.#heldBytes >= MAX_HELD_BYTES && !this.#isPulling
   }
 
   events(chunk: Chunk, channel: Channel): void {
-    this.#held.push({ chunk, channel })
-    this.#heldBytes += chunk.bytes.length
+    const bytes = chunk.page === this.#lastPage ? 0 : chunk.page.used
+    this.#lastPage = chunk.page
+    this.#heldBytes += bytes
+    this.#held.push({ chunk, channel, bytes })
+    // Before it has asked again, it is not known to keep up.
+    if (this.#isPulling) queueMicrotask(this.#rest)
     this.#serve()
   }
 
-  reset(position: number | undefined, channels: readonly string[], reason: ResetReason): void {
+  reset(position: number | undefined, lost: readonly string[], reason: ResetReason): void {
     const { hub, epoch } = this.#parts
+    const channels = Object.freeze([...lost])
     if (diagnostics.reset.hasSubscribers) {
       diagnostics.reset.publish({ hub, channels: this.#subscriber.names, key: undefined, lost: channels, reason })
     }
-    this.#held.push({ id: formatId(epoch, position ?? 0), channel: '', event: 'stream-reset', data: { channels, reason } })
+    const data = Object.freeze({ channels, reason })
+    this.#held.push(Object.freeze({ id: formatId(epoch, position ?? 0), channel: '', event: 'stream-reset', data }))
     this.#serve()
   }
 
@@ -133,21 +153,41 @@ export class EventIterator implements AsyncIterableIterator<Item>, Sink {
   cork(): void {}
   uncork(): void {}
 
+  readonly #pull = (): void => {
+    this.#serve()
+    // Of what is in the logs anyway it takes no more than it may hold.
+    this.#isPulling = false
+    if (this.#waiting > 0) this.#fill()
+    this.#isPulling = this.#waiting > 0
+  }
+
+  readonly #rest = (): void => {
+    this.#isPulling = this.#waiting > 0
+  }
+
+  /** Takes what is due, for as long as a slice of time lasts; the pump goes on with the rest. */
+  #fill(): void {
+    this.#slice.begin()
+    if (!this.#subscriber.deliver(this.#slice, Infinity)) this.#parts.pump.ready(this.#subscriber)
+  }
+
   #serve(): void {
     while (this.#waiting > 0) {
-      const item = this.#isOver ? undefined : this.#take()
-      if (item === undefined && !this.#isOver) {
+      const item = this.#take()
+      // What reads an event may have ended the iteration, and so answered everybody.
+      if (this.#isOver) return
+      if (item === undefined) {
         if (this.#isFinished) this.#end()
         return
       }
       this.#waiting--
-      this.#requests.shift()?.(item === undefined ? { done: true, value: undefined } : { done: false, value: item })
+      this.#requests.shift()?.({ done: false, value: item })
     }
   }
 
   /** The next item held. What cannot be read was reported, and is left out. */
   #take(): Item | undefined {
-    for (;;) {
+    while (!this.#isOver) {
       const stretch = this.#stretch
       if (stretch === undefined) {
         const held = this.#held.shift()
@@ -157,14 +197,16 @@ export class EventIterator implements AsyncIterableIterator<Item>, Sink {
         continue
       }
       const { chunk, channel } = stretch
-      const event = this.#parts.delivery.reader.read(channel, chunk.page, this.#slot)
-      this.#slot++
+      const slot = this.#slot++
       if (this.#slot === chunk.end) {
         this.#stretch = undefined
-        this.#heldBytes -= chunk.bytes.length
+        this.#heldBytes -= stretch.bytes
+        if (chunk.page === this.#lastPage) this.#lastPage = null
       }
+      const event = this.#parts.delivery.reader.read(channel, chunk.page, slot)
       if (event !== null) return event
     }
+    return undefined
   }
 
   readonly #end = (): void => {
@@ -172,7 +214,10 @@ export class EventIterator implements AsyncIterableIterator<Item>, Sink {
     this.#isOver = true
     this.#signal?.removeEventListener('abort', this.#end)
     this.#subscriber.leave()
+    this.#held = new Fifo()
+    this.#stretch = undefined
+    this.#lastPage = null
     this.#parts.onOver(this)
-    this.#serve()
+    for (; this.#waiting > 0; this.#waiting--) this.#requests.shift()?.(DONE)
   }
 }

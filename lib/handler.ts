@@ -22,18 +22,26 @@ declare global {
 export type HandlerRequest = IncomingMessage &
   Express.Request & { readonly params: Readonly<Record<string, string>>; readonly query: Readonly<Record<string, unknown>> }
 
+/** What gives the channels of a request, and says which of them it may see. */
+type HandlerChannels<N extends string, R> =
+  | {
+      /** The channels of the route, or what gives those of a request. */
+      readonly channels: readonly N[] | ((req: R) => readonly N[] | PromiseLike<readonly N[]>)
+      /**
+       * Whether a request may see a channel, its replay included. Anything but `true` is a no, and one no answers the whole
+       * request with 403. Asked for every channel, wherever its name comes from.
+       */
+      readonly authorize?: ((req: R, channel: N) => boolean | PromiseLike<boolean>) | undefined
+    }
+  | {
+      /** Left out, the client names the channels in the query: `?channel=a&channel=b`. */
+      readonly channels?: undefined
+      /** The same, and required. */
+      readonly authorize: (req: R, channel: N) => boolean | PromiseLike<boolean>
+    }
+
 /** Options of {@link Hub.handler}. */
-export interface HandlerOptions<C extends object, N extends ChannelName<C> = ChannelName<C>, R = HandlerRequest> {
-  /**
-   * The channels of the route, or what gives those of a request. Left out, the client names them in the query,
-   * `?channel=a&channel=b`, and `authorize` is required.
-   */
-  readonly channels?: readonly N[] | ((req: R) => readonly N[] | PromiseLike<readonly N[]>) | undefined
-  /**
-   * Whether a request may see a channel, its replay included. Anything but `true` is a no, and one no answers the whole
-   * request with 403. Asked for every channel, wherever its name comes from.
-   */
-  readonly authorize?: ((req: R, channel: N) => boolean | PromiseLike<boolean>) | undefined
+export type HandlerOptions<C extends object, N extends ChannelName<C> = ChannelName<C>, R = HandlerRequest> = HandlerChannels<N, R> & {
   /** How many channels a client may name; more are answered with 400. Default 20. */
   readonly maxChannels?: number | undefined
   /** The options of the subscription, or what gives those of a request. */

@@ -18,14 +18,14 @@ export interface HubConstructor {
    *
    * @throws {TypeError | RangeError} for an option that is unknown, of the wrong type or out of its range.
    */
-  new <S extends HubSchemas>(options: SchemaHubOptions<S>): Hub<SchemaChannels<S>, SchemaInputs<S>>
+  // The second parameter is never given: by it `class MyHub extends Hub<Channels>` means the other signature.
+  new <S extends HubSchemas, _ = S>(options: SchemaHubOptions<S>): Hub<SchemaChannels<S>, SchemaInputs<S>>
   /**
    * A hub whose channels are those of the type argument.
    *
    * @throws {TypeError | RangeError} for an option that is unknown, of the wrong type or out of its range.
    */
-  new <C extends object = AnyChannels>(options?: HubOptions): Hub<C>
-  readonly prototype: Hub
+  new <C extends object = AnyChannels>(options?: HubOptions & { readonly schemas?: never }): Hub<C>
 }
 
 /**

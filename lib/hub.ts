@@ -173,11 +173,12 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
   /**
    * The events of channels from now on, or from `lastEventId`, as an async iterable: for workers, bridges, tests, and
    * streams of your own shape. The promises are those of a subscribed client: each event once and in order, or a
-   * {@link ResetEvent} that says what was lost. A consumer that does not pull holds its place in the logs, and about as
-   * many bytes as a socket is given at once (64 KiB).
+   * {@link ResetEvent} that says what was lost (its `channel` is `''`). A consumer that does not pull holds its place in the
+   * logs, and what came in the turn in which it last waited, or else about 64 KiB.
    *
    * It is live when it is returned, and over when `signal` is aborted, when it is left (`break`, `return()`), and when the
-   * hub closes, after everything published before.
+   * hub closes, after everything published before; of a hub that is closed it is over at once. An event that `deserialize`
+   * cannot read is reported to `onError` and left out.
    *
    * @throws {SseError} `SSE_INVALID_CHANNEL` for a name that is not valid. `TypeError` and `RangeError` name a wrong option.
    * @example
@@ -245,7 +246,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
     return {
       channels: this.#channels.size,
       subscribers: this.#roster.size,
-      logBytes: this.#channels.totals.bytes,
+      logBytes: this.#channels.bytes,
       ...this.#counters,
     }
   }
@@ -299,6 +300,8 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
 
   /** The channels of these names, without what is too old in their logs. */
   #channelsOf(names: readonly string[]) {
+    // Whatever is wrong with the bounds of one is said before any is made.
+    for (const name of names) this.#channels.boundsOf(name)
     const channels = names.map((name) => this.#channels.get(name))
     for (const channel of channels) this.#channels.refresh(channel)
     return channels

@@ -7,10 +7,10 @@ export function isName(value: unknown): value is string {
   return typeof value === 'string' && value.length > 0 && value.length <= MAX_NAME_UNITS && value.isWellFormed()
 }
 
-/** Checks the name of a channel: its ids must be as long as the limit allows, and be read back as they were written. */
-export function checkChannelName(name: unknown): void {
+/** Checks the name of a channel. `where` begins the message of the error. */
+export function checkChannelName(name: unknown, where = ''): void {
   if (isName(name)) return
-  throw new SseError('SSE_INVALID_CHANNEL', `a channel name must be a well-formed string of 1 to ${MAX_NAME_UNITS} UTF-16 units, got ${show(name)}`)
+  throw new SseError('SSE_INVALID_CHANNEL', `${where}a channel name must be a well-formed string of 1 to ${MAX_NAME_UNITS} UTF-16 units, got ${show(name)}`)
 }
 
 /** Checks a list of channel names. It comes back without doubles. */
@@ -21,10 +21,10 @@ export function checkChannels(channels: readonly string[]): string[] {
   return [...new Set<string>(channels)]
 }
 
-/** Checks the name of a program's event. */
-export function checkEventName(event: unknown): void {
+/** Checks the name of a program's event. `where` begins the message of the error. */
+export function checkEventName(event: unknown, where = ''): void {
   if (typeof event === 'string' && event !== '' && !/[\r\n]/.test(event) && !event.startsWith('stream-')) return
-  throw new SseError('SSE_INVALID_EVENT', `an event name must be a string that is not empty, has no CR or LF and does not begin with "stream-", got ${show(event)}`)
+  throw new SseError('SSE_INVALID_EVENT', `${where}an event name must be a string that is not empty, has no CR or LF and does not begin with "stream-", got ${show(event)}`)
 }
 
 /** Checks a key by which events or connections are told apart; `undefined` is none. */

@@ -55,17 +55,15 @@ export class Schemas {
   /** @throws {TypeError} for what is no Standard Schema, and what names throw. */
   constructor(schemas: HubSchemas) {
     for (const [channel, events] of Object.entries(checkMap('schemas', schemas))) {
+      checkChannelName(channel, 'schemas: ')
       const found = new Map<string, StandardSchema>()
-      for (const [event, schema] of Object.entries(checkMap(`schemas[${show(channel)}]`, events))) {
-        checkEventName(event)
-        found.set(event, checkSchema(`schemas[${show(channel)}][${show(event)}]`, schema))
+      const where = `schemas[${show(channel)}]`
+      for (const [event, schema] of Object.entries(checkMap(where, events))) {
+        checkEventName(event, `${where}: `)
+        found.set(event, checkSchema(`${where}[${show(event)}]`, schema))
       }
-      if (channel.endsWith('*')) {
-        this.#families.push([channel.slice(0, -1), found])
-      } else {
-        checkChannelName(channel)
-        this.#exact.set(channel, found)
-      }
+      if (channel.endsWith('*')) this.#families.push([channel.slice(0, -1), found])
+      else this.#exact.set(channel, found)
     }
     this.#families.sort(([a], [b]) => b.length - a.length)
   }
@@ -107,9 +105,9 @@ export class Schemas {
 }
 
 function outputOf(where: string, schema: StandardSchema, result: unknown): unknown {
-  if (typeof result !== 'object' || result === null) throw failed(where, new TypeError(`validate returned ${show(result)}`))
-  const { issues } = result as { issues?: readonly SchemaIssue[] }
-  if (issues === undefined) return (result as { value: unknown }).value
+  const { issues, value } = (typeof result === 'object' && result !== null ? result : { issues: null }) as { issues?: unknown; value?: unknown }
+  if (issues === undefined) return value
+  if (!Array.isArray(issues)) throw failed(where, new TypeError(`validate returned ${show(result)}`))
   const text = issues.map(issueText).join('; ')
   throw new SseError('SSE_INVALID_DATA', `${where}the ${schema['~standard'].vendor} schema refused the payload: ${text}`, { cause: issues })
 }
@@ -119,8 +117,9 @@ function failed(where: string, error: unknown): SseError {
   return new SseError('SSE_INVALID_DATA', `${where}the schema failed: ${text}`, { cause: error })
 }
 
-function issueText({ message, path = [] }: SchemaIssue): string {
-  const place = path.map((part) => String(typeof part === 'object' ? part.key : part)).join('.')
+function issueText(issue: SchemaIssue | null): string {
+  const place = (issue?.path ?? []).map((part) => String(typeof part === 'object' ? part?.key : part)).join('.')
+  const message = String(issue?.message)
   return place === '' ? message : `${place}: ${message}`
 }
 

@@ -27,6 +27,7 @@ export class Slice {
 
   /** Adds a unit of work done, and tells whether the time is over. */
   spend(): boolean {
+    if (this.isOver) return true
     this.#work++
     if (this.#work < CLOCK_EVERY) return false
     this.#work = 0

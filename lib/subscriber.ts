@@ -128,9 +128,9 @@ export class Subscriber extends Cursor {
   }
 
   /** Goes on to the hub's newest position and no further: `true` when it is there, else `done` is called when it is. */
-  finish(done: () => void): boolean {
+  finish(done: () => void, slice: Slice | null = null): boolean {
     this.#finishAt = this.#delivery.timeline.newest
-    this.deliver(null, Infinity)
+    this.deliver(slice, Infinity)
     if (!this.#isDelivering && this.#hasFinished()) return true
     this.#onFinished = done
     return false

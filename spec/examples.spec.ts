@@ -58,12 +58,12 @@ describe('the example of', () => {
 
   it('limits tells the third stream of a user to come back', async () => {
     const { url } = await serve(limits)
-    const open = (user: string): Promise<TestClient> => TestClient.open(`${url}/events?user=${user}`)
+    const open = (user: string): Promise<TestClient> => TestClient.open(`${url}/events/${user}`)
     for (let n = 0; n < 2; n++) await (await open('ann')).live()
     const third = await open('ann')
     await third.over()
     expect([third.status, third.events, (third.retries.at(-1) ?? 0) >= 10_000]).toEqual([200, [], true])
-    const refused = await request(url).get('/events?user=ann').set('accept', 'text/html').expect(503)
+    const refused = await request(url).get('/events/ann').set('accept', 'text/html').expect(503)
     expect(Number(refused.get('retry-after'))).toBeGreaterThanOrEqual(10)
     await (await open('bob')).live()
   })

@@ -1,7 +1,41 @@
 import express from 'express'
-import type { RequestHandler, Response } from 'express'
+import type { Request, RequestHandler, Response } from 'express'
 import { expectTypeOf } from 'expect-type'
-import { encodeEvent, Hub, type HubEvent, sseMiddleware, type SseStream, type Subscription } from 'express-sse-hub'
+import {
+  type ChannelHandle,
+  type DiagnosticMessages,
+  encodeEvent,
+  type HandlerRequest,
+  Hub,
+  type HubEvent,
+  type HubOptions,
+  type HubStats,
+  type RefusalReason,
+  type ResetEvent,
+  type ResetReason,
+  type SchemaChannels,
+  type SchemaInputs,
+  sseMiddleware,
+  type SseHandler,
+  type SseStream,
+  type StandardSchema,
+  type SubscribeOptions,
+  type SubscriberInfo,
+  type Subscription,
+  type TakeSnapshot,
+} from 'express-sse-hub'
+import * as v from 'valibot'
+import { z } from 'zod'
+
+declare global {
+  // oxlint-disable-next-line typescript/no-namespace -- Express is extended through its global namespace
+  namespace Express {
+    interface Request {
+      /** What a middleware of the program may put on requests. */
+      signedIn?: { readonly id: string }
+    }
+  }
+}
 
 interface Order {
   id: string
@@ -105,9 +139,317 @@ function checked(): void {
   encodeEvent({ event: 'x' })
 }
 
+/** The same for schemas. */
+async function checkedSchemas(res: Response): Promise<void> {
+  const handMade = {} as StandardSchema<string, number>
+  const schemas = {
+    orders: {
+      created: z.object({ id: z.string(), total: z.number().default(0), note: z.string().transform((text) => text.length) }),
+      shipped: v.object({ id: v.string(), weight: v.optional(v.number(), 0) }),
+    },
+    'user:*': { notification: z.object({ text: z.string() }) },
+    numbers: { counted: handMade, called: Object.assign((value: unknown) => value, handMade) },
+  }
+  const hub = new Hub({ schemas, replay: { maxEvents: 5 }, onError: () => {} })
+  interface Created {
+    id: string
+    total: number
+    note: number
+  }
+
+  // What goes in is what the schemas take in.
+  expectTypeOf(hub.publish('orders', 'created', { id: '1', note: 'x' })).resolves.toEqualTypeOf<string>()
+  void hub.publish('orders', 'created', { id: '1', total: 2, note: 'x' }, { idempotencyKey: 'k' })
+  void hub.publish('orders', 'shipped', { id: '1' })
+  void hub.publish('user:7', 'notification', { text: 'hi' })
+  void hub.publish('numbers', 'counted', '1')
+  void hub.publish('numbers', 'called', '1')
+  // @ts-expect-error -- the output of the schema is not its input
+  void hub.publish('orders', 'created', { id: '1', total: 2, note: 1 })
+  // @ts-expect-error -- a member without a default is missing
+  void hub.publish('orders', 'created', { note: 'x' })
+  // @ts-expect-error -- the output of a hand-made schema is not its input
+  void hub.publish('numbers', 'counted', 1)
+  // @ts-expect-error -- the same where the schema is a function
+  void hub.publish('numbers', 'called', 1)
+  // @ts-expect-error -- there is no such channel
+  void hub.publish('order', 'created', { id: '1', note: 'x' })
+  // @ts-expect-error -- a family begins with what is before its asterisk
+  void hub.publish('users', 'notification', { text: 'hi' })
+  // @ts-expect-error -- there is no such event in the channel
+  void hub.publish('orders', 'notification', { text: 'hi' })
+  // @ts-expect-error -- a family has its own events
+  void hub.publish('user:7', 'created', { id: '1', note: 'x' })
+  const orders = hub.channel('orders')
+  expectTypeOf(orders).toEqualTypeOf<ChannelHandle<SchemaInputs<typeof schemas>, 'orders'>>()
+  void orders.publish('created', { id: '1', note: 'x' })
+  // @ts-expect-error -- the input of another event
+  void orders.publish('created', { id: '1' })
+
+  // What comes out is what they put out.
+  expectTypeOf<SchemaChannels<typeof schemas>['orders']['created']>().toEqualTypeOf<Created>()
+  expectTypeOf<SchemaChannels<typeof schemas>[`user:${string}`]['notification']>().toEqualTypeOf<{ text: string }>()
+  expectTypeOf<SchemaInputs<typeof schemas>['numbers']['counted']>().toEqualTypeOf<string>()
+  expectTypeOf<SchemaChannels<typeof schemas>['numbers']['called']>().toEqualTypeOf<number>()
+  void res.sse.subscribe(hub, ['orders', 'user:7'], {
+    filter: (event) => {
+      if (event.event === 'created') expectTypeOf(event.data).toEqualTypeOf<Created>()
+      if (event.event === 'shipped') expectTypeOf(event.data).toEqualTypeOf<{ id: string; weight: number }>()
+      // @ts-expect-error -- an event of a channel that was not asked for
+      return event.event !== 'counted'
+    },
+  })
+  // @ts-expect-error -- there is no such channel
+  void res.sse.subscribe(hub, ['users'])
+  for await (const item of hub.events(['orders', 'user:7', 'numbers'])) {
+    if (item.event === 'stream-reset') expectTypeOf(item).toEqualTypeOf<ResetEvent>()
+    else if (item.channel === 'orders' && item.event === 'created') expectTypeOf(item.data).toEqualTypeOf<Created>()
+    else if (item.channel === 'orders') expectTypeOf(item.data).toEqualTypeOf<{ id: string; weight: number }>()
+    else if (item.channel === 'numbers') expectTypeOf(item.data).toEqualTypeOf<number>()
+    else expectTypeOf(item.data).toEqualTypeOf<{ text: string }>()
+  }
+
+  const wide = new Hub({ schemas: { '*': { ping: z.number() } } })
+  void wide.publish('anything', 'ping', 1)
+  // @ts-expect-error -- the payload of the family of all
+  void wide.publish('anything', 'ping', '1')
+  // @ts-expect-error -- either the types are given, or they are inferred from the schemas
+  void new Hub<Channels>({ schemas })
+  // @ts-expect-error -- a channel has schemas by event
+  void new Hub({ schemas: { orders: z.string() } })
+  // @ts-expect-error -- this is no Standard Schema
+  void new Hub({ schemas: { orders: { created: {} } } })
+  // @ts-expect-error -- nor is one of another version
+  void new Hub({ schemas: { orders: { created: { '~standard': { version: 2, vendor: 'x', validate: (value: unknown) => ({ value }) } } } } })
+  // @ts-expect-error -- there is no such option beside them
+  void new Hub({ schemas, onErorr: () => {} })
+}
+
+/** The same for those who follow channels: streams and `events()`. */
+async function checkedFollowers(res: Response): Promise<void> {
+  const hub = new Hub<Channels>()
+  const user = 'u1' as string
+
+  void res.sse.subscribe(hub, ['orders'], { key: 'u1', expiresAt: new Date(), rewind: 1 })
+  void res.sse.subscribe(hub, ['orders'], { key: undefined, expiresAt: Date.now() + 1_000 })
+  void res.sse.subscribe(hub, ['orders', `user:${user}`], {
+    snapshot: (channels) => {
+      expectTypeOf(channels).toEqualTypeOf<readonly ('orders' | `user:${string}`)[]>()
+      return { event: 'state', data: channels.length }
+    },
+  })
+  void res.sse.subscribe(hub, ['orders'], { snapshot: async () => ({ data: { any: 'thing' } }) })
+  const take: TakeSnapshot<'orders'> = ([first]) => ({ data: first === 'orders' })
+  expectTypeOf<SubscribeOptions<Channels, 'orders'>['snapshot']>().toEqualTypeOf<TakeSnapshot<'orders'> | undefined>()
+  void res.sse.subscribe(hub, ['orders'], { snapshot: take })
+  // @ts-expect-error -- a key is a string
+  void res.sse.subscribe(hub, ['orders'], { key: 7 })
+  // @ts-expect-error -- a time is a Date or a number
+  void res.sse.subscribe(hub, ['orders'], { expiresAt: '2030-01-01' })
+  // @ts-expect-error -- a snapshot has data
+  void res.sse.subscribe(hub, ['orders'], { snapshot: () => ({ event: 'state' }) })
+  // @ts-expect-error -- a snapshot has no id of its own
+  void res.sse.subscribe(hub, ['orders'], { snapshot: () => ({ id: '1', data: 1 }) satisfies ReturnType<TakeSnapshot> })
+  // @ts-expect-error -- a snapshot of channels that were not asked for
+  void res.sse.subscribe(hub, [`user:${user}`], { snapshot: take })
+  // @ts-expect-error -- a signal is for events()
+  void res.sse.subscribe(hub, ['orders'], { signal: res.sse.signal })
+
+  const items = hub.events(['orders'])
+  expectTypeOf(items).toEqualTypeOf<AsyncIterableIterator<HubEvent<Channels, 'orders'> | ResetEvent>>()
+  for await (const item of hub.events(['orders', `user:${user}`], { lastEventId: '', rewind: 3, signal: res.sse.signal })) {
+    expectTypeOf(item.id).toEqualTypeOf<string>()
+    if (item.channel === '') {
+      expectTypeOf(item).toEqualTypeOf<ResetEvent>()
+      expectTypeOf(item.data.channels).toEqualTypeOf<readonly string[]>()
+      expectTypeOf(item.data.reason).toEqualTypeOf<'expired' | 'restarted' | 'slow' | 'unknown-id'>()
+    } else if (item.event === 'notification') {
+      expectTypeOf(item.channel).toEqualTypeOf<`user:${string}`>()
+      expectTypeOf(item.data).toEqualTypeOf<Notice>()
+    } else if (item.event === 'created') {
+      expectTypeOf(item.data).toEqualTypeOf<Order>()
+    } else {
+      expectTypeOf(item.event).toEqualTypeOf<'shipped'>()
+      // @ts-expect-error -- what is read is shared: nobody may change it
+      item.event = 'shipped'
+    }
+  }
+  hub.events(['orders'], {
+    filter: (event) => {
+      expectTypeOf(event).toEqualTypeOf<HubEvent<Channels, 'orders'>>()
+      return event.event === 'created'
+    },
+  })
+  // An item of a hub without types is a reset where its channel is ''.
+  for await (const item of new Hub().events(['any'])) if (item.channel === '') expectTypeOf(item.data.reason).toEqualTypeOf<ResetReason>()
+  void res.sse.stream(hub.events(['orders']), ({ id, event, data }) => ({ id, event, data }))
+  // @ts-expect-error -- there is no such channel
+  hub.events(['order'])
+  // @ts-expect-error -- channels are a list
+  hub.events('orders')
+  // @ts-expect-error -- a filter answers at once
+  hub.events(['orders'], { filter: async () => true })
+  // @ts-expect-error -- an id is a string
+  hub.events(['orders'], { lastEventId: 7 })
+  // @ts-expect-error -- the signal, not its controller
+  hub.events(['orders'], { signal: new AbortController() })
+  // @ts-expect-error -- a key is for streams
+  hub.events(['orders'], { key: 'u1' })
+}
+
+/** The same for ready routes. */
+function checkedRoutes(): void {
+  const hub = new Hub<Channels>()
+  const app = express()
+
+  expectTypeOf(hub.handler({ channels: ['orders'] })).toEqualTypeOf<SseHandler>()
+  app.get('/list', hub.handler({ channels: ['orders', 'user:7'], maxChannels: 3 }))
+  app.get('/of/:id', (_req, _res, next) => next(), hub.handler({ channels: (req) => ['orders', `user:${req.params['id']}`] }))
+  app.get('/later/:id', hub.handler({ channels: async (req) => [`user:${req.params['id']}`] }))
+  app.get(
+    '/un-annotated',
+    hub.handler({
+      channels: (req) => {
+        expectTypeOf(req).toEqualTypeOf<HandlerRequest>()
+        expectTypeOf(req.headers.authorization).toEqualTypeOf<string | undefined>()
+        expectTypeOf(req.query['q']).toEqualTypeOf<unknown>()
+        // What other middleware puts on requests is there.
+        expectTypeOf(req.signedIn).toEqualTypeOf<{ readonly id: string } | undefined>()
+        return [`user:${req.signedIn?.id}`]
+      },
+      authorize: (req, channel) => {
+        expectTypeOf(req).toEqualTypeOf<HandlerRequest>()
+        expectTypeOf(channel).toEqualTypeOf<`user:${string}`>()
+        return req.signedIn !== undefined
+      },
+    }),
+  )
+  app.get(
+    '/annotated/:id',
+    hub.handler({
+      channels: (req: Request) => [`user:${req.get('x-user')}`],
+      authorize: async (req, channel) => {
+        expectTypeOf(req).toEqualTypeOf<Request>()
+        return channel === `user:${req.ip}`
+      },
+      subscribe: (req) => ({ key: req.ip, rewind: 1, filter: ({ data }) => data.text !== '' }),
+    }),
+  )
+  app.get('/params/:id', hub.handler({ channels: (req: Request<{ id: string }>) => [`user:${req.params.id}`] }))
+  app.get(
+    '/named-by-the-client',
+    hub.handler({
+      authorize: (req, channel) => {
+        expectTypeOf(channel).toEqualTypeOf<'orders' | `user:${string}`>()
+        return channel === `user:${req.signedIn?.id}`
+      },
+    }),
+  )
+  app.get('/options', hub.handler({ channels: ['orders'], subscribe: { key: 'k', filter: ({ event }) => event === 'created' } }))
+  app.get(
+    '/options/of',
+    hub.handler({ channels: ['orders'], subscribe: async (req) => ({ key: req.signedIn?.id, expiresAt: 1, snapshot: () => ({ data: 1 }) }) }),
+  )
+  const bySchemas = new Hub({ schemas: { a: { e: z.number() } } })
+  app.get('/schemas', bySchemas.handler({ channels: ['a'], subscribe: { filter: ({ data }) => data > 0 } }))
+
+  // @ts-expect-error -- there is no such channel
+  hub.handler({ channels: ['order'] })
+  // @ts-expect-error -- nor for a request
+  hub.handler({ channels: () => ['order'] })
+  // @ts-expect-error -- authorize answers with a boolean
+  hub.handler({ authorize: () => 'yes' })
+  // @ts-expect-error -- there is no such option
+  hub.handler({ channel: ['orders'] })
+  // @ts-expect-error -- a limit is a number
+  hub.handler({ channels: ['orders'], maxChannels: false })
+  // @ts-expect-error -- the options of a subscription are checked here too
+  hub.handler({ channels: ['orders'], subscribe: { key: 7 } })
+  // @ts-expect-error -- a filter sees the channels of the route only
+  hub.handler({ channels: ['orders'], subscribe: { filter: (event) => event.event === 'notification' } })
+  // @ts-expect-error -- a route has options
+  hub.handler()
+}
+
+/** The same for what a program asks of a hub. */
+function checkedHub(): void {
+  const hub = new Hub<Channels>({ maxSubscribers: 10_000, maxSubscribersPerKey: 6, replay: { latestPerKey: true } })
+  void new Hub<Channels>({ maxSubscribers: false, maxSubscribersPerKey: undefined, replay: () => ({ latestPerKey: false }) })
+  expectTypeOf<HubOptions['maxSubscribers']>().toEqualTypeOf<number | false | undefined>()
+  // @ts-expect-error -- only false switches off
+  void new Hub({ maxSubscribers: true })
+  // @ts-expect-error -- a limit is a number
+  void new Hub({ maxSubscribersPerKey: '6' })
+  // @ts-expect-error -- latestPerKey is a boolean
+  void new Hub({ replay: { latestPerKey: 'id' } })
+
+  const order = { id: '1', total: 2 }
+  expectTypeOf(hub.publish('orders', 'created', order, { idempotencyKey: 'a', key: undefined })).resolves.toEqualTypeOf<string>()
+  expectTypeOf(hub.channel('orders').publish('created', order, { key: order.id })).resolves.toEqualTypeOf<string>()
+  // @ts-expect-error -- a key is a string
+  void hub.publish('orders', 'created', order, { idempotencyKey: 7 })
+  // @ts-expect-error -- a key is a string
+  void hub.channel('orders').publish('created', order, { key: 7 })
+  // @ts-expect-error -- the hub gives the ids
+  void hub.publish('orders', 'created', order, { id: '7' })
+
+  expectTypeOf(hub.disconnect('u1')).resolves.toEqualTypeOf<number>()
+  expectTypeOf(
+    hub.disconnect((subscriber) => {
+      expectTypeOf(subscriber).toEqualTypeOf<SubscriberInfo>()
+      expectTypeOf(subscriber.key).toEqualTypeOf<string | undefined>()
+      return subscriber.channels.includes('orders')
+    }),
+  ).resolves.toEqualTypeOf<number>()
+  // @ts-expect-error -- a predicate answers at once
+  void hub.disconnect(async () => true)
+  // @ts-expect-error -- whom to disconnect must be said
+  void hub.disconnect()
+
+  expectTypeOf(hub.stats()).toEqualTypeOf<HubStats>()
+  expectTypeOf<HubStats>().toEqualTypeOf<Readonly<Record<keyof HubStats, number>>>()
+  expectTypeOf<keyof HubStats>().toEqualTypeOf<
+    'channels' | 'subscribers' | 'logBytes' | 'published' | 'delivered' | 'resets' | 'stalls' | 'refusals'
+  >()
+  // @ts-expect-error -- they are read only
+  hub.stats().published = 0
+
+  expectTypeOf(hub.close()).resolves.toEqualTypeOf<void>()
+  void hub.close({ drainMs: 5_000 })
+  // @ts-expect-error -- there is no such option
+  void hub.close({ drain: 5_000 })
+  // @ts-expect-error -- a duration is a number
+  void hub.close({ drainMs: '5s' })
+
+  expectTypeOf<keyof DiagnosticMessages>().toEqualTypeOf<'publish' | 'subscribe' | 'reset' | 'stall' | 'refuse' | 'close'>()
+  expectTypeOf<DiagnosticMessages['publish']>().toEqualTypeOf<{
+    readonly hub: object
+    readonly channel: string
+    readonly event: string
+    readonly id: string
+  }>()
+  expectTypeOf<DiagnosticMessages['subscribe']['lastEventId']>().toEqualTypeOf<string>()
+  expectTypeOf<DiagnosticMessages['reset']['lost']>().toEqualTypeOf<readonly string[]>()
+  expectTypeOf<DiagnosticMessages['reset']['reason']>().toEqualTypeOf<ResetReason>()
+  expectTypeOf<DiagnosticMessages['refuse']['reason']>().toEqualTypeOf<RefusalReason>()
+  expectTypeOf<RefusalReason>().toEqualTypeOf<'maxSubscribers' | 'maxSubscribersPerKey' | 'closing' | 'fault'>()
+  expectTypeOf<DiagnosticMessages['stall']>().toEqualTypeOf<DiagnosticMessages['close']>()
+  expectTypeOf<DiagnosticMessages['close']>().toEqualTypeOf<{
+    readonly hub: object
+    readonly channels: readonly string[]
+    readonly key: string | undefined
+  }>()
+}
+
 describe('the types', () => {
-  it('refuse a wrong channel, event and payload, and infer those of a filter', () => {
+  it.each([
+    ['refuse a wrong channel, event and payload, and infer those of a filter', checked],
+    ['are inferred from schemas: inputs for publish, outputs for whoever follows', checkedSchemas],
+    ['of those who follow channels are those of the channels asked for', checkedFollowers],
+    ['of routes fit Express, whether or not the request is annotated', checkedRoutes],
+    ['of options, answers and diagnostics are as narrow as they can be', checkedHub],
+  ])('%s', (_, body) => {
     // What is tested is that this file compiles: each expected error is one.
-    expect(checked).toBeInstanceOf(Function)
+    expect(body).toBeInstanceOf(Function)
   })
 })
