@@ -121,6 +121,13 @@ export class Connection implements Watched, OutputOwner {
     if (this.#feed === null || this.#feed.finish(() => this.#end(last))) this.#end(last)
   }
 
+  /** Ends the response if the client's access has ended: `true` where it has. */
+  expire(): boolean {
+    if (!this.#isOpen || !this.#feed?.isExpired) return false
+    this.end(comeBack())
+    return true
+  }
+
   /** Ends the connection without waiting for the client to take anything. */
   destroy(): void {
     this.output.destroy()
@@ -143,7 +150,7 @@ export class Connection implements Watched, OutputOwner {
     const { context, output } = this
     const { tick } = context.watchdog
     if (this.#last === null && tick >= this.#lastTick) this.end()
-    else if (this.#isOpen && this.#feed?.isExpired) this.end(comeBack())
+    else this.expire()
     if (output.full || !this.#isOpen) {
       if (output.stalledTicks() < context.stallTicks) return
       this.#feed?.stalled()

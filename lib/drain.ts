@@ -6,9 +6,9 @@ const STEP_MS = 20
 
 /**
  * Ends many things one after the other, spread evenly over `ms`, and without holding the event loop where there are many
- * at once.
+ * at once. It is over when none is left that is not gone by itself.
  */
-export async function drain<T>(items: readonly T[], ms: number, end: (item: T) => void): Promise<void> {
+export async function drain<T>(items: readonly T[], ms: number, end: (item: T) => void, isGone = (_item: T): boolean => false): Promise<void> {
   const startedAt = performance.now()
   const slice = new Slice()
   slice.begin()
@@ -17,8 +17,13 @@ export async function drain<T>(items: readonly T[], ms: number, end: (item: T) =
     const passed = performance.now() - startedAt
     const due = passed >= ms ? items.length : Math.ceil((items.length * passed) / ms)
     let isOver = false
-    while (ended < due && !isOver) {
-      end(items[ended++] as T)
+    while (ended < items.length && !isOver) {
+      const item = items[ended] as T
+      if (!isGone(item)) {
+        if (ended >= due) break
+        end(item)
+      }
+      ended++
       isOver = slice.spend()
     }
     if (ended === items.length) return

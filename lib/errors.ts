@@ -65,9 +65,11 @@ export class SseError extends Error {
 export function show(value: unknown): string {
   let text: string
   try {
-    text = inspect(value, { depth: 0, maxStringLength: 60, maxArrayLength: 4, breakLength: Infinity })
+    // Of an error the message: its stack has many lines, and paths that are nobody's business.
+    text = value instanceof Error ? `[${value.name}: ${value.message}]` : inspect(value, { depth: 0, maxStringLength: 60, maxArrayLength: 4, breakLength: Infinity })
+    text = text.replaceAll(/\s*[\r\n]\s*/g, ' ')
   } catch {
     text = typeof value
   }
-  return text.length > 120 ? `${text.slice(0, 120)}…` : text
+  return text.length > 120 ? `${text.slice(0, 120).toWellFormed()}…` : text
 }

@@ -1,3 +1,5 @@
+import { show } from './errors.ts'
+
 /** Where a reported error came from. */
 export interface ErrorContext {
   /** The callback or the part that failed, for instance `'filter'` or `'source'`. */
@@ -7,9 +9,10 @@ export interface ErrorContext {
 /** Is told of faults that have no caller to throw to. */
 export type OnError = (error: unknown, context: ErrorContext) => void
 
-/** Reports through `process.emitWarning`: what happens where no `onError` was given. */
+/** Reports through `process.emitWarning`: what happens where no `onError` was given. Whatever was thrown, it does not throw. */
 export function warn(error: unknown, { where }: ErrorContext): void {
-  const text = error instanceof Error ? (error.stack ?? error.message) : String(error)
+  const { stack } = error instanceof Error ? error : { stack: undefined }
+  const text = typeof stack === 'string' ? stack : typeof error === 'string' ? error : show(error)
   process.emitWarning(`${where}: ${text}`, { type: 'ExpressSseHubWarning' })
 }
 

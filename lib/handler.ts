@@ -72,22 +72,26 @@ export function makeHandler<C extends object, N extends ChannelName<C>, R>(
   if (channels === undefined && authorize === undefined) {
     throw new TypeError('handler: without channels the client names them, so authorize(req, channel) must say which of them it may see')
   }
-  if (channels !== undefined && typeof channels !== 'function') checkChannels(channels)
+  const fixed = channels === undefined || typeof channels === 'function' ? undefined : checkChannels(channels)
   if (typeof subscribe !== 'function') checkSubscribeOptions(subscribe)
   const attach = sseMiddleware()
 
   const namesFor = async (req: R & IncomingMessage): Promise<readonly N[]> => {
-    if (channels === undefined) return namedBy(req, maxChannels) as N[]
-    const names = typeof channels === 'function' ? await ask('channels', () => channels(req)) : channels
-    if (Array.isArray(names) && names.length === 0) throw new SseError('SSE_BAD_REQUEST', 'there is no channel for this request to subscribe to')
-    return checkChannels(names) as N[]
+    if (fixed !== undefined) return fixed as N[]
+    if (typeof channels !== 'function') return namedBy(req, maxChannels) as N[]
+    const names = await ask('channels', async () => {
+      const given = await channels(req)
+      return Array.isArray(given) && given.length === 0 ? [] : (checkChannels(given) as N[])
+    })
+    if (names.length === 0) throw new SseError('SSE_BAD_REQUEST', 'there is no channel for this request to subscribe to')
+    return names
   }
   const serve = async (req: R & IncomingMessage, stream: SseStream): Promise<void> => {
     let names: readonly N[] = []
     try {
       names = await namesFor(req)
       if (authorize !== undefined) await authorizeAll(req, names, authorize)
-      const settings = typeof subscribe === 'function' ? await ask('subscribe', () => subscribe(req)) : subscribe
+      const settings = typeof subscribe === 'function' ? await ask('subscribe', () => optionsOf(subscribe(req))) : subscribe
       await stream.subscribe(hub, names, settings)
     } catch (error) {
       if (!(error instanceof CallbackFault)) throw error
@@ -101,6 +105,13 @@ export function makeHandler<C extends object, N extends ChannelName<C>, R>(
     if (response.sse === undefined) attach(req, res, (error) => (error === undefined ? go() : next(error)))
     else go()
   }
+}
+
+/** The options that a callback gave, which are its fault when they are wrong. */
+async function optionsOf<T extends object>(given: T | PromiseLike<T>): Promise<T> {
+  const options = await given
+  checkSubscribeOptions(options)
+  return options
 }
 
 /** A callback of the program failed, for which its client is not to blame. */

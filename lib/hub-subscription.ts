@@ -63,6 +63,12 @@ export class HubSubscription implements Subscription, Feed, Sink {
 
   /** Makes the subscription live, and delivers at once what the output takes. */
   begin(): void {
+    // Whoever was told of it may have ended it already.
+    if (!this.#connection.isOpen) {
+      this.released()
+      this.finished()
+      return
+    }
     this.#subscriber.follow()
     this.#connection.feedFrom(this)
     const { firstSlice, pump } = this.#parts
@@ -78,9 +84,9 @@ export class HubSubscription implements Subscription, Feed, Sink {
     this.finished()
   }
 
-  /** Ends the stream, after what is due; the client comes back in 1 to 5 s. */
+  /** Ends the stream, after what is due; the client comes back in 1 to 5 s. A stream that is the program's alone stays. */
   turnedAway(): void {
-    this.#connection.end(comeBack())
+    if (!this.closed) this.#connection.end(comeBack())
   }
 
   destroy(): void {
@@ -159,8 +165,8 @@ export class HubSubscription implements Subscription, Feed, Sink {
   released(): void {
     if (this.closed) return
     this.#subscriber.leave()
-    if (diagnostics.close.hasSubscribers) diagnostics.close.publish(this.#about())
     this.#parts.onRelease(this)
+    if (diagnostics.close.hasSubscribers) diagnostics.close.publish(this.#about())
   }
 
   finished(): void {

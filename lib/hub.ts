@@ -138,9 +138,10 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
     if (idempotencyKey !== undefined) this.#keys.remember(channel, idempotencyKey, position, target.log.bounds.maxAgeMs)
     const id = idLine.slice('id: '.length, -1)
     this.#counters.published++
+    const isFollowed = target.members.size > 0
+    if (isFollowed) this.#pump.published(target)
     if (diagnostics.publish.hasSubscribers) diagnostics.publish.publish({ hub: this, channel, event, id })
-    if (target.members.size > 0) {
-      this.#pump.published(target)
+    if (isFollowed) {
       if (this.#budget.isSpent()) await this.#budget.nextTurn()
       const { log } = target
       while (log.waitingBytes > log.waitingCeiling / 2 && !this.#isClosed) await this.#pump.nextRound()
@@ -321,7 +322,12 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
   }
 
   async #close(drainMs: number): Promise<void> {
-    await drain(this.#roster.present(), drainMs, (subscription) => subscription.turnedAway())
+    await drain(
+      this.#roster.present(),
+      drainMs,
+      (subscription) => subscription.turnedAway(),
+      ({ closed }) => closed,
+    )
     this.#isClosed = true
     for (const iterator of this.#iterators) iterator.finish()
     const timer = setTimeout(() => {

@@ -1,4 +1,5 @@
 import { SseError, show } from './errors.ts'
+import { isThenable } from './guard.ts'
 import type { HubOptions, SubscriberInfo } from './hub-options.ts'
 import type { HubSubscription } from './hub-subscription.ts'
 import { isName } from './names.ts'
@@ -82,5 +83,6 @@ function checkLimit(name: string, value: number | false | undefined): number {
 
 function asBoolean(answer: unknown): boolean {
   if (typeof answer === 'boolean') return answer
+  if (isThenable(answer)) answer.then(undefined, () => {})
   throw new TypeError(`disconnect: the predicate must return a boolean, it returned ${show(answer)}`)
 }

@@ -197,7 +197,8 @@ export class SseStream {
   /**
    * Ends the response, after what is due to its subscription and the socket takes. An EventSource comes back for the rest;
    * `reconnect: false` tells it not to, by a `stream-close` event with a `retry:` of 23 days, or with status 204 when the
-   * head was not sent yet. A slow client is then waited for until it has everything published before.
+   * head was not sent yet. A slow client is then waited for until it has everything published before
+   * (of channels that keep the latest per key: unless something newer took its place).
    */
   close(options?: CloseOptions): void {
     checkOptions('close', options, ['reconnect'])
@@ -234,6 +235,7 @@ export class SseStream {
   #write(block: string, source: unknown): boolean | Promise<boolean> {
     if (!this.#openFor(source)) return false
     const connection = this.#connection as Connection
+    if (connection.expire()) return false
     if (!connection.output.writeDirect(block, this.#context.maxQueuedBytes)) {
       connection.destroy()
       return false

@@ -31,7 +31,8 @@ export interface SubscribeOptions<C extends object = AnyChannels, N extends Chan
   readonly key?: string | undefined
   /**
    * When the access of this client ends, as a Date or in milliseconds since 1970: nothing is sent from then on, and the
-   * stream is closed within a second, so that the client comes back and is authenticated anew. Default: never.
+   * stream is closed within a second, so that the client comes back and is authenticated anew. It holds for as long as the
+   * subscription does. Default: never.
    */
   readonly expiresAt?: Date | number | undefined
   /**

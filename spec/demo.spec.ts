@@ -256,7 +256,7 @@ inChromium('the demo pages in Chromium', () => {
 
   it('leads from the index to every page', async () => {
     const index = await open('/')
-    const links = await index.locator('main a').evaluateAll((all) => all.map((link) => String((link as { href?: string }).href)))
+    const links = await index.locator('.pages a').evaluateAll((all) => all.map((link) => String((link as { href?: string }).href)))
     expect(links.map((link) => link.slice(url.length))).toEqual(['/broadcast', '/machine'])
     for (const link of links) {
       await index.goto(link)

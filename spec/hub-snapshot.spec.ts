@@ -38,6 +38,16 @@ async function turns(count = 3): Promise<void> {
   for (let n = 0; n < count; n++) await turn()
 }
 
+/** Publishes more to `a` than a log of two keeps, while the connection takes nothing. */
+async function outrun(hub: Hub, connection: FakeConnection): Promise<void> {
+  connection.room = 1
+  for (let n = 1; n <= 4; n++) {
+    await hub.publish('a', 'item', n)
+    await turn()
+  }
+  connection.writes.length = 0
+}
+
 describe.each(EXPRESS_VERSIONS)('a snapshot on %s', (_name, factory) => {
   it('comes first, with the position before it was asked for; what is published meanwhile follows it', async () => {
     const hub = new Hub()
@@ -178,12 +188,7 @@ describe('snapshots', () => {
     await turn()
     calls[0]?.end('first')
     await turns()
-    connection.room = 1
-    for (let n = 1; n <= 4; n++) {
-      await hub.publish('a', 'item', n)
-      await turn()
-    }
-    connection.writes.length = 0
+    await outrun(hub, connection)
     const head = await hub.publish('b', 'item', 'b1')
     connection.drain()
     await turns()
@@ -330,12 +335,7 @@ describe('snapshots', () => {
     await turn()
     calls[0]?.end('first')
     await turns()
-    connection.room = 1
-    for (let n = 1; n <= 4; n++) {
-      await hub.publish('a', 'item', n)
-      await turn()
-    }
-    connection.writes.length = 0
+    await outrun(hub, connection)
     connection.drain()
     await turns()
     expect(connection.feed?.keepAlive()).toBe(false)
