@@ -1,4 +1,5 @@
 import { Channel } from './channel.ts'
+import { flat } from './names.ts'
 import { type LogTotals, type ReplayBounds, ReplayLog } from './replay-log.ts'
 import { Slice } from './slice.ts'
 
@@ -55,8 +56,8 @@ export class ChannelRegistry {
     let channel = this.#channels.get(name)
     if (channel === undefined) {
       const bounds = this.#boundsOf(name)
-      channel = new Channel(name, new ReplayLog(bounds, this.#floor, this.#totals), performance.now())
-      this.#channels.set(name, channel)
+      channel = new Channel(flat(name), new ReplayLog(bounds, this.#floor, this.#totals), performance.now())
+      this.#channels.set(channel.name, channel)
     }
     return channel
   }
@@ -92,7 +93,7 @@ export class ChannelRegistry {
   left(channel: Channel): void {
     if (channel.members.size > 0) return
     channel.usedAt = performance.now()
-    if (channel.log.last === 0) this.#channels.delete(channel.name)
+    if (channel.log.last === 0 && this.#channels.get(channel.name) === channel) this.#channels.delete(channel.name)
   }
 
   /** Drops everything and stops the timer. */

@@ -48,8 +48,9 @@ export class Connection implements Watched, OutputOwner {
   readonly output: Output
   readonly context: ConnectionContext
   #isOpen = true
-  /** What is written last, once the feed has finished; `null` while the end was not asked for. */
+  /** What is written last, once the feed has finished; `null` while the end was not asked for. And when that was. */
   #last: string | null = null
+  #lastSince = 0
   #feed: Feed | null = null
   #lastTick: number
   #room: Room | null = null
@@ -117,6 +118,7 @@ export class Connection implements Watched, OutputOwner {
   endForGood(last: string): void {
     if (!this.isOpen) return
     this.#last = last
+    this.#lastSince = this.context.watchdog.tick
     this.#notify()
     if (this.#feed === null || this.#feed.finish(() => this.#end(last))) this.#end(last)
   }
@@ -155,6 +157,9 @@ export class Connection implements Watched, OutputOwner {
       if (output.stalledTicks() < context.stallTicks) return
       this.#feed?.stalled()
       this.destroy()
+    } else if (this.#last !== null && tick - this.#lastSince >= context.stallTicks) {
+      // It is not the client that keeps the feed from finishing: let it come back for the rest.
+      this.end(comeBack())
     } else if (tick - output.touched >= context.keepAliveTicks && !this.#feed?.keepAlive()) {
       output.write(KEEP_ALIVE)
     } else {

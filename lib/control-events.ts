@@ -33,6 +33,11 @@ export class ControlEvents {
     return this.#positionBlock
   }
 
+  /** The `id:` line that begins an event. */
+  id(position: number): Buffer {
+    return Buffer.from(`id: ${formatId(this.#epoch, position)}\n`)
+  }
+
   #block(event: string, position: number | undefined, text: string): Buffer {
     return Buffer.from(formatEvent(text, { event, id: position === undefined ? undefined : formatId(this.#epoch, position) }))
   }

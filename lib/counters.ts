@@ -8,7 +8,7 @@ export interface Counters {
   resets: number
   /** Clients destroyed because nothing left their full socket for `stallTimeoutMs`. */
   stalls: number
-  /** Streams refused: at a limit, or because the hub closes. */
+  /** Streams refused: at a limit, because the hub closes, or because a callback of a route failed. */
   refusals: number
 }
 

@@ -14,14 +14,17 @@ export abstract class Cursor implements Follower {
   readonly members: readonly Member[]
   isActive = true
   /** Everything at or before it was sent, found unwanted, or given up with a reset. */
-  position: number
+  position = 0
   /** The run that was found to come next: its channel, and the position up to which it may go. */
   protected next: Member | null = null
   protected until = 0
 
+  /** It follows its channels from here on: nothing may come in between, or a channel that nobody follows is forgotten. */
   constructor(channels: readonly Channel[], position: number) {
     this.members = channels.map((channel) => new Member(channel, this))
+    // A field that begins as a number is changed in place; one that begins as `undefined` costs an object for each change.
     this.position = position
+    for (const member of this.members) member.channel.members.add(member)
   }
 
   abstract deliver(slice: Slice | null, goal: number): boolean
@@ -30,12 +33,7 @@ export abstract class Cursor implements Follower {
     return this.members.map(({ channel }) => channel.name)
   }
 
-  /** Is told from now on of what is published. */
-  follow(): void {
-    for (const member of this.members) member.channel.members.add(member)
-  }
-
-  /** The reverse: the cursor is over. */
+  /** The cursor is over, and follows nothing any more. */
   leave(): void {
     this.isActive = false
     for (const member of this.members) member.channel.members.remove(member)

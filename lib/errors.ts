@@ -67,7 +67,7 @@ export function show(value: unknown): string {
   try {
     // Of an error the message: its stack has many lines, and paths that are nobody's business.
     text = value instanceof Error ? `[${value.name}: ${value.message}]` : inspect(value, { depth: 0, maxStringLength: 60, maxArrayLength: 4, breakLength: Infinity })
-    text = text.replaceAll(/\s*[\r\n]\s*/g, ' ')
+    text = text.slice(0, 1_000).replaceAll(/\s*[\r\n]\s*/g, ' ')
   } catch {
     text = typeof value
   }

@@ -74,7 +74,6 @@ export class EventIterator implements AsyncIterableIterator<Item>, Sink {
     this.#parts = parts
     this.#signal = signal
     this.#subscriber = new Subscriber(channels, this, parts.delivery, start)
-    this.#subscriber.follow()
     signal?.addEventListener('abort', this.#end, { once: true })
     if (signal?.aborted) this.#end()
     else this.#fill()

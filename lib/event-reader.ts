@@ -15,6 +15,8 @@ export class EventReader {
   readonly #onError: OnError
   /** `null` stands for an event that could not be read. */
   readonly #read = new Map<LogPage, (HubEvent | null | undefined)[]>()
+  /** The slots of events that were reported because they could not be read. */
+  readonly #unreadable = new WeakMap<LogPage, Set<number>>()
 
   constructor(epoch: string, deserialize: Deserialize, onError: OnError) {
     this.#epoch = epoch
@@ -38,9 +40,18 @@ export class EventReader {
       const data = page.strings[slot] ? text : freeze(this.#deserialize(text))
       return Object.freeze({ id: formatId(this.#epoch, page.positions[slot] as number, name), channel: name, event, data })
     } catch (error) {
-      this.#onError(error, { where: 'deserialize' })
+      this.#report(error, page, slot)
       return null
     }
+  }
+
+  /** Reports a fault once, however often and when the event is looked at. */
+  #report(error: unknown, page: LogPage, slot: number): void {
+    const known = this.#unreadable.get(page)
+    if (known?.has(slot)) return
+    if (known === undefined) this.#unreadable.set(page, new Set([slot]))
+    else known.add(slot)
+    this.#onError(error, { where: 'deserialize' })
   }
 }
 

@@ -29,7 +29,7 @@ type HandlerChannels<N extends string, R> =
       readonly channels: readonly N[] | ((req: R) => readonly N[] | PromiseLike<readonly N[]>)
       /**
        * Whether a request may see a channel, its replay included. Anything but `true` is a no, and one no answers the whole
-       * request with 403. Asked for every channel, wherever its name comes from.
+       * request with 403. Asked for every channel, wherever its name comes from, right before the subscription.
        */
       readonly authorize?: ((req: R, channel: N) => boolean | PromiseLike<boolean>) | undefined
     }
@@ -79,19 +79,17 @@ export function makeHandler<C extends object, N extends ChannelName<C>, R>(
   const namesFor = async (req: R & IncomingMessage): Promise<readonly N[]> => {
     if (fixed !== undefined) return fixed as N[]
     if (typeof channels !== 'function') return namedBy(req, maxChannels) as N[]
-    const names = await ask('channels', async () => {
-      const given = await channels(req)
-      return Array.isArray(given) && given.length === 0 ? [] : (checkChannels(given) as N[])
-    })
+    const names = await ask('channels', async () => listOf(await channels(req)))
     if (names.length === 0) throw new SseError('SSE_BAD_REQUEST', 'there is no channel for this request to subscribe to')
-    return names
+    return possible(names)
   }
   const serve = async (req: R & IncomingMessage, stream: SseStream): Promise<void> => {
     let names: readonly N[] = []
     try {
       names = await namesFor(req)
-      if (authorize !== undefined) await authorizeAll(req, names, authorize)
       const settings = typeof subscribe === 'function' ? await ask('subscribe', () => optionsOf(subscribe(req))) : subscribe
+      // Last, so that nothing that takes time comes between the yes and the subscription.
+      if (authorize !== undefined) await authorizeAll(req, names, authorize)
       await stream.subscribe(hub, names, settings)
     } catch (error) {
       if (!(error instanceof CallbackFault)) throw error
@@ -144,14 +142,25 @@ async function authorizeAll<N extends string, R>(
 }
 
 /** The channels that a request names in its query. */
-function namedBy({ url = '' }: IncomingMessage, maxChannels: number): string[] {
+function namedBy({ url = '' }: IncomingMessage, maxChannels: number): readonly string[] {
   const mark = url.indexOf('?')
   const names = [...new Set(mark === -1 ? [] : new URLSearchParams(url.slice(mark + 1)).getAll('channel'))]
   if (names.length === 0) throw new SseError('SSE_BAD_REQUEST', 'the request names no channel: ?channel=a&channel=b')
   if (names.length > maxChannels) throw new SseError('SSE_BAD_REQUEST', `the request names ${names.length} channels, and may name ${maxChannels}`)
-  const wrong = names.find((name) => !isName(name))
-  if (wrong !== undefined) throw new SseError('SSE_BAD_REQUEST', `the request names a channel that cannot be one: ${show(wrong)}`)
-  return names
+  return possible(names)
+}
+
+/** Names that a request asks for, itself or through a function of the program: it is at fault where they are impossible. */
+function possible<N extends string>(names: readonly N[]): readonly N[] {
+  const wrong = names.findIndex((name) => !isName(name))
+  if (wrong === -1) return names
+  throw new SseError('SSE_BAD_REQUEST', `the request asks for a channel whose name is impossible: ${show(names[wrong])}`)
+}
+
+function listOf<N extends string>(names: readonly N[]): readonly N[] {
+  const list: unknown = names
+  if (Array.isArray(list) && list.every((name) => typeof name === 'string')) return [...new Set(names)]
+  throw new TypeError(`channels must give an array of channel names, it gave ${show(names)}`)
 }
 
 /** What refuses a stream that subscribes to it. */

@@ -69,7 +69,6 @@ export class HubSubscription implements Subscription, Feed, Sink {
       this.finished()
       return
     }
-    this.#subscriber.follow()
     this.#connection.feedFrom(this)
     const { firstSlice, pump } = this.#parts
     firstSlice.beginOncePerTurn()
@@ -108,6 +107,7 @@ export class HubSubscription implements Subscription, Feed, Sink {
 
   reset(position: number | undefined, lost: readonly string[], reason: ResetReason): void {
     if (diagnostics.reset.hasSubscribers) diagnostics.reset.publish({ ...this.#about(), lost, reason })
+    if (this.closed) return
     this.#connection.output.write(this.#parts.control.reset(position, lost, reason))
   }
 
@@ -115,8 +115,11 @@ export class HubSubscription implements Subscription, Feed, Sink {
     this.#connection.output.write(this.#parts.control.position(position))
   }
 
-  snapshot(block: Buffer): void {
-    this.#connection.output.write(block)
+  snapshot(position: number, body: Buffer): void {
+    const { output } = this.#connection
+    output.write(this.#parts.control.id(position))
+    // Full or not: the rest of an event follows its id.
+    output.write(body)
   }
 
   cork(): void {

@@ -119,8 +119,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
   ): Promise<string> {
     checkChannelName(channel)
     checkEventName(event)
-    if (options !== undefined) this.#checkPublishOptions(channel, options)
-    const { key, idempotencyKey } = options ?? NO_OPTIONS
+    const { key, idempotencyKey } = options === undefined ? NO_OPTIONS : this.#checkPublishOptions(channel, options)
     let payload: unknown = data
     if (this.#schemas !== undefined) {
       payload = this.#schemas.validate(channel, event, data)
@@ -254,13 +253,14 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
 
   /**
    * Closes the hub: every client is given what is due and a `retry:` of 1 to 5 s, and its stream is ended. Whoever
-   * subscribes from now on is told to come back. A client that does not take the end of its stream within 5 s is
-   * destroyed.
+   * subscribes from now on is told to come back. A client that has not taken the end of its stream 5 s after the last was
+   * ended is destroyed.
    *
    * `drainMs` spreads the ends evenly over so long; what is published meanwhile reaches those who are still there. Once all
    * have been ended, `publish` rejects and `events()` end.
    *
    * @returns when all streams of subscribers are gone, so that `server.close()` can complete. Called again, the same promise.
+   * @throws {TypeError | RangeError} for an option that is unknown, of the wrong type or out of its range.
    */
   close(options?: HubCloseOptions): Promise<void> {
     if (this.#closing !== null) return this.#closing
@@ -308,10 +308,10 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
     return channels
   }
 
-  #checkPublishOptions(channel: string, options: PublishOptions): void {
+  #checkPublishOptions(channel: string, options: PublishOptions): PublishOptions {
     checkOptions('publish', options, ['key', 'idempotencyKey'])
-    checkKey('idempotencyKey', options.idempotencyKey)
-    if (checkKey('key', options.key) === undefined || this.#channels.boundsOf(channel).latestPerKey) return
+    const checked = { key: checkKey('key', options.key), idempotencyKey: checkKey('idempotencyKey', options.idempotencyKey) }
+    if (checked.key === undefined || this.#channels.boundsOf(channel).latestPerKey) return checked
     throw new SseError('SSE_INVALID_KEY', `publish to ${show(channel)}: a key needs a channel with replay: { latestPerKey: true }, got ${show(options.key)}`)
   }
 

@@ -1,3 +1,5 @@
+import { flat } from './names.ts'
+
 /** More keys than this are not remembered: the oldest is forgotten first. */
 const MAX_KEYS = 100_000
 
@@ -44,5 +46,5 @@ export class IdempotencyKeys {
 }
 
 function nameOf(channel: string, key: string): string {
-  return `${channel.length}:${channel}${key}`
+  return flat(`${channel.length}:${channel}${key}`)
 }

@@ -6,7 +6,7 @@ export class Chunk {
   /** How many events it holds. */
   readonly count: number
   /** The position of its last event. */
-  readonly position: number
+  readonly position: number = 0
   /** The slots of the page that it covers, the last one excluded. */
   readonly start: number
   readonly end: number
@@ -49,7 +49,7 @@ export class LogPage {
   #gaps: Set<number> | null = null
 
   constructor(capacity: number) {
-    this.#buffer = Buffer.allocUnsafe(capacity)
+    this.#buffer = Buffer.allocUnsafeSlow(capacity)
   }
 
   /** How many bytes its events took up, removed ones included. */
@@ -180,7 +180,8 @@ export class LogPage {
     let capacity = this.#buffer.length
     if (needed <= capacity) return
     while (capacity < needed) capacity *= 2
-    const grown = Buffer.allocUnsafe(capacity)
+    // Not from the pool that Node shares among small buffers: one page that is kept would keep others that are not.
+    const grown = Buffer.allocUnsafeSlow(capacity)
     this.#buffer.copy(grown, 0, 0, this.#used)
     this.#buffer = grown
     this.#chunks.length = 0

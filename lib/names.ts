@@ -27,8 +27,21 @@ export function checkEventName(event: unknown, where = ''): void {
   throw new SseError('SSE_INVALID_EVENT', `${where}an event name must be a string that is not empty, has no CR or LF and does not begin with "stream-", got ${show(event)}`)
 }
 
-/** Checks a key by which events or connections are told apart; `undefined` is none. */
+/** Checks a key by which events are told apart; `undefined` is none. */
 export function checkKey(name: string, key: string | undefined): string | undefined {
-  if (key === undefined || isName(key)) return key
+  if (key === undefined) return key
+  if (isName(key)) return flat(key)
   throw new SseError('SSE_INVALID_KEY', `${name} must be a well-formed string of 1 to ${MAX_NAME_UNITS} UTF-16 units, got ${show(key)}`)
+}
+
+/** Checks a key by which connections are told apart; `undefined` is none. It may come from a client: any length will do. */
+export function checkOwner(name: string, key: string | undefined): string | undefined {
+  if (key === undefined) return key
+  if (typeof key === 'string' && key !== '') return flat(key)
+  throw new SseError('SSE_INVALID_KEY', `${name} must be a string that is not empty, got ${show(key)}`)
+}
+
+/** A copy of a string that is kept for long: a part of a larger one would keep all of that. */
+export function flat(text: string): string {
+  return Buffer.from(text, 'utf16le').toString('utf16le')
 }

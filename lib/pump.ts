@@ -75,7 +75,7 @@ export class Pump {
     for (let follower = this.#followers.shift(); follower !== undefined; follower = this.#followers.shift()) {
       follower.isQueued = false
       if (!follower.deliver(this.#slice, Infinity)) this.ready(follower)
-      if (this.#slice.isOver) return false
+      if (this.#slice.spend()) return false
     }
     return true
   }

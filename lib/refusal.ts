@@ -24,7 +24,7 @@ const CAUSES: Readonly<Record<RefusalReason, readonly ['SSE_LIMIT_REACHED' | 'SS
   maxSubscribers: ['SSE_LIMIT_REACHED', 'the hub has as many subscribers as maxSubscribers allows'],
   maxSubscribersPerKey: ['SSE_LIMIT_REACHED', 'there are as many subscribers with this key as maxSubscribersPerKey allows'],
   closing: ['SSE_HUB_CLOSED', 'the hub is closing'],
-  fault: ['SSE_UNAVAILABLE', 'it could not be found out what this client may see'],
+  fault: ['SSE_UNAVAILABLE', 'the subscription could not be prepared'],
 }
 
 export function refusal(reason: RefusalReason): Refusal {

@@ -10,8 +10,8 @@ export interface ReplayOptions {
   /** How many bytes of encoded events are kept. Default 1,048,576 (1 MiB). */
   readonly maxBytes?: number | undefined
   /**
-   * Whether an event that is published with a `key` takes the place of the one before it with that key: the log keeps, and
-   * a client that is behind is sent, only the newest of each. Default `false`.
+   * Whether an event that is published with a `key` takes the place of the one before it with that key: the log keeps only the
+   * newest of each, and whoever had not got an older one yet (behind, or both in one turn) gets only that. Default `false`.
    */
   readonly latestPerKey?: boolean | undefined
 }

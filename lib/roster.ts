@@ -1,8 +1,8 @@
-import { SseError, show } from './errors.ts'
+import { show } from './errors.ts'
 import { isThenable } from './guard.ts'
 import type { HubOptions, SubscriberInfo } from './hub-options.ts'
 import type { HubSubscription } from './hub-subscription.ts'
-import { isName } from './names.ts'
+import { checkOwner } from './names.ts'
 import { checkInteger } from './options.ts'
 import type { RefusalReason } from './refusal.ts'
 
@@ -62,8 +62,7 @@ export class Roster {
   /** Those that are subscribed now with a key, or for which a predicate is true. */
   matching(which: string | ((subscriber: SubscriberInfo) => boolean)): HubSubscription[] {
     if (typeof which === 'function') return [...this.#active].filter(({ key, channels }) => asBoolean(which({ key, channels })))
-    if (!isName(which)) throw new SseError('SSE_INVALID_KEY', `disconnect takes a key of 1 to 256 UTF-16 units or a predicate, got ${show(which)}`)
-    return [...(this.#byKey.get(which) ?? [])]
+    return [...(this.#byKey.get(checkOwner('disconnect: the key', which ?? null) ?? '') ?? [])]
   }
 
   /** Those whose stream is not gone yet. */

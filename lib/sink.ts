@@ -14,8 +14,8 @@ export interface Sink {
   reset(position: number | undefined, lost: readonly string[], reason: ResetReason): void
   /** Everything up to the position was dealt with, though nothing of it was wanted. */
   moved(position: number): void
-  /** Takes the encoded state of the channels, which others are given too. */
-  snapshot(block: Buffer): void
+  /** Takes the encoded state of the channels, which others are given too, and the position that it belongs to. */
+  snapshot(position: number, body: Buffer): void
   /** Nothing may be given any more: the client has to come back. */
   turnedAway(): void
   cork(): void

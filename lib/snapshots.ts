@@ -1,6 +1,5 @@
 import { SseError, show } from './errors.ts'
 import { formatBody, type Serialize, toText } from './event.ts'
-import { formatId } from './event-id.ts'
 import { isThenable, type OnError } from './guard.ts'
 import { checkEventName } from './names.ts'
 import type { QueuedFollower } from './pump.ts'
@@ -9,8 +8,9 @@ import type { Timeline } from './timeline.ts'
 
 /** A call that takes longer is not shared with those who come then: it may never end. */
 const MAX_SHARED_MS = 10_000
-/** So many calls at once for the same channels, each of a function of its own, are worth a warning. */
+/** So many calls in a row for the same channels, each of a function of its own, within so long are worth a warning. */
 const UNSHARED_CALLS = 10
+const UNSHARED_MS = 1_000
 
 /** One call of a snapshot function, and those who wait for it. */
 export class SnapshotCall {
@@ -18,24 +18,11 @@ export class SnapshotCall {
   readonly position: number
   readonly startedAt = performance.now()
   readonly waiting = new Set<QueuedFollower>()
-  /** `undefined` while pending, `null` when it failed: else the event without its id. */
-  body: string | null | undefined
-  #at = -1
-  #block: Buffer = Buffer.alloc(0)
-  readonly #epoch: string
+  /** `undefined` while pending, `null` when it failed: else the encoded event without its id, for all who waited. */
+  body: Buffer | null | undefined
 
-  constructor(epoch: string, position: number) {
-    this.#epoch = epoch
+  constructor(position: number) {
     this.position = position
-  }
-
-  /** The encoded event with the id of a position. All who are given the same are given the same bytes. */
-  block(position: number): Buffer {
-    if (position !== this.#at) {
-      this.#block = Buffer.from(`id: ${formatId(this.#epoch, position)}\n${this.body}`)
-      this.#at = position
-    }
-    return this.#block
   }
 }
 
@@ -48,7 +35,10 @@ export class Snapshots {
   readonly #serialize: Serialize
   readonly #onError: OnError
   readonly #wake: (follower: QueuedFollower) => void
-  readonly #calls = new Map<string, Map<TakeSnapshot, SnapshotCall>>()
+  /** The calls of a function by the channels, the oldest first. A function that the program drops takes its calls with it. */
+  readonly #calls = new WeakMap<TakeSnapshot, Map<string, SnapshotCall>>()
+  /** The last calls of different functions for the same channels: how many, and since when. */
+  #unshared = { key: '', count: 0, since: 0 }
   #hasWarned = false
 
   /** @param wake is told of each who waited, when the call is over. */
@@ -62,22 +52,29 @@ export class Snapshots {
   /** A call for these channels, begun now or shared, whose position is not before `floor`. */
   ask(take: TakeSnapshot, channels: readonly string[], floor: number, follower: QueuedFollower): SnapshotCall {
     const key = JSON.stringify(channels.toSorted())
-    let calls = this.#calls.get(key)
-    if (calls === undefined) this.#calls.set(key, (calls = new Map()))
-    let call = calls.get(take)
-    if (call === undefined || call.position < floor || performance.now() - call.startedAt > MAX_SHARED_MS) {
-      call = new SnapshotCall(this.#timeline.epoch, this.#timeline.newest)
-      calls.set(take, call)
-      if (calls.size === UNSHARED_CALLS) this.#warn(channels)
-      void this.#run(call, take, channels).then(() => setImmediate(() => this.#forget(key, take, call as SnapshotCall)))
+    const known = this.#calls.get(take)
+    const calls = known ?? new Map<string, SnapshotCall>()
+    if (known === undefined) this.#calls.set(take, calls)
+    for (const [name, { startedAt }] of calls) {
+      if (performance.now() - startedAt <= MAX_SHARED_MS) break
+      calls.delete(name)
+    }
+    let call = calls.get(key)
+    if (call === undefined || call.position < floor) {
+      const begun = (call = new SnapshotCall(this.#timeline.newest))
+      calls.delete(key)
+      calls.set(key, begun)
+      const mayWarn = known === undefined && this.#isUnshared(key, begun.startedAt)
+      void this.#run(begun, take, channels, mayWarn).then(() => setImmediate(forget, calls, key, begun))
     }
     if (call.body === undefined) call.waiting.add(follower)
     return call
   }
 
-  async #run(call: SnapshotCall, take: TakeSnapshot, channels: readonly string[]): Promise<void> {
+  async #run(call: SnapshotCall, take: TakeSnapshot, channels: readonly string[], mayWarn: boolean): Promise<void> {
     // Never from within the delivery: the function may publish, or close what is being delivered to.
     await Promise.resolve()
+    if (mayWarn) this.#warn(channels)
     try {
       const answer = take(channels)
       call.body = this.#encode(isThenable(answer) ? await answer : answer)
@@ -89,7 +86,7 @@ export class Snapshots {
     call.waiting.clear()
   }
 
-  #encode(snapshot: unknown): string {
+  #encode(snapshot: unknown): Buffer {
     if (typeof snapshot !== 'object' || snapshot === null || !('data' in snapshot)) {
       throw new SseError('SSE_INVALID_SNAPSHOT', `snapshot must return { event?, data }, it returned ${show(snapshot)}`)
     }
@@ -99,20 +96,24 @@ export class Snapshots {
     }
     const { event = 'snapshot', data } = snapshot as Snapshot
     checkEventName(event)
-    return formatBody(toText(data, this.#serialize, 'snapshot: '), event)
+    return Buffer.from(formatBody(toText(data, this.#serialize, 'snapshot: '), event))
   }
 
-  #forget(key: string, take: TakeSnapshot, call: SnapshotCall): void {
-    const calls = this.#calls.get(key)
-    if (calls?.get(take) !== call) return
-    calls.delete(take)
-    if (calls.size === 0) this.#calls.delete(key)
+  /** Whether this is one of many calls for the same channels that could have been one. */
+  #isUnshared(key: string, now: number): boolean {
+    const last = this.#unshared
+    if (last.key !== key || now - last.since > UNSHARED_MS) this.#unshared = { key, count: 0, since: now }
+    return ++this.#unshared.count === UNSHARED_CALLS
   }
 
   #warn(channels: readonly string[]): void {
     if (this.#hasWarned) return
     this.#hasWarned = true
-    const message = `${UNSHARED_CALLS} snapshots of ${show(channels)} are being taken at once, each by a function of its own; make the function once, outside of the request handler, so that clients who connect together share one call`
+    const message = `${UNSHARED_CALLS} snapshots of ${show(channels)} were taken within a second, each by a function of its own; make the function once, outside of the request handler, so that clients who connect together share one call`
     this.#onError(new SseError('SSE_SNAPSHOT_NOT_SHARED', message), { where: 'snapshot' })
   }
+}
+
+function forget(calls: Map<string, SnapshotCall>, key: string, call: SnapshotCall): void {
+  if (calls.get(key) === call) calls.delete(key)
 }

@@ -197,8 +197,8 @@ export class SseStream {
   /**
    * Ends the response, after what is due to its subscription and the socket takes. An EventSource comes back for the rest;
    * `reconnect: false` tells it not to, by a `stream-close` event with a `retry:` of 23 days, or with status 204 when the
-   * head was not sent yet. A slow client is then waited for until it has everything published before
-   * (of channels that keep the latest per key: unless something newer took its place).
+   * head was not sent yet. A slow client is then waited for until it has everything published before; one that
+   * something else than itself keeps from it for `stallTimeoutMs` comes back.
    */
   close(options?: CloseOptions): void {
     checkOptions('close', options, ['reconnect'])

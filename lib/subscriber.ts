@@ -36,14 +36,14 @@ export class Subscriber extends Cursor {
   readonly #delivery: Delivery
   readonly #filter: EventFilter | undefined
   readonly #takeSnapshot: TakeSnapshot | undefined
-  readonly #expiresAt: number
+  readonly #expiresAt: number = 0
   /** The snapshot that goes out before anything else does. */
   #snapshot: SnapshotCall | null = null
   /** The newest position that the client has as an id. */
   #sent = -1
   #reason: ResetReason
   /** The sink is told that it is live when what was published up to here is dealt with; -1 once it was. */
-  #openAt: number
+  #openAt = 0
   #replayed = 0
   /** What the filter has skipped since the client's id was last moved, and how much it may before the id is moved. */
   #skippedEvents = 0
@@ -90,9 +90,10 @@ export class Subscriber extends Cursor {
     if (this.#isDelivering) return true
     this.#isDelivering = true
     const sink = this.#sink
+    if (this.isExpired) sink.turnedAway()
     let gathered = 0
     let isOver = false
-    while (this.isActive && !sink.full && !isOver && this.#mayGive()) {
+    while (this.isActive && !sink.full && !isOver && (this.#snapshot === null || this.#giveSnapshot(this.#snapshot))) {
       const limit = this.#openAt < 0 ? this.#finishAt : this.#openAt
       const found = this.find(limit)
       if (found === LOSS) {
@@ -127,9 +128,11 @@ export class Subscriber extends Cursor {
     this.deliver(null, Infinity)
   }
 
-  /** Goes on to the hub's newest position and no further: `true` when it is there, else `done` is called when it is. */
+  /** Goes on to what is published now and, where it can be, no further: `true` when it is there, else `done` is called when it is. */
   finish(done: () => void, slice: Slice | null = null): boolean {
-    this.#finishAt = this.#delivery.timeline.newest
+    // What a newer event may take the place of is due in its place, wherever that is.
+    const mayMove = this.members.some(({ channel }) => channel.log.bounds.latestPerKey)
+    this.#finishAt = mayMove ? Infinity : this.#delivery.timeline.newest
     this.deliver(slice, Infinity)
     if (!this.#isDelivering && this.#hasFinished()) return true
     this.#onFinished = done
@@ -165,18 +168,13 @@ export class Subscriber extends Cursor {
     return this.#openAt < 0 && this.#snapshot === null && this.find(this.#finishAt) === NOTHING
   }
 
-  /** Whether events may be given: the access lasts, and the snapshot that comes before them is out. */
-  #mayGive(): boolean {
-    const snapshot = this.#snapshot
-    if (this.isExpired || snapshot?.body === null) {
-      this.#sink.turnedAway()
-      return false
-    }
-    if (snapshot === null) return true
-    if (snapshot.body === undefined) return false
+  /** Gives the snapshot that comes before anything else, if it is there: `true` when events may follow. */
+  #giveSnapshot({ body }: SnapshotCall): boolean {
+    if (body === null) this.#sink.turnedAway()
+    if (body === null || body === undefined) return false
     this.#snapshot = null
     this.#giveId()
-    this.#sink.snapshot(snapshot.block(this.position))
+    this.#sink.snapshot(this.position, body)
     return !this.#sink.full
   }
 

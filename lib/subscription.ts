@@ -1,7 +1,7 @@
 import type { AnyChannels, ChannelName, HubEvent } from './channel-types.ts'
 import { show } from './errors.ts'
 import type { EventFilter } from './event-filter.ts'
-import { checkKey } from './names.ts'
+import { checkOwner } from './names.ts'
 import { checkFunction, checkInteger, checkOptions } from './options.ts'
 
 /** The current state of channels, as one event. */
@@ -27,10 +27,10 @@ export interface SubscribeOptions<C extends object = AnyChannels, N extends Chan
    * fewer are kept. Default 0.
    */
   readonly rewind?: number | undefined
-  /** Whose connection this is, for `maxSubscribersPerKey` and `hub.disconnect`: 1 to 256 UTF-16 units. Default: nobody's. */
+  /** Whose connection this is, for `maxSubscribersPerKey` and `hub.disconnect`: any string but `''`. Default: nobody's. */
   readonly key?: string | undefined
   /**
-   * When the access of this client ends, as a Date or in milliseconds since 1970: nothing is sent from then on, and the
+   * When the access of this client ends, as a Date or in milliseconds since 1970 (of a JSON Web Token `exp * 1_000`): nothing is sent from then on, and the
    * stream is closed within a second, so that the client comes back and is authenticated anew. It holds for as long as the
    * subscription does. Default: never.
    */
@@ -39,7 +39,10 @@ export interface SubscribeOptions<C extends object = AnyChannels, N extends Chan
    * The current state of channels, as `{ event?, data }`: sent on a first connect, and after every `stream-reset` for the
    * channels that lost events. What is published from the moment of the call on follows it, so that state and events join
    * without a hole; until it is there, nothing else is sent. If it fails, the stream is closed, so that the client asks
-   * again.
+   * again. The filter is not asked about it.
+   *
+   * It must read what was changed before it was published: change the state first, then publish, and do not read a copy that
+   * lags behind.
    *
    * Clients who ask for the same channels by the same function while it runs share one call: make the function once,
    * outside of the request handler, and let its answer depend on the channels alone.
@@ -67,17 +70,21 @@ export function checkSubscribeOptions(options: object | undefined): SubscribeSet
   return {
     filter: checkFunction('filter', filter, undefined),
     rewind: checkInteger('rewind', rewind, 0, { min: 0 }),
-    key: checkKey('key', key),
+    key: checkOwner('key', key),
     expiresAt: checkTime('expiresAt', expiresAt),
     snapshot: checkFunction('snapshot', snapshot, undefined),
   }
 }
+
+/** Before March 1973 in milliseconds, and beyond the year 5000 in seconds: as the `exp` of a JSON Web Token is. */
+const SECONDS_UNTIL = 100_000_000_000
 
 function checkTime(name: string, value: Date | number | undefined): number {
   if (value === undefined) return Infinity
   const ms = value instanceof Date ? value.getTime() : value
   if (typeof ms !== 'number') throw new TypeError(`${name} must be a Date or a number of milliseconds since 1970, got ${show(value)}`)
   if (Number.isNaN(ms)) throw new RangeError(`${name} must be a valid time, got ${show(value)}`)
+  if (ms > 0 && ms < SECONDS_UNTIL) throw new RangeError(`${name} is in milliseconds since 1970, and looks like seconds: multiply it by 1,000; got ${show(value)}`)
   return ms
 }
 

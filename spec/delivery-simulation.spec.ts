@@ -35,6 +35,8 @@ class ModelClient {
   readonly #published: Map<string, Published[]>
   readonly #mode: Mode
   #idPosition = -1
+  /** The beginning of an event whose end is not there yet. */
+  #partial = ''
 
   constructor(published: Map<string, Published[]>, mode: Mode) {
     this.#published = published
@@ -43,13 +45,18 @@ class ModelClient {
 
   /** A connection was made: what the last one was waiting for does not come any more. */
   connected(channels: readonly string[]): void {
+    this.#partial = ''
     this.forbidden.clear()
     this.awaited.clear()
     if (this.#mode === 'snapshots' && this.lastId === '') for (const channel of channels) this.awaited.add(channel)
   }
 
   take(chunk: Buffer, newest: number): void {
-    for (const { id, event, data } of parse(chunk.toString())) {
+    const text = this.#partial + chunk.toString()
+    // What is cut within an event never came.
+    const end = text.lastIndexOf('\n\n') + 2
+    this.#partial = text.slice(end === 1 ? 0 : end)
+    for (const { id, event, data } of parse(text.slice(0, end === 1 ? 0 : end))) {
       if (this.#mode === 'snapshots' && event === 'stream-reset') {
         if (id !== undefined) throw new Error('a reset that a snapshot follows carries an id')
         this.resets++

@@ -87,6 +87,7 @@ describe('the access of a client', () => {
     test.each<[string, unknown, typeof TypeError, RegExp]>([
       ['NaN', NaN, RangeError, /expiresAt must be a valid time, got NaN/],
       ['an invalid Date', new Date('tomorrow'), RangeError, /expiresAt must be a valid time, got Invalid Date/],
+      ['seconds, as in a JSON Web Token', 1_924_988_400, RangeError, /expiresAt is in milliseconds.*multiply it by 1,000; got 1924988400/],
       ['a string', '2030-01-01', TypeError, /expiresAt must be a Date or a number.*'2030-01-01'/],
       ['null', null, TypeError, /expiresAt.*null/],
       ['true', true, TypeError, /expiresAt.*true/],
@@ -282,8 +283,6 @@ describe('the access of a client', () => {
 describe('the key of a subscription', () => {
   test.each<[string, unknown]>([
     ['empty', ''],
-    ['of 257 units', 'x'.repeat(257)],
-    ['with a lone surrogate', 'a\udc00'],
     ['a number', 7],
     ['null', null],
   ])('is refused to the program, before anything is sent: %s', async (_what, key) => {
@@ -417,8 +416,6 @@ describe('hub.disconnect', () => {
 
   it.each<[string, unknown]>([
     ['an empty key', ''],
-    ['a key of 257 units', 'x'.repeat(257)],
-    ['a lone surrogate', '\ud800'],
     ['a number', 7],
     ['undefined', undefined],
     ['null', null],

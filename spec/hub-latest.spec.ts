@@ -50,6 +50,20 @@ async function setUp(options: HubOptions) {
   return { hub, connect }
 }
 
+describe('close({ reconnect: false }) on a channel that keeps the latest per key', () => {
+  it('gives what took the place of what was due: the client does not come back for it', async () => {
+    const hub = makeHub()
+    const connection = await full(hub, ['a', 'log'])
+    void hub.publish('a', 'price', 'old', { key: 'ACME' })
+    let isDone = false
+    expect(connection.feed?.finish(() => (isDone = true))).toBe(false)
+    void hub.publish('a', 'price', 'new', { key: 'ACME' })
+    connection.drain()
+    while (!isDone) await turn()
+    expect(data(connection)).toEqual(['new'])
+  })
+})
+
 describe('replay: { latestPerKey: true }', () => {
   it('gives a client that reconnects the newest event of each key, and every event without one, in the order of publishing', async () => {
     const { hub, connect } = await setUp({ replay: latest() })

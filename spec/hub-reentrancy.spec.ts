@@ -62,6 +62,18 @@ describe('a listener of', () => {
     await hub.close()
   })
 
+  it('subscribe that ends the only other follower of a channel cuts the new one off from nothing', async () => {
+    const hub = new Hub()
+    const streams: FakeConnection[] = []
+    listen(hub, 'subscribe', () => streams.at(-1)?.leave())
+    streams.push(follow(hub, {}))
+    const second = follow(hub, {})
+    await hub.publish('a', 'item', 'heard')
+    await turn()
+    expect(second.channelEvents.map(({ data }) => data)).toEqual(['heard'])
+    expect(hub.channel('a').subscriberCount).toBe(1)
+  })
+
   it('publish that ends the last follower leaves the bounds of the log in force', async () => {
     jest.useFakeTimers({ doNotFake: ['setImmediate', 'nextTick', 'queueMicrotask'] })
     const hub = new Hub({ replay: { maxAgeMs: 1_000, maxEvents: 1 } })

@@ -105,7 +105,8 @@ describe('snapshots', () => {
     await turns()
     for (const connection of connections) {
       expect(names(connection)).toEqual(['snapshot', 'stream-open'])
-      expect(connection.writes[0]).toBe(connections[0]?.writes[0])
+      expect(connection.writes[1]).toBe(connections[0]?.writes[1])
+      expect(connection.writes[1]?.toString()).toBe('event: snapshot\ndata: state\n\n')
     }
   })
 
@@ -224,6 +225,19 @@ describe('snapshots', () => {
     ])
   })
 
+  it('are one body in memory for all who share the call, wherever each of them stands', async () => {
+    const { hub, connect } = setUp({ replay: { maxEvents: 2 } })
+    const snapshot = () => ({ data: 'x'.repeat(1_000) })
+    const ids = [await hub.publish('b', 'item', 1), await hub.publish('b', 'item', 2)]
+    for (let n = 1; n <= 4; n++) await hub.publish('a', 'item', n)
+    const connections = ids.map((id) => connect(['a', 'b'], { snapshot }, id))
+    await turns()
+    const [first, second] = connections.map(({ writes }) => writes.slice(1, 3)) as [Buffer[], Buffer[]]
+    expect(first[0]?.toString()).not.toBe(second[0]?.toString())
+    expect(first[1]).toBe(second[1])
+    expect(connections.map(({ channelEvents }) => channelEvents.map(({ data }) => data.length))).toEqual([[1_000, 1], [1_000]])
+  })
+
   it('that are large are split, and nothing lands inside them', async () => {
     const hub = new Hub()
     const state = 'x'.repeat(300_000)
@@ -310,6 +324,37 @@ describe('snapshots', () => {
     await turns()
     collectGarbage()
     expect(left.filter((held) => held.deref() !== undefined).length).toBeLessThan(5)
+  })
+
+  it('hold nothing of the requests that a function of their own was made for, though they never end', async () => {
+    const { connect } = setUp()
+    const made = await (async () => {
+      const functions = Array.from({ length: 100 }, () => () => new Promise<{ data: unknown }>(() => {}))
+      const connections = functions.map((snapshot) => connect(['a'], { snapshot }))
+      await turns()
+      for (const connection of connections) connection.leave()
+      return functions.map((snapshot) => new WeakRef(snapshot))
+    })()
+    await turns()
+    collectGarbage()
+    expect(made.filter((held) => held.deref() !== undefined).length).toBeLessThan(5)
+  })
+
+  it('that never end keep a stream that is closed for good only for stallTimeoutMs: the client comes back', async () => {
+    const hub = new Hub()
+    const { snapshot } = controlled()
+    const app = express()
+    app.use(sseMiddleware({ stallTimeoutMs: 100 }))
+    app.get('/', async (_req, res) => {
+      await res.sse.subscribe(hub, ['a'], { snapshot })
+      res.sse.close({ reconnect: false })
+    })
+    const { url } = await serve(app)
+    const client = await TestClient.open(url)
+    await client.over()
+    expect(client.events).toEqual([])
+    expect(client.retries.at(-1)).toBeLessThanOrEqual(5_000)
+    expect(hub.stats().subscribers).toBe(0)
   })
 
   it('are waited for before a stream is closed for good, and given up when the hub closes', async () => {

@@ -22,6 +22,34 @@ async function connectionsOf(server: Server): Promise<number> {
   return new Promise((resolve) => server.getConnections((_error, count) => resolve(count)))
 }
 
+describe('what is kept for long', () => {
+  it('is not kept by names and keys that were cut from large strings', async () => {
+    const hub = new Hub({ replay: { latestPerKey: true } })
+    const before = await memory()
+    for (let n = 0; n < 60; n++) {
+      const body = `channel number ${n};key number ${n};${'x'.repeat(1_000_000)}`
+      const [channel = '', key = ''] = body.split(';')
+      await hub.publish(channel, 'item', n, { key, idempotencyKey: key })
+      const connection = new FakeConnection()
+      hub[join]([channel], { key }).start(connection.asConnection, '')
+    }
+    expect((await memory()).heap - before.heap).toBeLessThan(6_000_000)
+    expect(hub.stats().subscribers).toBe(60)
+  })
+
+  it('is little more than what small logs count, beside a busy one', async () => {
+    const hub = new Hub()
+    const before = await memory()
+    for (let n = 0; n < 2_000; n++) {
+      await hub.publish(`quiet ${n}`, 'item', 'x')
+      for (let m = 0; m < 20; m++) await hub.publish('busy', 'item', 'x'.repeat(100))
+    }
+    const { buffers } = await memory()
+    expect(buffers - before.buffers).toBeLessThan(2_000 * 600 + 1_000_000)
+    expect(hub.stats().channels).toBe(2_001)
+  })
+})
+
 describe('after 10,000 connects and disconnects', () => {
   it('nothing is left: no subscriber, no timer, no listener, and the heap is flat', async () => {
     const hub = new Hub()

@@ -29,6 +29,6 @@ app.post('/words/:word', async (req, res) => {
 })
 
 if (require.main === module) {
-  void countLetters(new AbortController().signal)
+  countLetters(new AbortController().signal).catch((error: unknown) => console.error('the worker stopped:', error))
   app.listen(3000)
 }
