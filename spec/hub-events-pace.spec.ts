@@ -206,6 +206,27 @@ describe('hub.events() that is over', () => {
   })
 })
 
+describe('an event that cannot be read', () => {
+  it('is reported once, whoever looks at it and when', async () => {
+    const faults: string[] = []
+    const hub = new Hub({
+      deserialize: () => {
+        throw new Error('unreadable')
+      },
+      onError: (_error, { where }) => faults.push(where),
+    })
+    await hub.publish('a', 'item', { n: 1 })
+    for (let n = 0; n < 3; n++) {
+      const items = hub.events(['a'], { rewind: 1 })
+      void items.next()
+      await turn()
+      await items.return?.()
+      await turn()
+    }
+    expect(faults).toEqual(['deserialize'])
+  })
+})
+
 describe('hub.events() of a closed hub', () => {
   it('is over at once, and follows nothing', async () => {
     const hub = new Hub()
