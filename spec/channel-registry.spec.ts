@@ -1,6 +1,6 @@
-import { type Channel, type Follower, Member } from '../lib/channel.ts'
-import { ChannelRegistry } from '../lib/channel-registry.ts'
-import { replayBounds, type ReplayOptions } from '../lib/replay-log.ts'
+import { type Channel, type Follower, Member } from '../lib/delivery/channel.ts'
+import { ChannelRegistry } from '../lib/delivery/channel-registry.ts'
+import { replayBounds, type ReplayOptions } from '../lib/log/replay-log.ts'
 
 const follower: Follower = { deliver: () => true }
 

@@ -1,7 +1,7 @@
 import { Hub } from 'express-sse-hub'
-import { parseId } from '../lib/event-id.ts'
-import { join } from '../lib/subscribable.ts'
-import type { SubscribeOptions, TakeSnapshot } from '../lib/subscription.ts'
+import { parseId } from '../lib/event/event-id.ts'
+import { join } from '../lib/stream/subscribable.ts'
+import type { SubscribeOptions, TakeSnapshot } from '../lib/stream/subscription.ts'
 import { FakeConnection, parse, randomFrom, turn } from './support/fake-connection.ts'
 
 /** What one client knows of one channel. */

@@ -1,4 +1,4 @@
-import { drain } from '../lib/drain.ts'
+import { drain } from '../lib/basics/drain.ts'
 import { turn } from './support/fake-connection.ts'
 
 const items = (count: number): number[] => Array.from({ length: count }, (_, n) => n)

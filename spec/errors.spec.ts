@@ -3,8 +3,8 @@ import vm from 'node:vm'
 import { Hub, type HubOptions, SseError, type SseErrorCode, sseMiddleware, type SubscribeOptions } from 'express-sse-hub'
 import express from 'express'
 import request from 'supertest'
-import { show } from '../lib/errors.ts'
-import { join } from '../lib/subscribable.ts'
+import { show } from '../lib/basics/errors.ts'
+import { join } from '../lib/stream/subscribable.ts'
 import { TestClient, until } from './support/client.ts'
 import { FakeConnection, turn } from './support/fake-connection.ts'
 import { EXPRESS_VERSIONS, serve, stopServers } from './support/servers.ts'
@@ -51,7 +51,7 @@ describe('SseError', () => {
   it('is recognised when another copy of the package made it, and nothing else is', async () => {
     let Other = SseError
     await jest.isolateModulesAsync(async () => {
-      Other = (await import('../lib/errors.ts')).SseError
+      Other = (await import('../lib/basics/errors.ts')).SseError
     })
     expect(Other).not.toBe(SseError)
     const other = new Other('SSE_FORBIDDEN', 'no')

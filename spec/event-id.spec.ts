@@ -1,5 +1,5 @@
 import * as fc from 'fast-check'
-import { formatId, parseId } from '../lib/event-id.ts'
+import { formatId, parseId } from '../lib/event/event-id.ts'
 
 const epoch = fc.string({ unit: fc.constantFrom(...Array.from('0123456789abcdefghijklmnopqrstuvwxyz')), minLength: 10, maxLength: 10 })
 const position = fc.nat(Number.MAX_SAFE_INTEGER)

@@ -1,7 +1,7 @@
 import { createParser, type EventSourceMessage } from 'eventsource-parser'
 import * as fc from 'fast-check'
 import { encodeEvent, SseError, type EventInput } from 'express-sse-hub'
-import { encodeComment, formatBody, parseBlock } from '../lib/event.ts'
+import { encodeComment, formatBody, parseBlock } from '../lib/event/event.ts'
 
 interface Read {
   readonly events: EventSourceMessage[]

@@ -1,4 +1,4 @@
-import { Fifo } from '../lib/fifo.ts'
+import { Fifo } from '../lib/basics/fifo.ts'
 
 describe('Fifo', () => {
   it('gives what it took in the same order, however takes and gives alternate', () => {

@@ -1,7 +1,7 @@
 import net from 'node:net'
 import { Hub, type HubOptions, sseMiddleware, type SseMiddlewareOptions, type SseStream } from 'express-sse-hub'
 import express from 'express'
-import { join } from '../lib/subscribable.ts'
+import { join } from '../lib/stream/subscribable.ts'
 import { TestClient, until } from './support/client.ts'
 import { FakeConnection, parse, turn } from './support/fake-connection.ts'
 import { serve, stopServers } from './support/servers.ts'

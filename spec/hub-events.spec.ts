@@ -10,8 +10,8 @@ import {
   sseMiddleware,
 } from 'express-sse-hub'
 import express from 'express'
-import { parseId } from '../lib/event-id.ts'
-import { join } from '../lib/subscribable.ts'
+import { parseId } from '../lib/event/event-id.ts'
+import { join } from '../lib/stream/subscribable.ts'
 import { TestClient, until } from './support/client.ts'
 import { FakeConnection, randomFrom, turn } from './support/fake-connection.ts'
 import { serve, stopServers } from './support/servers.ts'

@@ -1,6 +1,6 @@
 import { Hub, type ReplayOptions, type SubscribeOptions } from 'express-sse-hub'
-import { parseId } from '../lib/event-id.ts'
-import { join } from '../lib/subscribable.ts'
+import { parseId } from '../lib/event/event-id.ts'
+import { join } from '../lib/stream/subscribable.ts'
 import { FakeConnection, parse, randomFrom, turn } from './support/fake-connection.ts'
 
 /** What one client believes that the keys of a channel are. */

@@ -1,6 +1,6 @@
 import { Hub, type HubOptions, sseMiddleware, type SubscribeOptions } from 'express-sse-hub'
 import express from 'express'
-import { join } from '../lib/subscribable.ts'
+import { join } from '../lib/stream/subscribable.ts'
 import { TestClient, until } from './support/client.ts'
 import { FakeConnection, turn } from './support/fake-connection.ts'
 import { collectGarbage } from './support/garbage.ts'

@@ -1,6 +1,6 @@
 import { Hub, type HubOptions, type HubStats, sseMiddleware, type SubscribeOptions, type Subscription } from 'express-sse-hub'
 import express from 'express'
-import { join } from '../lib/subscribable.ts'
+import { join } from '../lib/stream/subscribable.ts'
 import { TestClient, until } from './support/client.ts'
 import { FakeConnection, turn } from './support/fake-connection.ts'
 import { serve, stopServers } from './support/servers.ts'

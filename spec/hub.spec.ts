@@ -1,7 +1,7 @@
 import { Hub, SseError } from 'express-sse-hub'
-import { formatId, parseId } from '../lib/event-id.ts'
-import { join } from '../lib/subscribable.ts'
-import type { SubscribeOptions } from '../lib/subscription.ts'
+import { formatId, parseId } from '../lib/event/event-id.ts'
+import { join } from '../lib/stream/subscribable.ts'
+import type { SubscribeOptions } from '../lib/stream/subscription.ts'
 import { until } from './support/client.ts'
 import { FakeConnection, turn } from './support/fake-connection.ts'
 

@@ -1,6 +1,6 @@
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
-import { IdempotencyKeys } from '../lib/idempotency-keys.ts'
+import { IdempotencyKeys } from '../lib/log/idempotency-keys.ts'
 
 const MAX_KEYS = 100_000
 

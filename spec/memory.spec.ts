@@ -1,7 +1,7 @@
 import type { Server } from 'node:http'
 import { Hub, sseMiddleware } from 'express-sse-hub'
 import express from 'express'
-import { join } from '../lib/subscribable.ts'
+import { join } from '../lib/stream/subscribable.ts'
 import { TestClient, until } from './support/client.ts'
 import { FakeConnection, turn } from './support/fake-connection.ts'
 import { collectGarbage } from './support/garbage.ts'

@@ -1,6 +1,6 @@
 import type { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
-import { Output } from '../lib/output.ts'
+import { Output } from '../lib/stream/output.ts'
 import { TestClient, until } from './support/client.ts'
 import { serve, stopServers } from './support/servers.ts'
 

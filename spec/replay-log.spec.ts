@@ -1,5 +1,5 @@
-import type { Chunk } from '../lib/log-page.ts'
-import { ReplayLog, replayBounds, type ReplayOptions } from '../lib/replay-log.ts'
+import type { Chunk } from '../lib/log/log-page.ts'
+import { ReplayLog, replayBounds, type ReplayOptions } from '../lib/log/replay-log.ts'
 import { randomFrom } from './support/fake-connection.ts'
 
 const SIZE = 100

@@ -2,7 +2,7 @@ import net from 'node:net'
 import type { Request, Response } from 'express'
 import supertest from 'supertest'
 import { sseMiddleware } from 'express-sse-hub'
-import { acceptsEventStream, hasBody } from '../lib/request.ts'
+import { acceptsEventStream, hasBody } from '../lib/stream/request.ts'
 import { until } from './support/client.ts'
 import { EXPRESS_VERSIONS, serve, stopServers } from './support/servers.ts'
 

@@ -1,4 +1,4 @@
-import { Watchdog, type Watched } from '../lib/watchdog.ts'
+import { Watchdog, type Watched } from '../lib/stream/watchdog.ts'
 
 /** Something to be watched, that counts its visits. */
 class Counted implements Watched {

@@ -1,5 +1,5 @@
 import { createParser, type EventSourceMessage } from 'eventsource-parser'
-import type { Connection, Feed } from '../../lib/connection.ts'
+import type { Connection, Feed } from '../../lib/stream/connection.ts'
 
 /** A connection without a socket: it keeps every write, and is full when the test says so. */
 export class FakeConnection {

@@ -1,0 +1,44 @@
+import { formatEvent } from '../event/event.ts'
+import { formatId } from '../event/event-id.ts'
+
+/** Why events were lost: too old for the log, another life of the hub, a slow client, or an id that is not of this hub. */
+export type ResetReason = 'expired' | 'restarted' | 'slow' | 'unknown-id'
+
+/** The blocks by which a hub tells its subscribers where they stand. Their ids belong to no channel. */
+export class ControlEvents {
+  readonly #epoch: string
+  #position = -1
+  #positionBlock: Buffer = Buffer.alloc(0)
+
+  constructor(epoch: string) {
+    this.#epoch = epoch
+  }
+
+  /** `stream-open`: the replay is over, and the client is live from here. */
+  open(position: number, channels: readonly string[], replayed: number, keepAliveMs: number | false): Buffer {
+    return this.#block('stream-open', position, JSON.stringify({ channels, replayed, keepAliveMs }))
+  }
+
+  /** `stream-reset`: events of these channels were lost. Without a position it leaves the client's id where it is. */
+  reset(position: number | undefined, channels: readonly string[], reason: ResetReason): Buffer {
+    return this.#block('stream-reset', position, JSON.stringify({ channels, reason }))
+  }
+
+  /** `stream-position`: moves the client's id over events that it did not want. All who are told the same are given the same bytes. */
+  position(position: number): Buffer {
+    if (position !== this.#position) {
+      this.#positionBlock = this.#block('stream-position', position, '')
+      this.#position = position
+    }
+    return this.#positionBlock
+  }
+
+  /** The `id:` line that begins an event. */
+  id(position: number): Buffer {
+    return Buffer.from(`id: ${formatId(this.#epoch, position)}\n`)
+  }
+
+  #block(event: string, position: number | undefined, text: string): Buffer {
+    return Buffer.from(formatEvent(text, { event, id: position === undefined ? undefined : formatId(this.#epoch, position) }))
+  }
+}

@@ -1,0 +1,111 @@
+import type { Channel, Follower } from './channel.ts'
+import { Fifo } from '../basics/fifo.ts'
+import { Slice } from '../basics/slice.ts'
+
+/** A follower that can be queued by itself. */
+export interface QueuedFollower extends Follower {
+  isQueued: boolean
+}
+
+/**
+ * Gives followers what they have not had, once per turn of the event loop and in short slices of time.
+ *
+ * A round visits every follower of a channel that was published to; when it is over, the channel's events up to its
+ * start have been offered to all who could take them. Between rounds come the followers that take bytes again.
+ */
+export class Pump {
+  readonly #onRound: (channel: Channel, position: number) => void
+  readonly #slice = new Slice()
+  readonly #channels = new Fifo<Channel>()
+  readonly #followers = new Fifo<QueuedFollower>()
+  /** The round in progress: its channel, the index of the follower that is next, and the position that its log ended at. */
+  #channel: Channel | null = null
+  #at = -1
+  #goal = 0
+  #followersFirst = false
+  #isScheduled = false
+  #nextRound: Promise<void> | null = null
+  #resolve: (() => void) | null = null
+
+  /** @param onRound is told after each round up to which position a channel's events were offered. */
+  constructor(onRound: (channel: Channel, position: number) => void) {
+    this.#onRound = onRound
+  }
+
+  /** A channel has an event that its followers have not had. */
+  published(channel: Channel): void {
+    if (channel.isQueued) return
+    channel.isQueued = true
+    this.#channels.push(channel)
+    this.#schedule()
+  }
+
+  /** A follower takes bytes again. */
+  ready(follower: QueuedFollower): void {
+    if (follower.isQueued) return
+    follower.isQueued = true
+    this.#followers.push(follower)
+    this.#schedule()
+  }
+
+  /** Settles when a round is over. Ask only after {@link published}. */
+  nextRound(): Promise<void> {
+    this.#nextRound ??= new Promise((resolve) => (this.#resolve = resolve))
+    return this.#nextRound
+  }
+
+  #schedule(): void {
+    if (this.#isScheduled) return
+    this.#isScheduled = true
+    setImmediate(this.#run)
+  }
+
+  readonly #run = (): void => {
+    this.#isScheduled = false
+    this.#slice.begin()
+    // Neither may starve the other, so they take turns at being first.
+    this.#followersFirst = !this.#followersFirst
+    const isDone = this.#followersFirst
+      ? this.#serveFollowers() && this.#serveChannels()
+      : this.#serveChannels() && this.#serveFollowers()
+    if (!isDone) this.#schedule()
+  }
+
+  #serveFollowers(): boolean {
+    for (let follower = this.#followers.shift(); follower !== undefined; follower = this.#followers.shift()) {
+      follower.isQueued = false
+      if (!follower.deliver(this.#slice, Infinity)) this.ready(follower)
+      if (this.#slice.spend()) return false
+    }
+    return true
+  }
+
+  #serveChannels(): boolean {
+    for (;;) {
+      this.#channel ??= this.#begin()
+      const channel = this.#channel
+      if (channel === null) return true
+      // From the last down, at the index where the last slice ended: see SwapList.
+      while (this.#at >= 0) {
+        const member = channel.members.items[this.#at]
+        if (member === undefined || member.follower.deliver(this.#slice, this.#goal)) this.#at--
+        if (this.#slice.isOver) return false
+      }
+      this.#channel = null
+      this.#onRound(channel, this.#goal)
+      this.#resolve?.()
+      this.#resolve = this.#nextRound = null
+      if (this.#slice.spend()) return false
+    }
+  }
+
+  /** Begins the round of the channel that has waited for longest. */
+  #begin(): Channel | null {
+    const channel = this.#channels.shift()
+    if (channel === undefined) return null
+    channel.isQueued = false
+    this.#at = channel.members.size - 1
+    this.#goal = channel.log.last
+    return channel
+  }
+}

@@ -1,0 +1,23 @@
+import type { Channel } from './channel.ts'
+import type { ResetReason } from './control-events.ts'
+import type { Chunk } from '../log/log-page.ts'
+
+/** What takes a subscriber's events. */
+export interface Sink {
+  /** Whether it takes nothing now. */
+  readonly full: boolean
+  /** Takes a stretch of events of one channel, which others are given too. */
+  events(chunk: Chunk, channel: Channel): void
+  /** The replay is over, with so many events: what follows is live. */
+  opened(position: number, replayed: number): void
+  /** Events of these channels were lost. Without a position, a snapshot follows that has one. */
+  reset(position: number | undefined, lost: readonly string[], reason: ResetReason): void
+  /** Everything up to the position was dealt with, though nothing of it was wanted. */
+  moved(position: number): void
+  /** Takes the encoded state of the channels, which others are given too, and the position that it belongs to. */
+  snapshot(position: number, body: Buffer): void
+  /** Nothing may be given any more: the client has to come back. */
+  turnedAway(): void
+  cork(): void
+  uncork(): void
+}

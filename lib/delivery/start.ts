@@ -1,0 +1,25 @@
+import type { ResetReason } from './control-events.ts'
+import { parseId } from '../event/event-id.ts'
+import type { SubscribeSettings } from '../stream/subscription.ts'
+import type { Timeline } from '../event/timeline.ts'
+
+/** Where and how a subscriber begins. */
+export interface Start extends Omit<SubscribeSettings, 'key'> {
+  /** The cursor; -1 where the client's place is not known any more. */
+  readonly position: number
+  /** Why the client is reset, should it have to be before the replay is over. */
+  readonly reason: ResetReason
+  /** Whether the client has nothing yet: it begins with a snapshot, or with the last events of each channel. */
+  readonly isFirst: boolean
+}
+
+/** Where and how a client begins that comes with this id. */
+export function startFrom(lastEventId: string, settings: SubscribeSettings, { epoch, newest }: Timeline): Start {
+  if (lastEventId === '') return { ...settings, position: newest, reason: 'expired', isFirst: true }
+  const place = parseId(lastEventId)
+  const isFirst = false
+  if (place === undefined) return { ...settings, position: -1, reason: 'unknown-id', isFirst }
+  if (place.epoch !== epoch) return { ...settings, position: -1, reason: 'restarted', isFirst }
+  if (place.position > newest) return { ...settings, position: -1, reason: 'unknown-id', isFirst }
+  return { ...settings, position: place.position, reason: 'expired', isFirst }
+}

@@ -1,0 +1,277 @@
+import type { Channel, Member } from './channel.ts'
+import type { ResetReason } from './control-events.ts'
+import { Cursor, EVENT, LOSS, NOTHING } from './cursor.ts'
+import { type EventFilter, isWanted } from '../stream/event-filter.ts'
+import type { EventReader } from './event-reader.ts'
+import type { OnError } from '../basics/guard.ts'
+import type { Chunk, LogPage } from '../log/log-page.ts'
+import type { Sink } from './sink.ts'
+import type { Slice } from '../basics/slice.ts'
+import type { SnapshotCall, Snapshots } from './snapshots.ts'
+import type { Start } from './start.ts'
+import type { TakeSnapshot } from '../stream/subscription.ts'
+
+/** More than this is not gathered into one write. */
+const MAX_GATHERED_BYTES = 65_536
+
+/** What the subscribers of a hub share. */
+export interface Delivery {
+  /** The one order of the hub's events. */
+  readonly timeline: { readonly newest: number }
+  readonly reader: EventReader
+  readonly snapshots: Snapshots
+  readonly onError: OnError
+  readonly counters: { delivered: number; resets: number }
+}
+
+/**
+ * A cursor over the logs of one or several channels, and the sink that is given what follows it. Live delivery,
+ * catching up and replay are the same loop: whatever is after the cursor, in order of position, as far as the sink
+ * takes it.
+ */
+export class Subscriber extends Cursor {
+  /** Whether the pump has it among those that take bytes again. */
+  isQueued = false
+  readonly #sink: Sink
+  readonly #delivery: Delivery
+  readonly #filter: EventFilter | undefined
+  readonly #takeSnapshot: TakeSnapshot | undefined
+  readonly #expiresAt: number = 0
+  /** The snapshot that goes out before anything else does. */
+  #snapshot: SnapshotCall | null = null
+  /** The newest position that the client has as an id. */
+  #sent = -1
+  #reason: ResetReason
+  /** The sink is told that it is live when what was published up to here is dealt with; -1 once it was. */
+  #openAt = 0
+  #replayed = 0
+  /** What the filter has skipped since the client's id was last moved, and how much it may before the id is moved. */
+  #skippedEvents = 0
+  #skippedBytes = 0
+  readonly #maxSkippedEvents: number
+  readonly #maxSkippedBytes: number
+  #isDelivering = false
+  /** The wanted events that were looked at and not given yet: a part of a page. */
+  #page: LogPage | null = null
+  #from = 0
+  #to = 0
+  /** Where the subscription ends, and what is called when it got there. */
+  #finishAt = Infinity
+  #onFinished: (() => void) | null = null
+
+  constructor(channels: readonly Channel[], sink: Sink, delivery: Delivery, start: Start) {
+    super(channels, start.position)
+    this.#sink = sink
+    this.#delivery = delivery
+    this.#filter = start.filter
+    this.#takeSnapshot = start.snapshot
+    this.#expiresAt = start.expiresAt
+    this.#reason = start.reason
+    this.#openAt = delivery.timeline.newest
+    // A client that is not told moves out of the log sooner than it hears of it: a quarter of the log is early enough.
+    let maxEvents = Infinity
+    let maxBytes = Infinity
+    for (const { log } of channels) {
+      maxEvents = Math.min(maxEvents, log.bounds.maxEvents)
+      maxBytes = Math.min(maxBytes, log.bounds.maxBytes)
+    }
+    this.#maxSkippedEvents = Math.max(1, maxEvents / 4)
+    this.#maxSkippedBytes = Math.max(1, maxBytes / 4)
+    if (start.isFirst && start.snapshot !== undefined) this.giveUp(this.members, this.#ask(start.snapshot, this.members))
+    else if (start.isFirst && start.rewind > 0) this.rewind(start.rewind)
+  }
+
+  /**
+   * Gives the sink what follows the cursor until it is full, nothing follows or the slice is over.
+   *
+   * @returns `false` when the slice was over before everything up to the position `goal` was dealt with.
+   */
+  deliver(slice: Slice | null, goal: number): boolean {
+    if (this.#isDelivering) return true
+    this.#isDelivering = true
+    const sink = this.#sink
+    if (this.isExpired) sink.turnedAway()
+    let gathered = 0
+    let isOver = false
+    while (this.isActive && !sink.full && !isOver && (this.#snapshot === null || this.#giveSnapshot(this.#snapshot))) {
+      const limit = this.#openAt < 0 ? this.#finishAt : this.#openAt
+      const found = this.find(limit)
+      if (found === LOSS) {
+        this.#reset()
+      } else if (this.#skippedEvents >= this.#maxSkippedEvents || this.#skippedBytes >= this.#maxSkippedBytes) {
+        this.#giveId()
+        sink.moved(this.position)
+      } else if (found === EVENT) {
+        // Runs of several channels that interleave, and the stretches that a filter leaves, go out in one write.
+        if (gathered === 0 && (this.until < limit || this.#filter !== undefined)) sink.cork()
+        gathered += this.#filter === undefined ? this.#giveRun() : this.#giveWanted(this.#filter, slice)
+        if (gathered >= MAX_GATHERED_BYTES) {
+          sink.uncork()
+          gathered = 0
+        }
+        isOver = slice !== null && slice.spend()
+      } else if (this.#openAt >= 0) {
+        this.#open()
+      } else {
+        break
+      }
+    }
+    sink.uncork()
+    this.#isDelivering = false
+    if (this.#onFinished !== null && this.isActive && this.#hasFinished()) this.#onFinished()
+    return !isOver || this.position >= goal
+  }
+
+  /** Gives what is due, as far as the sink takes it, also when it is called from within a filter. */
+  flush(): void {
+    this.#flushStretch()
+    this.deliver(null, Infinity)
+  }
+
+  /** Goes on to what is published now and, where it can be, no further: `true` when it is there, else `done` is called when it is. */
+  finish(done: () => void, slice: Slice | null = null): boolean {
+    // What a newer event may take the place of is due in its place, wherever that is.
+    const mayMove = this.members.some(({ channel }) => channel.log.bounds.latestPerKey)
+    this.#finishAt = mayMove ? Infinity : this.#delivery.timeline.newest
+    this.deliver(slice, Infinity)
+    if (!this.#isDelivering && this.#hasFinished()) return true
+    this.#onFinished = done
+    return false
+  }
+
+  override leave(): void {
+    super.leave()
+    this.#snapshot?.waiting.delete(this)
+  }
+
+  /** The newest position that the client has as an id. */
+  get sent(): number {
+    return this.#sent
+  }
+
+  /** Whether the access of the client has ended. */
+  get isExpired(): boolean {
+    return this.#expiresAt !== Infinity && Date.now() >= this.#expiresAt
+  }
+
+  /** Moves the client's id to the hub's newest position; `false` where it is there, or has events due before it. */
+  keepAlive(): boolean {
+    const { newest } = this.#delivery.timeline
+    if (newest <= this.#sent || this.#openAt >= 0 || this.#snapshot !== null || this.find(Infinity) !== NOTHING) return false
+    this.position = newest
+    this.#giveId()
+    this.#sink.moved(newest)
+    return true
+  }
+
+  #hasFinished(): boolean {
+    return this.#openAt < 0 && this.#snapshot === null && this.find(this.#finishAt) === NOTHING
+  }
+
+  /** Gives the snapshot that comes before anything else, if it is there: `true` when events may follow. */
+  #giveSnapshot({ body }: SnapshotCall): boolean {
+    if (body === null) this.#sink.turnedAway()
+    if (body === null || body === undefined) return false
+    this.#snapshot = null
+    this.#giveId()
+    this.#sink.snapshot(this.position, body)
+    return !this.#sink.full
+  }
+
+  /** Gives the run of events that was found: as far as its page goes and no other channel comes before. */
+  #giveRun(): number {
+    const member = this.next as Member
+    const { log } = member.channel
+    log.seek(this.after(member))
+    const chunk = log.page.chunk(log.slot, log.page.endOf(log.slot, this.until))
+    this.position = chunk.position
+    this.#give(chunk, member.channel)
+    return chunk.bytes.length
+  }
+
+  /** The same for a filtered subscriber: the wanted stretches of the run, until the sink is full or the slice over. */
+  #giveWanted(filter: EventFilter, slice: Slice | null): number {
+    const member = this.next as Member
+    const { channel } = member
+    const { reader, onError } = this.#delivery
+    channel.log.seek(this.after(member))
+    const { page, slot } = channel.log
+    const end = page.endOf(slot, this.until)
+    let given = 0
+    this.#page = page
+    this.#from = this.#to = slot
+    while (this.#to < end && !this.#sink.full) {
+      const at = this.#to
+      const event = reader.read(channel, page, at)
+      const wanted = event !== null && isWanted(filter, event, onError)
+      // The filter may have ended the subscription, which gave the stretch before this event.
+      if (!this.isActive) break
+      this.position = page.positions[at] as number
+      if (!wanted) {
+        given += this.#flushStretch()
+        this.#from = at + 1
+        this.#skippedEvents++
+        this.#skippedBytes += page.sizeOf(at)
+      }
+      this.#to = at + 1
+      if (slice !== null && slice.spend()) break
+    }
+    given += this.#flushStretch()
+    this.#page = null
+    return given
+  }
+
+  #flushStretch(): number {
+    if (this.#page === null || this.#from === this.#to || !this.isActive) return 0
+    const chunk = this.#page.chunk(this.#from, this.#to)
+    this.#from = this.#to
+    this.#give(chunk, (this.next as Member).channel)
+    return chunk.bytes.length
+  }
+
+  /**
+   * Tells the client which channels lost events. While others are complete its id stays where it is, so that a client
+   * that is cut off now loses nothing of them; of the lost ones nothing up to the newest position is given.
+   *
+   * Where a snapshot follows, it is what carries the id, and until it is there nothing else is given.
+   */
+  #reset(): void {
+    const lost = this.lost()
+    const names = lost.map(({ channel }) => channel.name)
+    const take = this.#takeSnapshot
+    this.giveUp(lost, take === undefined ? this.#delivery.timeline.newest : this.#ask(take, lost))
+    if (take === undefined) this.#giveId()
+    this.#delivery.counters.resets++
+    this.#sink.reset(take === undefined ? this.position : undefined, names, this.#reason)
+  }
+
+  /** Asks for a snapshot of channels; its position is returned. */
+  #ask(take: TakeSnapshot, members: readonly Member[]): number {
+    const names = members.map(({ channel }) => channel.name)
+    const floor = Math.max(...members.map(({ channel }) => channel.log.floor))
+    this.#snapshot = this.#delivery.snapshots.ask(take, names, floor, this)
+    return this.#snapshot.position
+  }
+
+  #open(): void {
+    this.position = Math.max(this.position, this.#openAt)
+    this.#giveId()
+    this.#openAt = -1
+    this.#reason = 'slow'
+    this.#sink.opened(this.position, this.#replayed)
+  }
+
+  #give(chunk: Chunk, channel: Channel): void {
+    this.#sent = chunk.position
+    this.#skippedEvents = this.#skippedBytes = 0
+    if (this.#openAt >= 0) this.#replayed += chunk.count
+    this.#delivery.counters.delivered += chunk.count
+    this.#sink.events(chunk, channel)
+  }
+
+  /** The client is given the cursor as its id, with what follows. */
+  #giveId(): void {
+    this.#sent = this.position
+    this.#skippedEvents = this.#skippedBytes = 0
+  }
+}

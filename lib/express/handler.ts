@@ -1,0 +1,169 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { ChannelName } from '../event/channel-types.ts'
+import { SseError, show } from '../basics/errors.ts'
+import type { OnError } from '../basics/guard.ts'
+import { sseMiddleware } from './middleware.ts'
+import { checkChannels, isName } from '../basics/names.ts'
+import { checkFunction, checkInteger, checkOptions } from '../basics/options.ts'
+import type { Refusal, RefusalReason } from '../stream/refusal.ts'
+import type { SseStream } from '../stream/stream.ts'
+import { join, type Subscribable } from '../stream/subscribable.ts'
+import { checkSubscribeOptions, closedSubscription, type SubscribeOptions } from '../stream/subscription.ts'
+
+declare global {
+  // oxlint-disable-next-line typescript/no-namespace -- Express and its middleware extend requests through it
+  namespace Express {
+    // oxlint-disable-next-line typescript/no-empty-interface -- so that it exists without Express's types
+    interface Request {}
+  }
+}
+
+/** A request as the callbacks of a route see it: Express's, with what other middleware puts on it. */
+export type HandlerRequest = IncomingMessage &
+  Express.Request & { readonly params: Readonly<Record<string, string>>; readonly query: Readonly<Record<string, unknown>> }
+
+/** What gives the channels of a request, and says which of them it may see. */
+type HandlerChannels<N extends string, R> =
+  | {
+      /** The channels of the route, or what gives those of a request. */
+      readonly channels: readonly N[] | ((req: R) => readonly N[] | PromiseLike<readonly N[]>)
+      /**
+       * Whether a request may see a channel, its replay included. Anything but `true` is a no, and one no answers the whole
+       * request with 403. Asked for every channel, wherever its name comes from, right before the subscription.
+       */
+      readonly authorize?: ((req: R, channel: N) => boolean | PromiseLike<boolean>) | undefined
+    }
+  | {
+      /** Left out, the client names the channels in the query: `?channel=a&channel=b`. */
+      readonly channels?: undefined
+      /** The same, and required. */
+      readonly authorize: (req: R, channel: N) => boolean | PromiseLike<boolean>
+    }
+
+/** Options of {@link Hub.handler}. */
+export type HandlerOptions<C extends object, N extends ChannelName<C> = ChannelName<C>, R = HandlerRequest> = HandlerChannels<N, R> & {
+  /** How many channels a client may name; more are answered with 400. Default 20. */
+  readonly maxChannels?: number | undefined
+  /** The options of the subscription, or what gives those of a request. */
+  readonly subscribe?: SubscribeOptions<C, N> | ((req: R) => SubscribeOptions<C, N> | PromiseLike<SubscribeOptions<C, N>>) | undefined
+}
+
+/** What {@link Hub.handler} returns: a handler for Express. */
+export type SseHandler = (req: IncomingMessage, res: ServerResponse, next: (error?: unknown) => void) => void
+
+/** What a hub lends to its routes. */
+export interface HandlerParts {
+  readonly onError: OnError
+  /** Counts a refusal. */
+  readonly refuse: (reason: RefusalReason, channels: readonly string[], key: string | undefined) => Refusal
+}
+
+/** Makes a route that subscribes each request to channels of a hub. */
+export function makeHandler<C extends object, N extends ChannelName<C>, R>(
+  hub: Subscribable<C>,
+  options: HandlerOptions<C, N, R>,
+  parts: HandlerParts,
+): SseHandler {
+  if (options === undefined) throw new TypeError('handler: options must be an object, got undefined')
+  checkOptions('handler', options, ['channels', 'authorize', 'maxChannels', 'subscribe'])
+  const { channels, subscribe } = options
+  const authorize = checkFunction('authorize', options.authorize, undefined)
+  const maxChannels = checkInteger('maxChannels', options.maxChannels, 20, { min: 1 })
+  if (channels === undefined && authorize === undefined) {
+    throw new TypeError('handler: without channels the client names them, so authorize(req, channel) must say which of them it may see')
+  }
+  const fixed = channels === undefined || typeof channels === 'function' ? undefined : checkChannels(channels)
+  if (typeof subscribe !== 'function') checkSubscribeOptions(subscribe)
+  const attach = sseMiddleware()
+
+  const namesFor = async (req: R & IncomingMessage): Promise<readonly N[]> => {
+    if (fixed !== undefined) return fixed as N[]
+    if (typeof channels !== 'function') return namedBy(req, maxChannels) as N[]
+    const names = await ask('channels', async () => listOf(await channels(req)))
+    if (names.length === 0) throw new SseError('SSE_BAD_REQUEST', 'there is no channel for this request to subscribe to')
+    return possible(names)
+  }
+  const serve = async (req: R & IncomingMessage, stream: SseStream): Promise<void> => {
+    let names: readonly N[] = []
+    try {
+      names = await namesFor(req)
+      const settings = typeof subscribe === 'function' ? await ask('subscribe', () => optionsOf(subscribe(req))) : subscribe
+      // Last, so that nothing that takes time comes between the yes and the subscription.
+      if (authorize !== undefined) await authorizeAll(req, names, authorize)
+      await stream.subscribe(hub, names, settings)
+    } catch (error) {
+      if (!(error instanceof CallbackFault)) throw error
+      parts.onError(error.cause, { where: error.where })
+      await stream.subscribe(refusing(() => parts.refuse('fault', names, undefined)), ['refused'])
+    }
+  }
+  return (req, res, next) => {
+    const response = res as ServerResponse & { sse?: SseStream }
+    const go = (): void => void serve(req as R & IncomingMessage, response.sse as SseStream).then(undefined, next)
+    if (response.sse === undefined) attach(req, res, (error) => (error === undefined ? go() : next(error)))
+    else go()
+  }
+}
+
+/** The options that a callback gave, which are its fault when they are wrong. */
+async function optionsOf<T extends object>(given: T | PromiseLike<T>): Promise<T> {
+  const options = await given
+  checkSubscribeOptions(options)
+  return options
+}
+
+/** A callback of the program failed, for which its client is not to blame. */
+class CallbackFault {
+  readonly where: string
+  readonly cause: unknown
+
+  constructor(where: string, cause: unknown) {
+    this.where = where
+    this.cause = cause
+  }
+}
+
+async function ask<T>(where: string, callback: () => T | PromiseLike<T>): Promise<T> {
+  try {
+    return await callback()
+  } catch (error) {
+    throw new CallbackFault(where, error)
+  }
+}
+
+async function authorizeAll<N extends string, R>(
+  req: R,
+  names: readonly N[],
+  authorize: (req: R, channel: N) => boolean | PromiseLike<boolean>,
+): Promise<void> {
+  const answers: unknown[] = await ask('authorize', () => Promise.all(names.map(async (name) => authorize(req, name))))
+  const refused = answers.findIndex((answer) => answer !== true)
+  if (refused !== -1) throw new SseError('SSE_FORBIDDEN', `this client may not see the channel ${show(names[refused])}`)
+}
+
+/** The channels that a request names in its query. */
+function namedBy({ url = '' }: IncomingMessage, maxChannels: number): readonly string[] {
+  const mark = url.indexOf('?')
+  const names = [...new Set(mark === -1 ? [] : new URLSearchParams(url.slice(mark + 1)).getAll('channel'))]
+  if (names.length === 0) throw new SseError('SSE_BAD_REQUEST', 'the request names no channel: ?channel=a&channel=b')
+  if (names.length > maxChannels) throw new SseError('SSE_BAD_REQUEST', `the request names ${names.length} channels, and may name ${maxChannels}`)
+  return possible(names)
+}
+
+/** Names that a request asks for, itself or through a function of the program: it is at fault where they are impossible. */
+function possible<N extends string>(names: readonly N[]): readonly N[] {
+  const wrong = names.findIndex((name) => !isName(name))
+  if (wrong === -1) return names
+  throw new SseError('SSE_BAD_REQUEST', `the request asks for a channel whose name is impossible: ${show(names[wrong])}`)
+}
+
+function listOf<N extends string>(names: readonly N[]): readonly N[] {
+  const list: unknown = names
+  if (Array.isArray(list) && list.every((name) => typeof name === 'string')) return [...new Set(names)]
+  throw new TypeError(`channels must give an array of channel names, it gave ${show(names)}`)
+}
+
+/** What refuses a stream that subscribes to it. */
+function refusing(refusal: () => Refusal): Subscribable<Record<'refused', object>> {
+  return { [join]: (channels) => ({ channels, refusal, start: () => closedSubscription(channels) }) }
+}

@@ -1,0 +1,156 @@
+import { type IncomingMessage, type OutgoingHttpHeader, type OutgoingHttpHeaders, type ServerResponse, validateHeaderName, validateHeaderValue } from 'node:http'
+import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2'
+import type { Deserialize, Serialize } from '../event/event.ts'
+import { guarded, type OnError, warn } from '../basics/guard.ts'
+import { checkDuration, checkFunction, checkInteger, checkOptions } from '../basics/options.ts'
+import { SseStream, type StreamContext } from '../stream/stream.ts'
+import { TurnBudget } from '../basics/turn-budget.ts'
+import { Watchdog } from '../stream/watchdog.ts'
+
+declare global {
+  // oxlint-disable-next-line typescript/no-namespace -- Express is extended through its global namespace
+  namespace Express {
+    interface Response {
+      /** The event stream of this response, attached by `sseMiddleware()`. Nothing is sent until it is used. */
+      sse: SseStream
+    }
+  }
+}
+
+/** Options of {@link sseMiddleware}. Durations are in milliseconds, sizes in bytes. */
+export interface SseMiddlewareOptions {
+  /**
+   * A comment is sent when nothing was written for so long, so that proxies keep the connection. One timer serves all
+   * streams. `false` switches it off. Default 15,000.
+   */
+  readonly keepAliveMs?: number | false | undefined
+  /** How long clients wait before they reconnect: the `retry:` field sent when a stream opens. `false` sends none. Default 2,000. */
+  readonly retryMs?: number | false | undefined
+  /**
+   * Headers set when a stream opens, over the defaults `Content-Type: text/event-stream`,
+   * `Cache-Control: no-cache, no-transform` and `X-Accel-Buffering: no`. A value of `undefined` leaves a default out.
+   */
+  readonly headers?: Readonly<Record<string, OutgoingHttpHeader | undefined>> | undefined
+  /** The status of the response. An EventSource accepts nothing but the default, 200. */
+  readonly status?: number | undefined
+  /**
+   * A client whose socket has been full for so long without a byte leaving it is destroyed. `false` switches it off.
+   * Default 30,000.
+   */
+  readonly stallTimeoutMs?: number | false | undefined
+  /**
+   * How much of direct sends (`send`, `comment`, `stream`) may wait for the socket; past it the stream is destroyed and
+   * `send` resolves `false`. One event may be larger when nothing waits. Default 1,048,576 (1 MiB).
+   */
+  readonly maxQueuedBytes?: number | undefined
+  /** A stream is closed at 80 to 100 % of it, at random, and the client resumes: for load balancers. Default `false`: never. */
+  readonly maxLifetimeMs?: number | false | undefined
+  /** Turns the data of direct sends, where it is not a string, into text. Default `JSON.stringify`. */
+  readonly serialize?: Serialize | undefined
+  /** The reverse of `serialize`. Default `JSON.parse`. */
+  readonly deserialize?: Deserialize | undefined
+  /** Is told of faults that have no caller: the clean-up of a source that failed. Default: `process.emitWarning`. */
+  readonly onError?: OnError | undefined
+}
+
+/** What {@link sseMiddleware} returns: an Express handler that also serves plain `node:http` and HTTP/2 servers. */
+export type SseMiddleware = (
+  req: IncomingMessage | Http2ServerRequest,
+  res: ServerResponse | Http2ServerResponse,
+  next: (error?: unknown) => void,
+) => void
+
+const DEFAULT_HEADERS = {
+  'Content-Type': 'text/event-stream',
+  'Cache-Control': 'no-cache, no-transform',
+  'X-Accel-Buffering': 'no',
+}
+
+/**
+ * Makes the middleware that attaches an {@link SseStream} to every response, as `res.sse`. It sends nothing by itself,
+ * so it can sit at the level of the app, and a handler can still answer 401 or 404.
+ *
+ * @throws {TypeError | RangeError} for an option that is unknown, of the wrong type or out of its range.
+ * @example
+ * app.use(sseMiddleware())
+ * app.get('/time', async (req, res) => {
+ *   await res.sse.send({ now: Date.now() }, { event: 'tick' })
+ * })
+ */
+export function sseMiddleware(options: SseMiddlewareOptions = {}): SseMiddleware {
+  if (typeof options === 'object' && options !== null && 'socket' in options) {
+    throw new TypeError('sseMiddleware makes the handler and is none itself: app.use(sseMiddleware()), not app.use(sseMiddleware)')
+  }
+  const context = contextOf(options)
+  return (req, res, next) => {
+    if (typeof next !== 'function') {
+      throw new TypeError(`the handler takes (req, res, next), and answers refusals by next(error); next is ${typeof next}`)
+    }
+    const request = req as IncomingMessage
+    const response = res as ServerResponse & { sse?: SseStream }
+    // Mounted twice, the inner one's options count; a stream that is in use stays.
+    if (response.sse === undefined || response.sse.state === 'idle') {
+      response.sse = new SseStream(request, response, next, context)
+    }
+    next()
+  }
+}
+
+function contextOf(options: SseMiddlewareOptions): StreamContext {
+  checkOptions('sseMiddleware', options, [
+    'keepAliveMs',
+    'retryMs',
+    'headers',
+    'status',
+    'stallTimeoutMs',
+    'maxQueuedBytes',
+    'maxLifetimeMs',
+    'serialize',
+    'deserialize',
+    'onError',
+  ])
+  const keepAliveMs = checkDuration('keepAliveMs', options.keepAliveMs, 15_000)
+  const stallTimeoutMs = checkDuration('stallTimeoutMs', options.stallTimeoutMs, 30_000)
+  const maxLifetimeMs = checkDuration('maxLifetimeMs', options.maxLifetimeMs, false)
+  checkFunction('deserialize', options.deserialize, undefined)
+  const watchdog = new Watchdog([keepAliveMs, stallTimeoutMs, maxLifetimeMs])
+  const ticks = (ms: number | false): number => (ms === false ? Infinity : watchdog.ticksIn(ms))
+  return {
+    watchdog,
+    budget: new TurnBudget(),
+    keepAliveMs,
+    keepAliveTicks: ticks(keepAliveMs),
+    // A tick may be about to end when the stall begins: one more makes it at least so long.
+    stallTicks: ticks(stallTimeoutMs) + 1,
+    lifetimeTicks: ticks(maxLifetimeMs),
+    status: checkStatus(options.status),
+    headers: headersOf(options.headers),
+    retryMs: checkDuration('retryMs', options.retryMs, 2_000, 0),
+    maxQueuedBytes: checkInteger('maxQueuedBytes', options.maxQueuedBytes, 1_048_576, { min: 0 }),
+    serialize: checkFunction('serialize', options.serialize, JSON.stringify),
+    onError: guarded(checkFunction('onError', options.onError, warn)),
+  }
+}
+
+function checkStatus(status: number | undefined): number {
+  const checked = checkInteger('status', status, 200, { min: 200, max: 599 })
+  if ([204, 205, 304].includes(checked)) throw new RangeError(`status must be one that has a body, got ${checked}`)
+  return checked
+}
+
+function headersOf(headers: SseMiddlewareOptions['headers']): [string, OutgoingHttpHeader][] {
+  checkOptions('headers', headers, Object.keys(headers ?? {}))
+  const merged = new Map<string, [string, OutgoingHttpHeader | undefined]>()
+  const all: OutgoingHttpHeaders[] = [DEFAULT_HEADERS, headers ?? {}]
+  for (const [name, value] of all.flatMap((set) => Object.entries(set))) {
+    validateHeaderName(name)
+    if (/^(content-length|transfer-encoding|connection)$/i.test(name)) {
+      throw new TypeError(`headers: ${name} cannot be set, because the stream lasts as long as its connection`)
+    }
+    for (const one of Array.isArray(value) ? value : [value]) {
+      if (one !== undefined) validateHeaderValue(name, String(one))
+    }
+    merged.set(name.toLowerCase(), [name, value])
+  }
+  return [...merged.values()].filter((header): header is [string, OutgoingHttpHeader] => header[1] !== undefined)
+}

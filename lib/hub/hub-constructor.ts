@@ -1,0 +1,45 @@
+import type { AnyChannels } from '../event/channel-types.ts'
+import { Hub as UntypedHub } from './hub.ts'
+import type { HubOptions, SchemaHubOptions } from './hub-options.ts'
+import type { HubSchemas, SchemaChannels, SchemaInputs } from '../event/schemas.ts'
+
+/**
+ * A typed publish/subscribe hub with named channels and replay, in one process.
+ *
+ * `C` maps each channel to its events and their payloads, as subscribers see them; `P` is the same with the payloads that
+ * `publish` takes, where schemas change them.
+ */
+export type Hub<C extends object = AnyChannels, P extends object = C> = UntypedHub<C, P>
+
+/** How hubs are made. */
+export interface HubConstructor {
+  /**
+   * A hub whose channels are those of its schemas.
+   *
+   * @throws {TypeError | RangeError} for an option that is unknown, of the wrong type or out of its range.
+   */
+  // The second parameter is never given: by it `class MyHub extends Hub<Channels>` means the other signature.
+  new <S extends HubSchemas, _ = S>(options: SchemaHubOptions<S>): Hub<SchemaChannels<S>, SchemaInputs<S>>
+  /**
+   * A hub whose channels are those of the type argument.
+   *
+   * @throws {TypeError | RangeError} for an option that is unknown, of the wrong type or out of its range.
+   */
+  new <C extends object = AnyChannels>(options?: HubOptions & { readonly schemas?: never }): Hub<C>
+}
+
+/**
+ * A typed publish/subscribe hub with named channels and replay, in one process.
+ *
+ * Every channel keeps one bounded log of encoded events, and every subscriber is a cursor over the logs of its channels:
+ * it is given each event once and in order, after a reconnect too, or is told by a `stream-reset` event what it lost.
+ *
+ * @example
+ * type Channels = { orders: { created: Order; shipped: { id: string } } }
+ * const hub = new Hub<Channels>()
+ * app.get('/events', (req, res) => res.sse.subscribe(hub, ['orders']))
+ * await hub.publish('orders', 'created', order)
+ * @example
+ * const hub = new Hub({ schemas: { orders: { created: z.object({ id: z.string() }) } } })
+ */
+export const Hub: HubConstructor = UntypedHub

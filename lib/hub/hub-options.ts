@@ -1,0 +1,84 @@
+import type { AnyChannels, ChannelName, EventName, HubEvent, Payload } from '../event/channel-types.ts'
+import type { Deserialize, Serialize } from '../event/event.ts'
+import type { OnError } from '../basics/guard.ts'
+import type { ReplayOptions } from '../log/replay-log.ts'
+import type { HubSchemas } from '../event/schemas.ts'
+
+/** Options of {@link Hub}. */
+export interface HubOptions {
+  /** The bounds of every channel's replay log, or a function that gives those of a channel by its name. */
+  readonly replay?: ReplayOptions | ((channel: string) => ReplayOptions) | undefined
+  /**
+   * The most bytes of encoded events that all logs keep together; the log that was not published to for longest loses
+   * first. Default 268,435,456 (256 MiB).
+   */
+  readonly maxTotalBytes?: number | undefined
+  /** How many streams may be subscribed; more are refused politely. `false`: as many as come. Default `false`. */
+  readonly maxSubscribers?: number | false | undefined
+  /** How many streams may be subscribed with the same `key`. `false`: as many as come. Default `false`. */
+  readonly maxSubscribersPerKey?: number | false | undefined
+  /** Turns payloads that are not strings into text. Default `JSON.stringify`. */
+  readonly serialize?: Serialize | undefined
+  /** The reverse of `serialize`, by which filters and `events()` see the payload. Default `JSON.parse`. */
+  readonly deserialize?: Deserialize | undefined
+  /** Is told of faults in callbacks, which never reach a client. Default: `process.emitWarning`. */
+  readonly onError?: OnError | undefined
+}
+
+/** Options of a {@link Hub} whose payloads are validated, and its channels inferred. */
+export interface SchemaHubOptions<S extends HubSchemas> extends HubOptions {
+  /**
+   * A Standard Schema (zod, valibot, arktype, …) for each event of each channel: `publish` validates by it and stores what
+   * it puts out. A name like `'user:*'` is a family of channels.
+   */
+  readonly schemas: S
+}
+
+/** Options of {@link Hub.publish}. */
+export interface PublishOptions {
+  /**
+   * Names this publish, 1 to 256 UTF-16 units: published to the same channel again within its `maxAgeMs` (and the last
+   * 100,000 such keys of the hub), nothing is stored and the first event's id comes back. For publishers that retry.
+   */
+  readonly idempotencyKey?: string | undefined
+  /**
+   * What the event is the newest state of, 1 to 256 UTF-16 units, on channels with `replay: { latestPerKey: true }`: it
+   * takes the place of the event before it with this key.
+   */
+  readonly key?: string | undefined
+}
+
+/** Options of {@link Hub.events}. */
+export interface EventsOptions<C extends object = AnyChannels, N extends ChannelName<C> = ChannelName<C>> {
+  /** The id of the last event that was dealt with: what follows it comes first. Default: what is published from now on. */
+  readonly lastEventId?: string | undefined
+  /** Without `lastEventId`: each channel starts at its n-th last event kept. Default 0. */
+  readonly rewind?: number | undefined
+  /** Whether an event is given, as in `subscribe`. */
+  readonly filter?: ((event: HubEvent<C, N>) => boolean) | undefined
+  /** Ends the iteration when it is aborted. */
+  readonly signal?: AbortSignal | undefined
+}
+
+/** What a predicate of {@link Hub.disconnect} is told of a stream. */
+export interface SubscriberInfo {
+  readonly key: string | undefined
+  readonly channels: readonly string[]
+}
+
+/** A channel of a hub, bound to its name. It creates nothing until it publishes. */
+export interface ChannelHandle<C extends object, N extends ChannelName<C>> {
+  readonly name: N
+  /** How many streams and `events()` follow the channel now. */
+  readonly subscriberCount: number
+  /** The id of the channel's newest event, `''` before the first. */
+  readonly lastEventId: string
+  /** The same as {@link Hub.publish} on this channel. */
+  publish<E extends EventName<C, N>>(event: E, data: Payload<C, N, E>, options?: PublishOptions): Promise<string>
+}
+
+/** Options of {@link Hub.close}. */
+export interface HubCloseOptions {
+  /** Over how many milliseconds the ends of the streams are spread. Default 0. */
+  readonly drainMs?: number | undefined
+}

@@ -1,0 +1,182 @@
+import type { Channel } from '../delivery/channel.ts'
+import type { Connection, Feed } from '../stream/connection.ts'
+import type { ControlEvents, ResetReason } from '../delivery/control-events.ts'
+import type { Counters } from './counters.ts'
+import { diagnostics } from './diagnostics.ts'
+import type { Chunk } from '../log/log-page.ts'
+import type { Pump } from '../delivery/pump.ts'
+import { comeBack } from '../stream/refusal.ts'
+import type { Sink } from '../delivery/sink.ts'
+import type { Slice } from '../basics/slice.ts'
+import type { Start } from '../delivery/start.ts'
+import { type Delivery, Subscriber } from '../delivery/subscriber.ts'
+import type { Subscription } from '../stream/subscription.ts'
+
+/** What a hub lends to its subscriptions. */
+export interface HubParts {
+  /** The hub itself, as diagnostics name it. */
+  readonly hub: object
+  readonly pump: Pump
+  readonly delivery: Delivery
+  readonly control: ControlEvents
+  readonly counters: Counters
+  /** The time that the first deliveries of all new subscriptions of a turn may take. */
+  readonly firstSlice: Slice
+  /** The subscription is over. */
+  readonly onRelease: (subscription: HubSubscription) => void
+  /** Its stream is over too, or not the hub's any more. */
+  readonly onFinish: (subscription: HubSubscription) => void
+}
+
+/** The subscription of one connection: it joins a subscriber, the connection it writes to, and the pump. */
+export class HubSubscription implements Subscription, Feed, Sink {
+  /** Whose connection it is. */
+  readonly key: string | undefined
+  readonly #connection: Connection
+  readonly #subscriber: Subscriber
+  readonly #parts: HubParts
+  /** After so long the client's id is moved, though something else was written: else it would leave the log. */
+  readonly #maxIdAgeMs: number
+  #sent = -1
+  #sentAt = 0
+
+  constructor(channels: readonly Channel[], connection: Connection, parts: HubParts, start: Start, key: string | undefined) {
+    this.key = key
+    this.#connection = connection
+    this.#parts = parts
+    this.#maxIdAgeMs = Math.min(...channels.map(({ log }) => log.bounds.maxAgeMs)) / 4
+    this.#subscriber = new Subscriber(channels, this, parts.delivery, start)
+  }
+
+  get channels(): readonly string[] {
+    return this.#subscriber.names
+  }
+
+  get closed(): boolean {
+    return !this.#subscriber.isActive
+  }
+
+  /** The channels with what their followers are kept by. */
+  get members(): Subscriber['members'] {
+    return this.#subscriber.members
+  }
+
+  /** Makes the subscription live, and delivers at once what the output takes. */
+  begin(): void {
+    // Whoever was told of it may have ended it already.
+    if (!this.#connection.isOpen) {
+      this.released()
+      this.finished()
+      return
+    }
+    this.#connection.feedFrom(this)
+    const { firstSlice, pump } = this.#parts
+    firstSlice.beginOncePerTurn()
+    if (firstSlice.isOver || !this.#subscriber.deliver(firstSlice, Infinity)) pump.ready(this.#subscriber)
+  }
+
+  close(): void {
+    if (this.closed) return
+    this.flush()
+    this.#connection.unfeed(this)
+    this.released()
+    this.finished()
+  }
+
+  /** Ends the stream, after what is due; the client comes back in 1 to 5 s. A stream that is the program's alone stays. */
+  turnedAway(): void {
+    if (!this.closed) this.#connection.end(comeBack())
+  }
+
+  destroy(): void {
+    this.#connection.destroy()
+  }
+
+  get full(): boolean {
+    return this.#connection.output.full
+  }
+
+  events(chunk: Chunk): void {
+    this.#connection.output.write(chunk.bytes)
+  }
+
+  opened(position: number, replayed: number): void {
+    const { context, output } = this.#connection
+    output.write(this.#parts.control.open(position, this.channels, replayed, context.keepAliveMs))
+  }
+
+  reset(position: number | undefined, lost: readonly string[], reason: ResetReason): void {
+    if (diagnostics.reset.hasSubscribers) diagnostics.reset.publish({ ...this.#about(), lost, reason })
+    if (this.closed) return
+    this.#connection.output.write(this.#parts.control.reset(position, lost, reason))
+  }
+
+  moved(position: number): void {
+    this.#connection.output.write(this.#parts.control.position(position))
+  }
+
+  snapshot(position: number, body: Buffer): void {
+    const { output } = this.#connection
+    output.write(this.#parts.control.id(position))
+    // Full or not: the rest of an event follows its id.
+    output.write(body)
+  }
+
+  cork(): void {
+    this.#connection.output.cork()
+  }
+
+  uncork(): void {
+    this.#connection.output.uncork()
+  }
+
+  drained(): void {
+    this.#parts.pump.ready(this.#subscriber)
+  }
+
+  keepAlive(): boolean {
+    return this.#subscriber.keepAlive()
+  }
+
+  get isExpired(): boolean {
+    return this.#subscriber.isExpired
+  }
+
+  watch(tick: number): void {
+    const { sent } = this.#subscriber
+    if (sent !== this.#sent) {
+      this.#sent = sent
+      this.#sentAt = tick
+    } else if (tick - this.#sentAt >= this.#connection.context.watchdog.ticksIn(this.#maxIdAgeMs)) {
+      this.keepAlive()
+    }
+  }
+
+  flush(): void {
+    this.#subscriber.flush()
+  }
+
+  finish(done: () => void): boolean {
+    return this.#subscriber.finish(done)
+  }
+
+  stalled(): void {
+    this.#parts.counters.stalls++
+    if (diagnostics.stall.hasSubscribers) diagnostics.stall.publish(this.#about())
+  }
+
+  released(): void {
+    if (this.closed) return
+    this.#subscriber.leave()
+    this.#parts.onRelease(this)
+    if (diagnostics.close.hasSubscribers) diagnostics.close.publish(this.#about())
+  }
+
+  finished(): void {
+    this.#parts.onFinish(this)
+  }
+
+  #about() {
+    return { hub: this.#parts.hub, channels: this.channels, key: this.key }
+  }
+}

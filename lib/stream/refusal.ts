@@ -1,0 +1,49 @@
+import { SseError } from '../basics/errors.ts'
+
+/** Why a stream was refused: at a limit, because the hub closes, or because a callback of the program failed. */
+export type RefusalReason = 'maxSubscribers' | 'maxSubscribersPerKey' | 'closing' | 'fault'
+
+/** A client that is told to come back does so within this range, so that not all come at once. */
+const RETURN_MS = { min: 1_000, max: 5_000 }
+/** The same for one that was refused: it should not try again and again. */
+const REFUSED_MS = { min: 10_000, max: 30_000 }
+
+/**
+ * A polite refusal. An EventSource that is answered 503 stops for good, so it gets 200, a `retry:` and the end; what does
+ * not accept event streams gets the error, with `Retry-After`.
+ */
+export interface Refusal {
+  readonly reason: RefusalReason
+  /** For what does not accept event streams. */
+  readonly error: SseError
+  /** For what does: the last block of its stream. */
+  readonly last: string
+}
+
+const CAUSES: Readonly<Record<RefusalReason, readonly ['SSE_LIMIT_REACHED' | 'SSE_HUB_CLOSED' | 'SSE_UNAVAILABLE', string]>> = {
+  maxSubscribers: ['SSE_LIMIT_REACHED', 'the hub has as many subscribers as maxSubscribers allows'],
+  maxSubscribersPerKey: ['SSE_LIMIT_REACHED', 'there are as many subscribers with this key as maxSubscribersPerKey allows'],
+  closing: ['SSE_HUB_CLOSED', 'the hub is closing'],
+  fault: ['SSE_UNAVAILABLE', 'the subscription could not be prepared'],
+}
+
+export function refusal(reason: RefusalReason): Refusal {
+  const ms = randomFrom(reason === 'closing' ? RETURN_MS : REFUSED_MS)
+  const seconds = Math.ceil(ms / 1_000)
+  const [code, what] = CAUSES[reason]
+  const error = new SseError(code, `${what}: come back in ${seconds} s`, { headers: { 'Retry-After': String(seconds) } })
+  return { reason, error, last: retryBlock(ms) }
+}
+
+/** Tells a client to come back within 1 to 5 s. */
+export function comeBack(): string {
+  return retryBlock(randomFrom(RETURN_MS))
+}
+
+function retryBlock(ms: number): string {
+  return `retry: ${ms}\n\n`
+}
+
+function randomFrom({ min, max }: { readonly min: number; readonly max: number }): number {
+  return min + Math.floor(Math.random() * (max - min + 1))
+}

@@ -1,0 +1,137 @@
+import type { Readable } from 'node:stream'
+import { SseError, show } from '../basics/errors.ts'
+
+/** A source of items that `stream` can send. */
+export type Source<T> = Iterable<T> | AsyncIterable<T>
+
+/** The steps of reading a source at the pace of its consumer. */
+export interface SourceReader<T> {
+  /** The next item; rejects with the source's own error. */
+  next(): Promise<IteratorResult<T, unknown>>
+  /** Stops the source: a generator is `return()`ed, a Readable destroyed. Errors of that go to `onError`. */
+  stop(onError: (error: unknown) => void): void
+}
+
+/**
+ * Reads an iterable, an async iterable or a Readable.
+ *
+ * @throws {SseError} `SSE_INVALID_EVENT` when `source` is none of them (a string is one event, not a source).
+ */
+export function readSource<T>(source: Source<T>): SourceReader<T> {
+  if (typeof source === 'object' && source !== null) {
+    if (isReadable(source)) return readReadable(source)
+    if (Symbol.asyncIterator in source) {
+      const iterator = source[Symbol.asyncIterator]()
+      return { next: () => iterator.next(), stop: (onError) => stopIterator(iterator, onError) }
+    }
+    if (Symbol.iterator in source) return readIterator(source[Symbol.iterator]())
+  }
+  throw new SseError('SSE_INVALID_EVENT', `source must be an iterable, an async iterable or a Readable, got ${show(source)}`)
+}
+
+/**
+ * Sends every item of a source, one after the other, and stops the source when that ends before it.
+ *
+ * @param send sends an item: `false` when no more can be sent.
+ * @param onClosed registers what is to happen when the consumer closes, and gives a function that takes it back.
+ * @returns `true` at the end of the source, `false` when the consumer closed before.
+ * @throws what the source or `send` throws; what fails after the consumer closed goes to `onError`.
+ */
+export function readAll<T>(
+  reader: SourceReader<T>,
+  send: (item: T) => boolean | Promise<boolean>,
+  onClosed: (closer: () => void) => () => void,
+  onError: (error: unknown) => void,
+): Promise<boolean> {
+  let isClosed = false
+  const read = async (): Promise<boolean> => {
+    for (;;) {
+      const { done, value } = await reader.next()
+      if (isClosed) return false
+      if (done) return true
+      try {
+        if (!(await send(value))) return false
+      } catch (error) {
+        reader.stop(onError)
+        throw error
+      }
+    }
+  }
+  return new Promise((resolve, reject) => {
+    // Told by callback: the source may be waiting for an item that never comes.
+    const forget = onClosed(() => {
+      isClosed = true
+      reader.stop(onError)
+      resolve(false)
+    })
+    read().then(
+      (reachedEnd) => {
+        forget()
+        resolve(reachedEnd)
+      },
+      (error: unknown) => {
+        forget()
+        if (!isClosed) reject(error)
+        // A source that heeds the stream's signal ends by this: it is no fault.
+        else if (!(error instanceof Error && error.name === 'AbortError')) onError(error)
+      },
+    )
+  })
+}
+
+function readIterator<T>(iterator: Iterator<T>): SourceReader<T> {
+  return {
+    next: async () => {
+      const { done, value } = iterator.next()
+      if (done) return { done, value }
+      try {
+        return { done: false, value: await value }
+      } catch (error) {
+        // Its promise failed, not the generator: that one still waits to be stopped.
+        iterator.return?.()
+        throw error
+      }
+    },
+    stop: (onError) => stopIterator(iterator, onError),
+  }
+}
+
+type IterableReadable<T> = AsyncIterable<T> & Pick<Readable, 'destroy' | 'on'>
+
+/** A Readable is destroyed, because its iterator, while it waits for data, would return only after the data. */
+function readReadable<T>(source: IterableReadable<T>): SourceReader<T> {
+  const iterator = source[Symbol.asyncIterator]()
+  let isStopped = false
+  return {
+    next: async () => {
+      try {
+        return await iterator.next()
+      } catch (error) {
+        // That it was destroyed is no news; what went wrong in that is told by its 'error' event.
+        if (isStopped) return { done: true, value: undefined }
+        throw error
+      }
+    },
+    stop: (onError) => {
+      isStopped = true
+      source.on('error', onError)
+      try {
+        source.destroy()
+      } catch (error) {
+        onError(error)
+      }
+    },
+  }
+}
+
+function stopIterator(iterator: Iterator<unknown> | AsyncIterator<unknown>, onError: (error: unknown) => void): void {
+  try {
+    Promise.resolve(iterator.return?.()).catch(onError)
+  } catch (error) {
+    onError(error)
+  }
+}
+
+function isReadable<T>(source: Source<T>): source is IterableReadable<T> {
+  return Symbol.asyncIterator in source && 'pipe' in source && 'destroy' in source && typeof source.destroy === 'function'
+}

@@ -1,0 +1,104 @@
+import type { AnyChannels, ChannelName, HubEvent } from '../event/channel-types.ts'
+import { show } from '../basics/errors.ts'
+import type { EventFilter } from './event-filter.ts'
+import { checkOwner } from '../basics/names.ts'
+import { checkFunction, checkInteger, checkOptions } from '../basics/options.ts'
+
+/** The current state of channels, as one event. */
+export interface Snapshot {
+  /** The name of the event. Default `'snapshot'`. */
+  readonly event?: string | undefined
+  /** The state: a string as it is, anything else as JSON (or by the hub's `serialize`). */
+  readonly data: unknown
+}
+
+/** Gives the current state of channels. */
+export type TakeSnapshot<N extends string = string> = (channels: readonly N[]) => Snapshot | PromiseLike<Snapshot>
+
+/** What `res.sse.subscribe` takes beside the channels. */
+export interface SubscribeOptions<C extends object = AnyChannels, N extends ChannelName<C> = ChannelName<C>> {
+  /**
+   * Whether this client is given an event. Called once per event and subscriber, synchronously; one that throws or
+   * returns a promise counts as `false` and is reported to the hub's `onError`. The event is shared: do not change it.
+   */
+  readonly filter?: ((event: HubEvent<C, N>) => boolean) | undefined
+  /**
+   * On a first connect (no `Last-Event-ID`) each channel starts at its n-th last event kept; fewer are given where
+   * fewer are kept. Default 0.
+   */
+  readonly rewind?: number | undefined
+  /** Whose connection this is, for `maxSubscribersPerKey` and `hub.disconnect`: any string but `''`. Default: nobody's. */
+  readonly key?: string | undefined
+  /**
+   * When the access of this client ends, as a Date or in milliseconds since 1970 (of a JSON Web Token `exp * 1_000`): nothing is sent from then on, and the
+   * stream is closed within a second, so that the client comes back and is authenticated anew. It holds for as long as the
+   * subscription does. Default: never.
+   */
+  readonly expiresAt?: Date | number | undefined
+  /**
+   * The current state of channels, as `{ event?, data }`: sent on a first connect, and after every `stream-reset` for the
+   * channels that lost events. What is published from the moment of the call on follows it, so that state and events join
+   * without a hole; until it is there, nothing else is sent. If it fails, the stream is closed, so that the client asks
+   * again. The filter is not asked about it.
+   *
+   * It must read what was changed before it was published: change the state first, then publish, and do not read a copy that
+   * lags behind.
+   *
+   * Clients who ask for the same channels by the same function while it runs share one call: make the function once,
+   * outside of the request handler, and let its answer depend on the channels alone.
+   */
+  readonly snapshot?: TakeSnapshot<N> | undefined
+}
+
+/** {@link SubscribeOptions} that have been checked. */
+export interface SubscribeSettings {
+  readonly filter: EventFilter | undefined
+  readonly rewind: number
+  readonly key: string | undefined
+  /** Milliseconds since 1970; `Infinity` for never. */
+  readonly expiresAt: number
+  readonly snapshot: TakeSnapshot | undefined
+}
+
+/** Checks the options of a subscription and fills in their defaults. */
+export function checkSubscribeOptions(options: object | undefined): SubscribeSettings {
+  checkOptions('subscribe', options, ['filter', 'rewind', 'key', 'expiresAt', 'snapshot'])
+  const { filter, rewind, key, expiresAt, snapshot }: SubscribeOptions = options ?? {}
+  if (snapshot !== undefined && rewind !== undefined && rewind > 0) {
+    throw new RangeError(`rewind and snapshot exclude each other: the events before a snapshot are in it; got rewind ${show(rewind)}`)
+  }
+  return {
+    filter: checkFunction('filter', filter, undefined),
+    rewind: checkInteger('rewind', rewind, 0, { min: 0 }),
+    key: checkOwner('key', key),
+    expiresAt: checkTime('expiresAt', expiresAt),
+    snapshot: checkFunction('snapshot', snapshot, undefined),
+  }
+}
+
+/** Before March 1973 in milliseconds, and beyond the year 5000 in seconds: as the `exp` of a JSON Web Token is. */
+const SECONDS_UNTIL = 100_000_000_000
+
+function checkTime(name: string, value: Date | number | undefined): number {
+  if (value === undefined) return Infinity
+  const ms = value instanceof Date ? value.getTime() : value
+  if (typeof ms !== 'number') throw new TypeError(`${name} must be a Date or a number of milliseconds since 1970, got ${show(value)}`)
+  if (Number.isNaN(ms)) throw new RangeError(`${name} must be a valid time, got ${show(value)}`)
+  if (ms > 0 && ms < SECONDS_UNTIL) throw new RangeError(`${name} is in milliseconds since 1970, and looks like seconds: multiply it by 1,000; got ${show(value)}`)
+  return ms
+}
+
+/** A stream's subscription to the channels of a hub. */
+export interface Subscription {
+  /** The channels, without doubles, in the order in which they were asked for. */
+  readonly channels: readonly string[]
+  /** Whether it is over: closed here, the client gone, or never begun. */
+  readonly closed: boolean
+  /** Ends the subscription. The stream stays open for direct sends. */
+  close(): void
+}
+
+/** A subscription that never began: the client was gone, refused or only asked for the head. */
+export function closedSubscription(channels: readonly string[]): Subscription {
+  return { channels, closed: true, close() {} }
+}
