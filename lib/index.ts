@@ -9,7 +9,7 @@ export type { Deserialize, EventFields, EventInput, Serialize } from './event/ev
 export type { ErrorContext, OnError } from './basics/guard.ts'
 export type { HubStats } from './hub/counters.ts'
 export type { DiagnosticMessages } from './hub/diagnostics.ts'
-export type { ResetEvent } from './hub/event-iterator.ts'
+export type { HubEvents, ResetEvent } from './hub/event-iterator.ts'
 export type { HandlerOptions, HandlerRequest, SseHandler } from './express/handler.ts'
 export type { HubConstructor } from './hub/hub-constructor.ts'
 export type { ChannelHandle, EventsOptions, HubCloseOptions, HubOptions, PublishOptions, SchemaHubOptions, SubscriberInfo } from './hub/hub-options.ts'

@@ -20,14 +20,14 @@ describe('the example of', () => {
   it('snapshot begins with the state, and goes on with what is added', async () => {
     const { url } = await serve(snapshot)
     const client = await (await connect(url)).live()
-    await request(url).post('/tasks/milk').expect(200)
-    await until(() => client.named('added').length === 1, 'the task came')
+    await request(url).put('/tasks/1/milk').expect(200)
+    await until(() => client.named('saved').length === 1, 'the task came')
     expect(client.events.map(({ event, data }) => [event, data])).toEqual([
-      ['tasks', '["bread"]'],
+      ['tasks', '[{"id":"0","text":"bread"}]'],
       ['stream-open', expect.any(String)],
-      ['added', 'milk'],
+      ['saved', '{"id":"1","text":"milk"}'],
     ])
-    expect((await (await connect(url)).live()).named('tasks')[0]?.data).toBe('["bread","milk"]')
+    expect((await (await connect(url)).live()).named('tasks')[0]?.data).toBe('[{"id":"0","text":"bread"},{"id":"1","text":"milk"}]')
   })
 
   it('schemas sends what the schema puts out, and answers what it refuses with 422', async () => {
@@ -51,6 +51,7 @@ describe('the example of', () => {
     const logout = await request(url).post('/logout').set(as('ann')).expect(200)
     expect(logout.body).toEqual({ ended: 1 })
     await ann.over()
+    await request(url).get('/events?channel=news').set(as('ann')).expect(401)
     await request(url).post('/news/hello').set(as('bob')).expect(200)
     await bob.received(1)
     expect([ann.channelEvents, bob.channelEvents.map(({ data }) => data)]).toEqual([[], ['hello']])

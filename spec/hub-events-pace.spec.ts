@@ -1,9 +1,9 @@
-import { Hub, type HubEvent, type HubOptions, type ResetEvent } from 'express-sse-hub'
+import { Hub, type HubEvent, type HubEvents, type HubOptions, type ResetEvent } from 'express-sse-hub'
 import { turn } from './support/fake-connection.ts'
 import { collectGarbage } from './support/garbage.ts'
 
 type Item = HubEvent | ResetEvent
-type Items = AsyncIterableIterator<Item>
+type Items = HubEvents
 
 const DONE = { done: true, value: undefined }
 const range = (from: number, to: number): number[] => Array.from({ length: Math.max(0, to - from + 1) }, (_, n) => from + n)
@@ -203,6 +203,45 @@ describe('hub.events() that is over', () => {
     await hub.publish('a', 'item', 'small')
     expect((await buffers()) - before).toBeLessThan(2_000_000)
     expect(ended).toHaveLength(20)
+  })
+})
+
+describe('the lastEventId of hub.events()', () => {
+  it('is there before the first item, and loses nothing that is published afterwards', async () => {
+    const hub = new Hub()
+    const { lastEventId } = hub.events(['a'])
+    for (const n of range(1, 3)) await hub.publish('a', 'item', n)
+    const items = hub.events(['a'], { lastEventId })
+    expect((await takeUntil(items, (item) => numberOf(item) === 3)).map(brief)).toEqual(['a 1', 'a 2', 'a 3'])
+  })
+
+  it('moves over what the filter leaves out, and over what other channels publish', async () => {
+    const hub = new Hub({ replay: { maxEvents: 5 } })
+    const filter = ({ data }: HubEvent): boolean => data === 1
+    const items = hub.events(['a'], { filter })
+    for (const n of range(1, 20)) await hub.publish('a', 'item', n)
+    expect((await takeUntil(items, () => true)).map(brief)).toEqual(['a 1'])
+    const last = await hub.publish('b', 'item', 1)
+    const { lastEventId } = items
+    expect(lastEventId).toBe(last.replace(/b$/, ''))
+    await items.return()
+    const resumed = hub.events(['a'], { lastEventId, filter })
+    await hub.publish('a', 'item', 1)
+    expect((await takeUntil(resumed, () => true)).map(brief)).toEqual(['a 1'])
+  })
+
+  it('is that of the last item while others are held, and stays when it is over', async () => {
+    const hub = new Hub()
+    const ids: string[] = []
+    const items = hub.events(['a'])
+    for (const n of range(1, 3)) ids.push(await hub.publish('a', 'item', n))
+    await turn()
+    const [first] = await takeUntil(items, () => true)
+    expect(first?.id).toBe(ids[0])
+    expect(items.lastEventId).toBe(first?.id.replace(/a$/, ''))
+    await items.return()
+    expect(items.lastEventId).toBe(first?.id.replace(/a$/, ''))
+    expect(hub.events(['a'], { lastEventId: 'garbage' }).lastEventId).toBe('')
   })
 })
 

@@ -453,6 +453,10 @@ describe('schemas that are no schemas', () => {
     expect(() => new Hub({ schemas })).toThrow(message)
   })
 
+  it.each(['a:*:b', '**'])('refuse a * in the middle of a name: %s', (name) => {
+    expect(() => new Hub({ schemas: { [name]: { e: anything } } })).toThrow('a * stands at the end of a name')
+  })
+
   it.each(['\ud800*', `${'x'.repeat(300)}*`])('refuse a family that no channel can belong to', (name) => {
     expect(() => new Hub({ schemas: { [name]: { e: anything } } })).toThrow(/channel name/)
   })

@@ -7,7 +7,7 @@ import {
   encodeEvent,
   type HandlerRequest,
   Hub,
-  type HubEvent,
+  type HubEvent, type HubEvents,
   type HubOptions,
   type HubStats,
   type RefusalReason,
@@ -256,7 +256,8 @@ async function checkedFollowers(res: Response): Promise<void> {
   void res.sse.subscribe(hub, ['orders'], { signal: res.sse.signal })
 
   const items = hub.events(['orders'])
-  expectTypeOf(items).toEqualTypeOf<AsyncIterableIterator<HubEvent<Channels, 'orders'> | ResetEvent>>()
+  expectTypeOf(items.lastEventId).toEqualTypeOf<string>()
+  expectTypeOf(items).toEqualTypeOf<HubEvents<Channels, 'orders'>>()
   for await (const item of hub.events(['orders', `user:${user}`], { lastEventId: '', rewind: 3, signal: res.sse.signal })) {
     expectTypeOf(item.id).toEqualTypeOf<string>()
     if (item.channel === '') {

@@ -9,11 +9,12 @@ import { Hub } from 'express-sse-hub'
 
 const hub = new Hub<{ news: { item: string }; [user: `user:${string}`]: { notice: string } }>()
 
-/** In a real app: the user of the session. */
+/** In a real app: the sessions, and the user of one. */
+const sessions = new Set(['ann', 'bob'])
 const userOf = (req: Request): string => req.get('authorization') ?? ''
 
 export const app = express()
-app.use((req, res, next) => (userOf(req) === '' ? res.sendStatus(401) : next()))
+app.use((req, res, next) => (sessions.has(userOf(req)) ? next() : res.sendStatus(401)))
 
 // The client names the channels, and is given those that it may see: live, and replayed.
 app.get(
@@ -28,6 +29,8 @@ app.post('/news/:text', async (req, res) => {
   res.json({ id: await hub.publish('news', 'item', req.params.text) })
 })
 app.post('/logout', async (req, res) => {
+  // First the access, then the streams: their clients come back at once, and are answered 401.
+  sessions.delete(userOf(req))
   res.json({ ended: await hub.disconnect(userOf(req)) })
 })
 

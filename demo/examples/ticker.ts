@@ -10,7 +10,8 @@ export const hub = new Hub<{ prices: { price: { symbol: string; price: number } 
 
 export const app = express()
 app.use(sseMiddleware())
-// A page that opens begins with the newest price of every symbol.
+// A page that opens begins with the newest price of each symbol that the log keeps: of those that changed in the last five
+// minutes. Where all are needed, give a snapshot.
 app.get('/events', (_req, res) => res.sse.subscribe(hub, ['prices'], { rewind: 1_000 }))
 app.post('/prices/:symbol/:price', async (req, res) => {
   const { symbol, price } = req.params

@@ -19,6 +19,8 @@ export function checkOptions(where: string, value: unknown, names: readonly stri
 interface Range {
   readonly min: number
   readonly max?: number
+  /** Whether `false` would do as well, as the message says. */
+  readonly orFalse?: boolean
 }
 
 /** An integer option within its range, or its default when it is `undefined`. */
@@ -27,7 +29,7 @@ export function checkInteger(name: string, value: unknown, fallback: number, ran
   if (typeof value !== 'number') throw new TypeError(`${name} must be a number, got ${show(value)}`)
   const max = range.max ?? Number.MAX_SAFE_INTEGER
   if (!Number.isInteger(value) || value < range.min || value > max) {
-    throw new RangeError(`${name} must be an integer from ${range.min} to ${max}, got ${show(value)}`)
+    throw new RangeError(`${name} must be an integer from ${range.min} to ${max}${range.orFalse ? ', or false' : ''}, got ${show(value)}`)
   }
   return value
 }
@@ -37,7 +39,7 @@ export function checkDuration(name: string, value: unknown, fallback: number | f
   if (value === undefined) return fallback
   if (value === false) return false
   if (typeof value !== 'number') throw new TypeError(`${name} must be a number of milliseconds or false, got ${show(value)}`)
-  return checkInteger(name, value, 0, { min, max: MAX_DELAY_MS })
+  return checkInteger(name, value, 0, { min, max: MAX_DELAY_MS, orFalse: true })
 }
 
 /** A boolean option, or its default when it is `undefined`. */

@@ -56,6 +56,7 @@ export class Schemas {
   constructor(schemas: HubSchemas) {
     for (const [channel, events] of Object.entries(checkMap('schemas', schemas))) {
       checkChannelName(channel, 'schemas: ')
+      if (channel.slice(0, -1).includes('*')) throw new SseError('SSE_INVALID_CHANNEL', `schemas: a * stands at the end of a name, got ${show(channel)}`)
       const found = new Map<string, StandardSchema>()
       const where = `schemas[${show(channel)}]`
       for (const [event, schema] of Object.entries(checkMap(where, events))) {
@@ -93,9 +94,13 @@ export class Schemas {
     )
   }
 
+  #names(): string {
+    return [...this.#exact.keys(), ...this.#families.map(([prefix]) => `${prefix}*`)].join(', ')
+  }
+
   #find(channel: string, event: string): StandardSchema {
     const events = this.#exact.get(channel) ?? this.#families.find(([prefix]) => channel.startsWith(prefix))?.[1]
-    if (events === undefined) throw new SseError('SSE_INVALID_CHANNEL', `the schemas have no channel ${show(channel)}`)
+    if (events === undefined) throw new SseError('SSE_INVALID_CHANNEL', `the schemas have no channel ${show(channel)}; they have ${this.#names()}`)
     const schema = events.get(event)
     if (schema === undefined) {
       throw new SseError('SSE_INVALID_EVENT', `the schemas have no event ${show(event)} in channel ${show(channel)}; it has ${[...events.keys()].join(', ')}`)

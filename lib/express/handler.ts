@@ -18,7 +18,10 @@ declare global {
   }
 }
 
-/** A request as the callbacks of a route see it: Express's, with what other middleware puts on it. */
+/**
+ * A request as the callbacks of a route see it where they do not say what it is. For Express's own methods, annotate each of
+ * them: `(req: Request) => …`.
+ */
 export type HandlerRequest = IncomingMessage &
   Express.Request & { readonly params: Readonly<Record<string, string>>; readonly query: Readonly<Record<string, unknown>> }
 

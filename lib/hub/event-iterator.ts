@@ -1,8 +1,8 @@
 import type { Channel } from '../delivery/channel.ts'
-import type { HubEvent } from '../event/channel-types.ts'
+import type { AnyChannels, ChannelName, HubEvent } from '../event/channel-types.ts'
 import type { ResetReason } from '../delivery/control-events.ts'
 import { diagnostics } from './diagnostics.ts'
-import { formatId } from '../event/event-id.ts'
+import { formatId, parseId } from '../event/event-id.ts'
 import { Fifo } from '../basics/fifo.ts'
 import type { Chunk, LogPage } from '../log/log-page.ts'
 import type { Pump } from '../delivery/pump.ts'
@@ -21,6 +21,17 @@ export interface ResetEvent {
   readonly channel: ''
   readonly event: 'stream-reset'
   readonly data: { readonly channels: readonly string[]; readonly reason: ResetReason }
+}
+
+/** What `hub.events()` returns. */
+export interface HubEvents<C extends object = AnyChannels, N extends ChannelName<C> = ChannelName<C>>
+  extends AsyncIterableIterator<HubEvent<C, N> | ResetEvent> {
+  /**
+   * The id to go on from, that of the last item or later: it moves over events that the filter did not want, and is there
+   * before the first item.
+   */
+  readonly lastEventId: string
+  return(): Promise<IteratorResult<HubEvent<C, N> | ResetEvent>>
 }
 
 /** What a hub lends to its iterators. */
@@ -51,7 +62,7 @@ const DONE: Result = { done: true, value: undefined }
  * waits is given all that comes in a turn, as a socket with room is; for one that is busy little is held, and the rest
  * stays in the logs.
  */
-export class EventIterator implements AsyncIterableIterator<Item>, Sink {
+export class EventIterator implements HubEvents, Sink {
   readonly #parts: IteratorParts
   readonly #subscriber: Subscriber
   readonly #signal: AbortSignal | undefined
@@ -63,6 +74,8 @@ export class EventIterator implements AsyncIterableIterator<Item>, Sink {
   /** The stretch that is being read, and where. */
   #stretch: Stretch | undefined
   #slot = 0
+  /** The position of the last item that was asked for. */
+  #taken: number
   readonly #requests = new Fifo<(result: Result) => void>()
   #waiting = 0
   /** Whether the consumer waits, or did at the beginning of this turn: it keeps up. */
@@ -73,6 +86,7 @@ export class EventIterator implements AsyncIterableIterator<Item>, Sink {
   constructor(channels: readonly Channel[], parts: IteratorParts, start: Start, signal: AbortSignal | undefined) {
     this.#parts = parts
     this.#signal = signal
+    this.#taken = start.position
     this.#subscriber = new Subscriber(channels, this, parts.delivery, start)
     signal?.addEventListener('abort', this.#end, { once: true })
     if (signal?.aborted) this.#end()
@@ -85,6 +99,15 @@ export class EventIterator implements AsyncIterableIterator<Item>, Sink {
 
   get isOver(): boolean {
     return this.#isOver
+  }
+
+  get lastEventId(): string {
+    const { epoch } = this.#parts
+    if (!this.#isOver && this.#stretch === undefined && this.#held.size === 0) {
+      this.#subscriber.keepAlive()
+      this.#taken = this.#subscriber.position
+    }
+    return this.#taken < 0 ? '' : formatId(epoch, this.#taken)
   }
 
   [Symbol.asyncIterator](): this {
@@ -190,13 +213,18 @@ export class EventIterator implements AsyncIterableIterator<Item>, Sink {
       const stretch = this.#stretch
       if (stretch === undefined) {
         const held = this.#held.shift()
-        if (held === undefined || !('chunk' in held)) return held
+        if (held === undefined) return undefined
+        if (!('chunk' in held)) {
+          this.#taken = parseId(held.id)?.position ?? this.#taken
+          return held
+        }
         this.#stretch = held
         this.#slot = held.chunk.start
         continue
       }
       const { chunk, channel } = stretch
       const slot = this.#slot++
+      this.#taken = chunk.page.positions[slot] as number
       if (this.#slot === chunk.end) {
         this.#stretch = undefined
         this.#heldBytes -= stretch.bytes

@@ -37,13 +37,13 @@ export interface SchemaHubOptions<S extends HubSchemas> extends HubOptions {
 /** Options of {@link Hub.publish}. */
 export interface PublishOptions {
   /**
-   * Names this publish, 1 to 256 UTF-16 units: published to the same channel again within its `maxAgeMs` (and the last
+   * Names this publish, 1 to 256 UTF-16 units: published to the same channel again, whatever the event, within its `maxAgeMs` (and the last
    * 100,000 such keys of the hub), nothing is stored and the first event's id comes back. For publishers that retry.
    */
   readonly idempotencyKey?: string | undefined
   /**
    * What the event is the newest state of, 1 to 256 UTF-16 units, on channels with `replay: { latestPerKey: true }`: it
-   * takes the place of the event before it with this key.
+   * takes the place of the event before it with this key, whatever its name.
    */
   readonly key?: string | undefined
 }

@@ -1,5 +1,5 @@
 import { ChannelRegistry } from '../delivery/channel-registry.ts'
-import type { AnyChannels, ChannelName, EventName, HubEvent, Payload } from '../event/channel-types.ts'
+import type { AnyChannels, ChannelName, EventName, Payload } from '../event/channel-types.ts'
 import type { Connection } from '../stream/connection.ts'
 import { ControlEvents } from '../delivery/control-events.ts'
 import type { Counters, HubStats } from './counters.ts'
@@ -8,7 +8,7 @@ import { drain } from '../basics/drain.ts'
 import { SseError, show } from '../basics/errors.ts'
 import { formatBody, type Serialize, toText } from '../event/event.ts'
 import { formatId } from '../event/event-id.ts'
-import { EventIterator, type ResetEvent } from './event-iterator.ts'
+import { EventIterator, type HubEvents } from './event-iterator.ts'
 import { EventReader } from '../delivery/event-reader.ts'
 import { guarded, isThenable, warn } from '../basics/guard.ts'
 import { type HandlerOptions, type HandlerRequest, makeHandler, type SseHandler } from '../express/handler.ts'
@@ -173,7 +173,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
   /**
    * The events of channels from now on, or from `lastEventId`, as an async iterable: for workers, bridges, tests, and
    * streams of your own shape. The promises are those of a subscribed client: each event once and in order, or a
-   * {@link ResetEvent} that says what was lost (its `channel` is `''`). A consumer that does not pull holds its place in the
+   * `stream-reset` item that says what was lost (its `channel` is `''`). A consumer that does not pull holds its place in the
    * logs, and what came in the turn in which it last waited, or else about 64 KiB.
    *
    * It is live when it is returned, and over when `signal` is aborted, when it is left (`break`, `return()`), and when the
@@ -187,7 +187,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
    *   else await index(item.data)
    * }
    */
-  events<N extends ChannelName<C>>(channels: readonly N[], options?: EventsOptions<C, N>): AsyncIterableIterator<HubEvent<C, N> | ResetEvent> {
+  events<N extends ChannelName<C>>(channels: readonly N[], options?: EventsOptions<C, N>): HubEvents<C, N> {
     checkOptions('events', options, ['lastEventId', 'rewind', 'filter', 'signal'])
     const { lastEventId = '', rewind, filter, signal } = options ?? {}
     if (typeof lastEventId !== 'string') throw new TypeError(`lastEventId must be a string, got ${show(lastEventId)}`)
@@ -208,7 +208,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
     const iterator = new EventIterator(this.#channelsOf(names), parts, startFrom(lastEventId, settings, this.#timeline), signal)
     if (!iterator.isOver) this.#iterators.add(iterator)
     if (this.#isClosed) void iterator.return()
-    return iterator as AsyncIterableIterator<HubEvent<C, N> | ResetEvent>
+    return iterator as HubEvents<C, N>
   }
 
   /**

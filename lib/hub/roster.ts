@@ -1,4 +1,4 @@
-import { show } from '../basics/errors.ts'
+import { SseError, show } from '../basics/errors.ts'
 import { isThenable } from '../basics/guard.ts'
 import type { HubOptions, SubscriberInfo } from './hub-options.ts'
 import type { HubSubscription } from './hub-subscription.ts'
@@ -62,7 +62,8 @@ export class Roster {
   /** Those that are subscribed now with a key, or for which a predicate is true. */
   matching(which: string | ((subscriber: SubscriberInfo) => boolean)): HubSubscription[] {
     if (typeof which === 'function') return [...this.#active].filter(({ key, channels }) => asBoolean(which({ key, channels })))
-    return [...(this.#byKey.get(checkOwner('disconnect: the key', which ?? null) ?? '') ?? [])]
+    if (typeof which !== 'string') throw new SseError('SSE_INVALID_KEY', `disconnect takes a key or a predicate, got ${show(which)}`)
+    return [...(this.#byKey.get(checkOwner('disconnect: the key', which) ?? '') ?? [])]
   }
 
   /** Those whose stream is not gone yet. */
@@ -77,7 +78,7 @@ export class Roster {
 }
 
 function checkLimit(name: string, value: number | false | undefined): number {
-  return value === false ? Infinity : checkInteger(name, value, Infinity, { min: 1 })
+  return value === false ? Infinity : checkInteger(name, value, Infinity, { min: 1, orFalse: true })
 }
 
 function asBoolean(answer: unknown): boolean {

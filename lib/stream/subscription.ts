@@ -31,7 +31,8 @@ export interface SubscribeOptions<C extends object = AnyChannels, N extends Chan
   readonly key?: string | undefined
   /**
    * When the access of this client ends, as a Date or in milliseconds since 1970 (of a JSON Web Token `exp * 1_000`): nothing is sent from then on, and the
-   * stream is closed within a second, so that the client comes back and is authenticated anew. It holds for as long as the
+   * stream is closed within a second, so that the client comes back in 1 to 5 s
+   * and is authenticated anew; where it is past already, that is at once. It holds for as long as the
    * subscription does. Default: never.
    */
   readonly expiresAt?: Date | number | undefined
