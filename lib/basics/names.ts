@@ -41,6 +41,11 @@ export function checkOwner(name: string, key: string | undefined): string | unde
   throw new SseError('SSE_INVALID_KEY', `${name} must be a string that is not empty, got ${show(key)}`)
 }
 
+/** How the message of an error begins that is about a publish. */
+export function publishing(channel: string, event: string): string {
+  return `publish ${show(event)} to ${show(channel)}: `
+}
+
 /** A copy of a string that is kept for long: a part of a larger one would keep all of that. */
 export function flat(text: string): string {
   return Buffer.from(text, 'utf16le').toString('utf16le')

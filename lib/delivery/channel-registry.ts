@@ -1,7 +1,7 @@
-import { Channel } from './channel.ts'
 import { flat } from '../basics/names.ts'
-import { type LogTotals, type ReplayBounds, ReplayLog } from '../log/replay-log.ts'
 import { Slice } from '../basics/slice.ts'
+import { type LogTotals, type ReplayBounds, ReplayLog } from '../log/replay-log.ts'
+import { Channel } from './channel.ts'
 
 const MIN_SWEEP_MS = 100
 const MAX_SWEEP_MS = 30_000

@@ -1,6 +1,6 @@
-import type { ReplayLog } from '../log/replay-log.ts'
 import type { Slice } from '../basics/slice.ts'
 import { SwapList, type Slotted } from '../basics/swap-list.ts'
+import type { ReplayLog } from '../log/replay-log.ts'
 
 /** What follows channels: it is given what it has not had yet. */
 export interface Follower {

@@ -1,5 +1,5 @@
-import { formatEvent } from '../event/event.ts'
 import { formatId } from '../event/event-id.ts'
+import { formatEvent } from '../event/event.ts'
 
 /** Why events were lost: too old for the log, another life of the hub, a slow client, or an id that is not of this hub. */
 export type ResetReason = 'expired' | 'restarted' | 'slow' | 'unknown-id'

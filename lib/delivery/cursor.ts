@@ -1,5 +1,5 @@
-import { type Channel, type Follower, Member } from './channel.ts'
 import type { Slice } from '../basics/slice.ts'
+import { type Channel, type Follower, Member } from './channel.ts'
 
 /** What {@link Cursor.find} found. */
 export const NOTHING = 0

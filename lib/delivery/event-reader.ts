@@ -1,9 +1,9 @@
-import type { Channel } from './channel.ts'
-import type { HubEvent } from '../event/channel-types.ts'
-import { type Deserialize, parseBlock } from '../event/event.ts'
-import { formatId } from '../event/event-id.ts'
 import type { OnError } from '../basics/guard.ts'
+import type { HubEvent } from '../event/channel-types.ts'
+import { formatId } from '../event/event-id.ts'
+import { type Deserialize, parseBlock } from '../event/event.ts'
 import type { LogPage } from '../log/log-page.ts'
+import type { Channel } from './channel.ts'
 
 /**
  * Reads events back from the encoded log, as a client would. What was read is remembered until the next turn of the event

@@ -1,6 +1,6 @@
-import type { Channel, Follower } from './channel.ts'
 import { Fifo } from '../basics/fifo.ts'
 import { Slice } from '../basics/slice.ts'
+import type { Channel, Follower } from './channel.ts'
 
 /** A follower that can be queued by itself. */
 export interface QueuedFollower extends Follower {

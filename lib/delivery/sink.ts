@@ -1,6 +1,6 @@
+import type { Chunk } from '../log/log-page.ts'
 import type { Channel } from './channel.ts'
 import type { ResetReason } from './control-events.ts'
-import type { Chunk } from '../log/log-page.ts'
 
 /** What takes a subscriber's events. */
 export interface Sink {

@@ -1,10 +1,10 @@
 import { SseError, show } from '../basics/errors.ts'
-import { formatBody, type Serialize, toText } from '../event/event.ts'
 import { isThenable, type OnError } from '../basics/guard.ts'
 import { checkEventName } from '../basics/names.ts'
-import type { QueuedFollower } from './pump.ts'
-import type { Snapshot, TakeSnapshot } from '../stream/subscription.ts'
+import { formatBody, type Serialize, toText } from '../event/event.ts'
 import type { Timeline } from '../event/timeline.ts'
+import type { Snapshot, TakeSnapshot } from '../stream/subscription.ts'
+import type { QueuedFollower } from './pump.ts'
 
 /** A call that takes longer is not shared with those who come then: it may never end. */
 const MAX_SHARED_MS = 10_000
@@ -96,7 +96,7 @@ export class Snapshots {
     }
     const { event = 'snapshot', data } = snapshot as Snapshot
     checkEventName(event)
-    return Buffer.from(formatBody(toText(data, this.#serialize, 'snapshot: '), event))
+    return Buffer.from(formatBody(toText(data, this.#serialize, () => 'snapshot: '), event))
   }
 
   /** Whether this is one of many calls for the same channels that could have been one. */

@@ -1,7 +1,7 @@
-import type { ResetReason } from './control-events.ts'
 import { parseId } from '../event/event-id.ts'
-import type { SubscribeSettings } from '../stream/subscription.ts'
 import type { Timeline } from '../event/timeline.ts'
+import type { SubscribeSettings } from '../stream/subscription.ts'
+import type { ResetReason } from './control-events.ts'
 
 /** Where and how a subscriber begins. */
 export interface Start extends Omit<SubscribeSettings, 'key'> {

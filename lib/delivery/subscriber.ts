@@ -1,15 +1,15 @@
+import type { OnError } from '../basics/guard.ts'
+import type { Slice } from '../basics/slice.ts'
+import type { Chunk, LogPage } from '../log/log-page.ts'
+import { type EventFilter, isWanted } from '../stream/event-filter.ts'
+import type { TakeSnapshot } from '../stream/subscription.ts'
 import type { Channel, Member } from './channel.ts'
 import type { ResetReason } from './control-events.ts'
 import { Cursor, EVENT, LOSS, NOTHING } from './cursor.ts'
-import { type EventFilter, isWanted } from '../stream/event-filter.ts'
 import type { EventReader } from './event-reader.ts'
-import type { OnError } from '../basics/guard.ts'
-import type { Chunk, LogPage } from '../log/log-page.ts'
 import type { Sink } from './sink.ts'
-import type { Slice } from '../basics/slice.ts'
 import type { SnapshotCall, Snapshots } from './snapshots.ts'
 import type { Start } from './start.ts'
-import type { TakeSnapshot } from '../stream/subscription.ts'
 
 /** More than this is not gathered into one write. */
 const MAX_GATHERED_BYTES = 65_536

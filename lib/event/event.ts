@@ -96,20 +96,20 @@ export function checkedFields(fields: EventFields, beside?: 'data'): EventFields
   return { event, id, retry }
 }
 
-/** The text of a payload: a string as it is, anything else through `serialize`. `where` begins the messages of errors. */
-export function toText(data: unknown, serialize: Serialize, where = ''): string {
+/** The text of a payload: a string as it is, anything else through `serialize`. What `where` gives begins the messages of errors. */
+export function toText(data: unknown, serialize: Serialize, where = (): string => ''): string {
   if (typeof data === 'string') return data
   let text: unknown
   try {
     text = serialize(data)
   } catch (error) {
-    throw new SseError('SSE_INVALID_DATA', `${where}data could not be serialised: ${reason(error)}; got ${show(data)}`, { cause: error })
+    throw new SseError('SSE_INVALID_DATA', `${where()}data could not be serialised: ${reason(error)}; got ${show(data)}`, { cause: error })
   }
   if (text !== undefined && typeof text !== 'string') {
-    throw new SseError('SSE_INVALID_DATA', `${where}serialize must return a string, it returned ${show(text)}`)
+    throw new SseError('SSE_INVALID_DATA', `${where()}serialize must return a string, it returned ${show(text)}`)
   }
   if (text === undefined) {
-    throw new SseError('SSE_INVALID_DATA', `${where}data must be a string or have a JSON form, got ${show(data)}`)
+    throw new SseError('SSE_INVALID_DATA', `${where()}data must be a string or have a JSON form, got ${show(data)}`)
   }
   return text
 }

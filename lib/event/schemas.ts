@@ -1,6 +1,6 @@
 import { SseError, show } from '../basics/errors.ts'
 import { isThenable } from '../basics/guard.ts'
-import { checkChannelName, checkEventName } from '../basics/names.ts'
+import { checkChannelName, checkEventName, publishing } from '../basics/names.ts'
 
 /** What a schema says of a payload that it refuses. */
 export interface SchemaIssue {
@@ -77,7 +77,7 @@ export class Schemas {
    *   refused, with the issues as its `cause`.
    */
   validate(channel: string, event: string, data: unknown): unknown {
-    const where = `publish ${show(event)} to ${show(channel)}: `
+    const where = (): string => publishing(channel, event)
     const schema = this.#find(channel, event)
     let result: unknown
     try {
@@ -109,17 +109,17 @@ export class Schemas {
   }
 }
 
-function outputOf(where: string, schema: StandardSchema, result: unknown): unknown {
+function outputOf(where: () => string, schema: StandardSchema, result: unknown): unknown {
   const { issues, value } = (typeof result === 'object' && result !== null ? result : { issues: null }) as { issues?: unknown; value?: unknown }
   if (issues === undefined) return value
   if (!Array.isArray(issues)) throw failed(where, new TypeError(`validate returned ${show(result)}`))
   const text = issues.map(issueText).join('; ')
-  throw new SseError('SSE_INVALID_DATA', `${where}the ${schema['~standard'].vendor} schema refused the payload: ${text}`, { cause: issues })
+  throw new SseError('SSE_INVALID_DATA', `${where()}the ${schema['~standard'].vendor} schema refused the payload: ${text}`, { cause: issues })
 }
 
-function failed(where: string, error: unknown): SseError {
+function failed(where: () => string, error: unknown): SseError {
   const text = error instanceof Error ? error.message : show(error)
-  return new SseError('SSE_INVALID_DATA', `${where}the schema failed: ${text}`, { cause: error })
+  return new SseError('SSE_INVALID_DATA', `${where()}the schema failed: ${text}`, { cause: error })
 }
 
 function issueText(issue: SchemaIssue | null): string {

@@ -1,14 +1,14 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { ChannelName } from '../event/channel-types.ts'
 import { SseError, show } from '../basics/errors.ts'
 import type { OnError } from '../basics/guard.ts'
-import { sseMiddleware } from './middleware.ts'
 import { checkChannels, isName } from '../basics/names.ts'
 import { checkFunction, checkInteger, checkOptions } from '../basics/options.ts'
-import type { Refusal, RefusalReason } from '../stream/refusal.ts'
+import type { ChannelName } from '../event/channel-types.ts'
+import type { Refusal } from '../stream/refusal.ts'
 import type { SseStream } from '../stream/stream.ts'
 import { join, type Subscribable } from '../stream/subscribable.ts'
 import { checkSubscribeOptions, closedSubscription, type SubscribeOptions } from '../stream/subscription.ts'
+import { sseMiddleware } from './middleware.ts'
 
 declare global {
   // oxlint-disable-next-line typescript/no-namespace -- Express and its middleware extend requests through it
@@ -57,8 +57,8 @@ export type SseHandler = (req: IncomingMessage, res: ServerResponse, next: (erro
 /** What a hub lends to its routes. */
 export interface HandlerParts {
   readonly onError: OnError
-  /** Counts a refusal. */
-  readonly refuse: (reason: RefusalReason, channels: readonly string[], key: string | undefined) => Refusal
+  /** Refuses a client for which a callback failed, and counts it. */
+  readonly refuse: (channels: readonly string[]) => Refusal
 }
 
 /** Makes a route that subscribes each request to channels of a hub. */
@@ -97,7 +97,7 @@ export function makeHandler<C extends object, N extends ChannelName<C>, R>(
     } catch (error) {
       if (!(error instanceof CallbackFault)) throw error
       parts.onError(error.cause, { where: error.where })
-      await stream.subscribe(refusing(() => parts.refuse('fault', names, undefined)), ['refused'])
+      await stream.subscribe(refusing(() => parts.refuse(names)), ['refused'])
     }
   }
   return (req, res, next) => {

@@ -1,10 +1,10 @@
 import { type IncomingMessage, type OutgoingHttpHeader, type OutgoingHttpHeaders, type ServerResponse, validateHeaderName, validateHeaderValue } from 'node:http'
 import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2'
-import type { Deserialize, Serialize } from '../event/event.ts'
 import { guarded, type OnError, warn } from '../basics/guard.ts'
 import { checkDuration, checkFunction, checkInteger, checkOptions } from '../basics/options.ts'
-import { SseStream, type StreamContext } from '../stream/stream.ts'
 import { TurnBudget } from '../basics/turn-budget.ts'
+import type { Deserialize, Serialize } from '../event/event.ts'
+import { SseStream, type StreamContext } from '../stream/stream.ts'
 import { Watchdog } from '../stream/watchdog.ts'
 
 declare global {

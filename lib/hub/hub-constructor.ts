@@ -1,7 +1,7 @@
 import type { AnyChannels } from '../event/channel-types.ts'
-import { Hub as UntypedHub } from './hub.ts'
-import type { HubOptions, SchemaHubOptions } from './hub-options.ts'
 import type { HubSchemas, SchemaChannels, SchemaInputs } from '../event/schemas.ts'
+import type { HubOptions, SchemaHubOptions } from './hub-options.ts'
+import { Hub as UntypedHub } from './hub.ts'
 
 /**
  * A typed publish/subscribe hub with named channels and replay, in one process.

@@ -1,8 +1,8 @@
+import type { OnError } from '../basics/guard.ts'
 import type { AnyChannels, ChannelName, EventName, HubEvent, Payload } from '../event/channel-types.ts'
 import type { Deserialize, Serialize } from '../event/event.ts'
-import type { OnError } from '../basics/guard.ts'
-import type { ReplayOptions } from '../log/replay-log.ts'
 import type { HubSchemas } from '../event/schemas.ts'
+import type { ReplayOptions } from '../log/replay-log.ts'
 
 /** Options of {@link Hub}. */
 export interface HubOptions {
@@ -37,8 +37,9 @@ export interface SchemaHubOptions<S extends HubSchemas> extends HubOptions {
 /** Options of {@link Hub.publish}. */
 export interface PublishOptions {
   /**
-   * Names this publish, 1 to 256 UTF-16 units: published to the same channel again, whatever the event, within its `maxAgeMs` (and the last
-   * 100,000 such keys of the hub), nothing is stored and the first event's id comes back. For publishers that retry.
+   * Names this publish, 1 to 256 UTF-16 units. Published to the same channel again, whatever the event, within its
+   * `maxAgeMs` (and the last 100,000 such keys of the hub), nothing is stored and the first event's id comes back. For
+   * publishers that retry.
    */
   readonly idempotencyKey?: string | undefined
   /**

@@ -1,34 +1,34 @@
-import { ChannelRegistry } from '../delivery/channel-registry.ts'
-import type { AnyChannels, ChannelName, EventName, Payload } from '../event/channel-types.ts'
-import type { Connection } from '../stream/connection.ts'
-import { ControlEvents } from '../delivery/control-events.ts'
-import type { Counters, HubStats } from './counters.ts'
-import { diagnostics } from './diagnostics.ts'
 import { drain } from '../basics/drain.ts'
 import { SseError, show } from '../basics/errors.ts'
-import { formatBody, type Serialize, toText } from '../event/event.ts'
-import { formatId } from '../event/event-id.ts'
-import { EventIterator, type HubEvents } from './event-iterator.ts'
-import { EventReader } from '../delivery/event-reader.ts'
 import { guarded, isThenable, warn } from '../basics/guard.ts'
+import { checkChannelName, checkChannels, checkEventName, checkKey, publishing } from '../basics/names.ts'
+import { checkFunction, checkInteger, checkOptions, MAX_DELAY_MS } from '../basics/options.ts'
+import { Slice } from '../basics/slice.ts'
+import { TurnBudget } from '../basics/turn-budget.ts'
+import { ChannelRegistry } from '../delivery/channel-registry.ts'
+import { ControlEvents } from '../delivery/control-events.ts'
+import { EventReader } from '../delivery/event-reader.ts'
+import { Pump } from '../delivery/pump.ts'
+import { Snapshots } from '../delivery/snapshots.ts'
+import { startFrom } from '../delivery/start.ts'
+import type { AnyChannels, ChannelName, EventName, Payload } from '../event/channel-types.ts'
+import { formatId } from '../event/event-id.ts'
+import { formatBody, type Serialize, toText } from '../event/event.ts'
+import { type HubSchemas, Schemas } from '../event/schemas.ts'
+import { Timeline } from '../event/timeline.ts'
 import { type HandlerOptions, type HandlerRequest, makeHandler, type SseHandler } from '../express/handler.ts'
+import { IdempotencyKeys } from '../log/idempotency-keys.ts'
+import { replayBounds, type ReplayOptions } from '../log/replay-log.ts'
+import type { Connection } from '../stream/connection.ts'
+import { type Refusal, type RefusalReason, refusal } from '../stream/refusal.ts'
+import { join, type Plan, type Subscribable } from '../stream/subscribable.ts'
+import { checkSubscribeOptions, type SubscribeOptions, type SubscribeSettings, type Subscription } from '../stream/subscription.ts'
+import type { Counters, HubStats } from './counters.ts'
+import { diagnostics } from './diagnostics.ts'
+import { EventIterator, type HubEvents, type IteratorParts } from './event-iterator.ts'
 import type { ChannelHandle, EventsOptions, HubCloseOptions, HubOptions, PublishOptions, SchemaHubOptions, SubscriberInfo } from './hub-options.ts'
 import { type HubParts, HubSubscription } from './hub-subscription.ts'
-import { IdempotencyKeys } from '../log/idempotency-keys.ts'
-import { checkChannelName, checkChannels, checkEventName, checkKey } from '../basics/names.ts'
-import { checkFunction, checkInteger, checkOptions, MAX_DELAY_MS } from '../basics/options.ts'
-import { Pump } from '../delivery/pump.ts'
-import { type Refusal, type RefusalReason, refusal } from '../stream/refusal.ts'
-import { replayBounds, type ReplayOptions } from '../log/replay-log.ts'
 import { Roster } from './roster.ts'
-import { type HubSchemas, Schemas } from '../event/schemas.ts'
-import { Slice } from '../basics/slice.ts'
-import { Snapshots } from '../delivery/snapshots.ts'
-import { join, type Plan, type Subscribable } from '../stream/subscribable.ts'
-import { startFrom } from '../delivery/start.ts'
-import { checkSubscribeOptions, type SubscribeOptions, type SubscribeSettings, type Subscription } from '../stream/subscription.ts'
-import { Timeline } from '../event/timeline.ts'
-import { TurnBudget } from '../basics/turn-budget.ts'
 
 /** How long clients have to take the end of their stream when the hub closes. */
 const CLOSE_TIMEOUT_MS = 5_000
@@ -41,6 +41,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
   readonly #channels: ChannelRegistry
   readonly #pump: Pump
   readonly #parts: HubParts
+  readonly #iteratorParts: IteratorParts
   readonly #budget = new TurnBudget()
   readonly #serialize: Serialize
   readonly #schemas: Schemas | undefined
@@ -96,6 +97,15 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
       },
       onFinish: (subscription) => roster.finished(subscription),
     }
+    this.#iteratorParts = {
+      ...this.#parts,
+      epoch,
+      budget: this.#budget,
+      onOver: (iterator) => {
+        this.#iterators.delete(iterator)
+        for (const channel of iterator.channels) this.#channels.left(channel)
+      },
+    }
   }
 
   /**
@@ -107,7 +117,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
    * @returns the event's id.
    * @throws {SseError} (as a rejection, before anything is stored) `SSE_INVALID_CHANNEL` for a channel name that is not a
    *   well-formed string of 1 to 256 UTF-16 units; `SSE_INVALID_EVENT` for an event name that is empty, has a line break
-   *   or begins with `stream-`; `SSE_INVALID_DATA` for a payload without a text form, or that its schema refuses (the
+   *   or begins with `stream-`; either for one that the hub's schemas do not have; `SSE_INVALID_DATA` for a payload without a text form, or that its schema refuses (the
    *   issues are the error's `cause`); `SSE_INVALID_KEY` for a `key` or `idempotencyKey` that is not valid, or a `key` where
    *   the channel does not keep the latest per key; `SSE_HUB_CLOSED` after `close()`.
    */
@@ -125,7 +135,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
       payload = this.#schemas.validate(channel, event, data)
       if (isThenable(payload)) payload = await payload
     }
-    const text = toText(payload, this.#serialize, `publish ${show(event)} to ${show(channel)}: `)
+    const text = toText(payload, this.#serialize, () => publishing(channel, event))
     if (this.#isClosed) throw new SseError('SSE_HUB_CLOSED', `the hub is closed: nothing can be published to ${show(channel)} any more`)
     const { epoch } = this.#timeline
     const known = idempotencyKey === undefined ? undefined : this.#keys.find(channel, idempotencyKey)
@@ -193,19 +203,8 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
     if (typeof lastEventId !== 'string') throw new TypeError(`lastEventId must be a string, got ${show(lastEventId)}`)
     if (signal !== undefined && !(signal instanceof AbortSignal)) throw new TypeError(`signal must be an AbortSignal, got ${show(signal)}`)
     const settings = checkSubscribeOptions({ filter, rewind })
-    const names = checkChannels(channels)
-    const parts = {
-      hub: this,
-      epoch: this.#timeline.epoch,
-      pump: this.#pump,
-      delivery: this.#parts.delivery,
-      budget: this.#budget,
-      onOver: (over: EventIterator) => {
-        this.#iterators.delete(over)
-        for (const channel of over.channels) this.#channels.left(channel)
-      },
-    }
-    const iterator = new EventIterator(this.#channelsOf(names), parts, startFrom(lastEventId, settings, this.#timeline), signal)
+    const names = this.#checked(channels)
+    const iterator = new EventIterator(this.#channelsOf(names), this.#iteratorParts, startFrom(lastEventId, settings, this.#timeline), signal)
     if (!iterator.isOver) this.#iterators.add(iterator)
     if (this.#isClosed) void iterator.return()
     return iterator as HubEvents<C, N>
@@ -224,7 +223,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
    */
   handler<N extends ChannelName<C>, R = HandlerRequest>(options: HandlerOptions<C, N, R>): SseHandler {
     const { onError } = this.#parts.delivery
-    return makeHandler(this, options, { onError, refuse: (reason, channels) => this.#refuse(reason, channels, undefined) })
+    return makeHandler(this, options, { onError, refuse: (channels) => this.#refuse('fault', channels, undefined) })
   }
 
   /**
@@ -276,8 +275,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
   /** @internal See {@link Subscribable}. */
   [join]<N extends ChannelName<C>>(channels: readonly N[], options: SubscribeOptions<C, N> | undefined): Plan {
     const settings = checkSubscribeOptions(options)
-    const names = checkChannels(channels)
-    for (const name of names) this.#channels.boundsOf(name)
+    const names = this.#checked(channels)
     return {
       channels: names,
       refusal: () => {
@@ -299,10 +297,15 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
     return subscription
   }
 
+  /** Names without doubles, of channels whose bounds are right: whatever is wrong with one is said before any is made. */
+  #checked(channels: readonly string[]): string[] {
+    const names = checkChannels(channels)
+    for (const name of names) this.#channels.boundsOf(name)
+    return names
+  }
+
   /** The channels of these names, without what is too old in their logs. */
   #channelsOf(names: readonly string[]) {
-    // Whatever is wrong with the bounds of one is said before any is made.
-    for (const name of names) this.#channels.boundsOf(name)
     const channels = names.map((name) => this.#channels.get(name))
     for (const channel of channels) this.#channels.refresh(channel)
     return channels

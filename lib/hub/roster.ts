@@ -1,10 +1,10 @@
 import { SseError, show } from '../basics/errors.ts'
 import { isThenable } from '../basics/guard.ts'
-import type { HubOptions, SubscriberInfo } from './hub-options.ts'
-import type { HubSubscription } from './hub-subscription.ts'
 import { checkOwner } from '../basics/names.ts'
 import { checkInteger } from '../basics/options.ts'
 import type { RefusalReason } from '../stream/refusal.ts'
+import type { HubOptions, SubscriberInfo } from './hub-options.ts'
+import type { HubSubscription } from './hub-subscription.ts'
 
 /** Who is subscribed, by key too, and how many may be. Nobody who is in it is ever put out for a newcomer. */
 export class Roster {

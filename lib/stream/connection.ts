@@ -1,9 +1,9 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { onGone } from './departure.ts'
 import type { OnError } from '../basics/guard.ts'
+import type { TurnBudget } from '../basics/turn-budget.ts'
+import { onGone } from './departure.ts'
 import { Output, type OutputOwner } from './output.ts'
 import { comeBack } from './refusal.ts'
-import type { TurnBudget } from '../basics/turn-budget.ts'
 import type { Watchdog, Watched } from './watchdog.ts'
 
 const KEEP_ALIVE = Buffer.from(':\n\n')

@@ -1,6 +1,6 @@
-import type { HubEvent } from '../event/channel-types.ts'
 import { SseError } from '../basics/errors.ts'
 import { isThenable, type OnError } from '../basics/guard.ts'
+import type { HubEvent } from '../event/channel-types.ts'
 
 /** Whether a subscriber is given an event. */
 export type EventFilter = (event: HubEvent) => boolean

@@ -1,8 +1,8 @@
-import type { AnyChannels, ChannelName, HubEvent } from '../event/channel-types.ts'
 import { show } from '../basics/errors.ts'
-import type { EventFilter } from './event-filter.ts'
 import { checkOwner } from '../basics/names.ts'
 import { checkFunction, checkInteger, checkOptions } from '../basics/options.ts'
+import type { AnyChannels, ChannelName, HubEvent } from '../event/channel-types.ts'
+import type { EventFilter } from './event-filter.ts'
 
 /** The current state of channels, as one event. */
 export interface Snapshot {
@@ -30,10 +30,10 @@ export interface SubscribeOptions<C extends object = AnyChannels, N extends Chan
   /** Whose connection this is, for `maxSubscribersPerKey` and `hub.disconnect`: any string but `''`. Default: nobody's. */
   readonly key?: string | undefined
   /**
-   * When the access of this client ends, as a Date or in milliseconds since 1970 (of a JSON Web Token `exp * 1_000`): nothing is sent from then on, and the
-   * stream is closed within a second, so that the client comes back in 1 to 5 s
-   * and is authenticated anew; where it is past already, that is at once. It holds for as long as the
-   * subscription does. Default: never.
+   * When the access of this client ends, as a Date or in milliseconds since 1970 (of a JSON Web Token `exp * 1_000`).
+   * Nothing is sent from then on, and the stream is closed within a second, so that the client comes back in 1 to 5 s and
+   * is authenticated anew; where it is past already, that is at once. It holds for as long as the subscription does.
+   * Default: never.
    */
   readonly expiresAt?: Date | number | undefined
   /**
