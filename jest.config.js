@@ -5,7 +5,10 @@ module.exports = {
   transform: {
     '\\.ts$': ['@swc/jest', { jsc: { target: 'es2022', parser: { syntax: 'typescript' } }, module: { type: 'commonjs' } }],
   },
-  moduleNameMapper: { '^express-sse-hub$': '<rootDir>/lib/index.ts' },
+  moduleNameMapper: { '^express-sse-hub$': '<rootDir>/lib/index.ts', '^express-sse-hub/redis$': '<rootDir>/lib/redis.ts' },
+  globalSetup: '<rootDir>/spec/support/redis-setup.ts',
   maxWorkers: 2,
+  // What earlier files left behind would make every collection of garbage slow.
+  workerIdleMemoryLimit: '400MB',
   testTimeout: 20_000,
 }

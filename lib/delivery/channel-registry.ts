@@ -5,6 +5,8 @@ import { Channel } from './channel.ts'
 
 const MIN_SWEEP_MS = 100
 const MAX_SWEEP_MS = 30_000
+/** A copy of a log is kept for so long after the last who followed it: those who come back in time cost nothing. */
+const LINGER_MS = 10_000
 /** What waits to be offered may go beyond the bound of all logs as each log may go beyond its own. */
 const WAITING_FACTOR = 4
 const WAITING_SLACK_BYTES = 4_194_304
@@ -15,6 +17,7 @@ const WAITING_SLACK_BYTES = 4_194_304
  */
 export class ChannelRegistry {
   #totals: LogTotals = { bytes: 0 }
+  readonly #onForgotten: ((channel: Channel) => void) | null
   readonly #boundsOf: (name: string) => ReplayBounds
   readonly #maxTotalBytes: number
   readonly #channels = new Map<string, Channel>()
@@ -28,9 +31,14 @@ export class ChannelRegistry {
   #sweeping: Iterator<Channel> | null = null
   readonly #slice = new Slice()
 
-  constructor(boundsOf: (name: string) => ReplayBounds, maxTotalBytes: number) {
+  /**
+   * @param onForgotten is told of channels that are forgotten, where the logs are copies of what is kept elsewhere. A copy is
+   *   kept for as long as somebody follows it, and a little longer, whether it has events or not.
+   */
+  constructor(boundsOf: (name: string) => ReplayBounds, maxTotalBytes: number, onForgotten: ((channel: Channel) => void) | null = null) {
     this.#boundsOf = boundsOf
     this.#maxTotalBytes = maxTotalBytes
+    this.#onForgotten = onForgotten
   }
 
   /** Bytes of the events that all logs keep. */
@@ -58,15 +66,16 @@ export class ChannelRegistry {
       const bounds = this.#boundsOf(name)
       channel = new Channel(flat(name), new ReplayLog(bounds, this.#floor, this.#totals), performance.now())
       this.#channels.set(channel.name, channel)
+      if (this.#onForgotten !== null) this.#sweepWithin(LINGER_MS)
     }
     return channel
   }
 
-  /** Appends an encoded event to a channel's log. */
-  append(channel: Channel, block: string, position: number, isString: boolean, key?: string): void {
+  /** Appends an encoded event to a channel's log. `age`: how long ago it was published, in ms. */
+  append(channel: Channel, block: string, position: number, isString: boolean, key?: string, age = 0): void {
     const now = performance.now()
-    channel.log.append(block, position, now, isString, key)
-    channel.usedAt = now
+    channel.log.append(block, position, now - age, isString, key)
+    if (this.#onForgotten === null) channel.usedAt = now
     if (channel.members.size === 0) this.settle(channel, position)
     if (this.#totals.bytes > WAITING_FACTOR * this.#maxTotalBytes + WAITING_SLACK_BYTES) this.#evictWaiting()
     this.#sweepWithin(channel.log.bounds.maxAgeMs)
@@ -84,6 +93,24 @@ export class ChannelRegistry {
     this.#evict()
   }
 
+  /** Nothing is known any more of what a channel had up to `position`. */
+  lose(channel: Channel, position: number): void {
+    channel.log.lose(position)
+    channel.gap = channel.log.floor
+    if (channel.log.count === 0) this.#forgetRecency(channel)
+  }
+
+  /** Another life of the logs begins: all are empty, and whoever follows them is told so. Nothing is known of what it had up to `floor`. */
+  restart(floor: number): void {
+    this.#floor = floor
+    for (const channel of this.#channels.values()) {
+      channel.log.clear()
+      channel.gap = -1
+      this.#forgetRecency(channel)
+      for (const member of channel.members.items) member.follower.restart()
+    }
+  }
+
   /** Applies the bounds of age to what a channel keeps. */
   refresh(channel: Channel): void {
     this.#trim(channel, performance.now())
@@ -93,7 +120,7 @@ export class ChannelRegistry {
   left(channel: Channel): void {
     if (channel.members.size > 0) return
     channel.usedAt = performance.now()
-    if (channel.log.last === 0 && this.#channels.get(channel.name) === channel) this.#channels.delete(channel.name)
+    if (this.#onForgotten === null && channel.log.last === 0 && this.#channels.get(channel.name) === channel) this.#channels.delete(channel.name)
   }
 
   /** Drops everything and stops the timer. */
@@ -163,7 +190,8 @@ export class ChannelRegistry {
     this.#slice.begin()
     const now = performance.now()
     for (let step = channels.next(); !step.done; step = channels.next()) {
-      this.#keepOrForget(step.value, now)
+      if (this.#onForgotten === null) this.#keepOrForget(step.value, now)
+      else this.#keepOrDrop(step.value, now, this.#onForgotten)
       if (this.#slice.spend()) {
         setImmediate(this.#sweep)
         return
@@ -181,5 +209,16 @@ export class ChannelRegistry {
     if (members.size > 0 || now - channel.usedAt < log.bounds.maxAgeMs) return
     this.#floor = Math.max(this.#floor, log.last)
     this.#channels.delete(channel.name)
+  }
+
+  /** What is kept elsewhere is read again when somebody asks for it. */
+  #keepOrDrop(channel: Channel, now: number, onForgotten: (channel: Channel) => void): void {
+    this.#trim(channel, now)
+    if (channel.log.count === 0) channel.log.release()
+    if (channel.members.size > 0 || channel.pins > 0 || now - channel.usedAt < LINGER_MS) return
+    this.#channels.delete(channel.name)
+    channel.log.clear()
+    this.#forgetRecency(channel)
+    onForgotten(channel)
   }
 }

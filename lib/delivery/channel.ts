@@ -4,6 +4,8 @@ import type { ReplayLog } from '../log/replay-log.ts'
 
 /** What follows channels: it is given what it has not had yet. */
 export interface Follower {
+  /** Where it stands belongs to a life of the hub that is over: it is told so before anything else. */
+  restart(): void
   /** Takes what is due, as far as it can; `false` when the slice was over before it had all up to the position `goal`. */
   deliver(slice: Slice, goal: number): boolean
 }
@@ -27,8 +29,12 @@ export class Channel {
   readonly name: string
   readonly log: ReplayLog
   readonly members = new SwapList<Member>()
-  /** Ends the `id:` line of each of its events. */
+  /** Ends the id of each of its events. */
   readonly idSuffix: string
+  /** How many subscriptions are about to begin: it is not forgotten before they have. */
+  pins = 0
+  /** The floor of its log where it was raised by a loss upstream, which is no fault of a follower. */
+  gap = -1
   /** Whether the pump has it in its queue. */
   isQueued = false
   /** When it was last published to or last followed, in monotonic ms. */
@@ -37,7 +43,7 @@ export class Channel {
   constructor(name: string, log: ReplayLog, now: number) {
     this.name = name
     this.log = log
-    this.idSuffix = `/${encodeURIComponent(name)}\n`
+    this.idSuffix = `/${encodeURIComponent(name)}`
     this.usedAt = now
   }
 }

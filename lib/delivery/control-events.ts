@@ -1,17 +1,19 @@
 import { formatId } from '../event/event-id.ts'
 import { formatEvent } from '../event/event.ts'
+import type { Timeline } from '../event/timeline.ts'
 
 /** Why events were lost: too old for the log, another life of the hub, a slow client, or an id that is not of this hub. */
 export type ResetReason = 'expired' | 'restarted' | 'slow' | 'unknown-id'
 
 /** The blocks by which a hub tells its subscribers where they stand. Their ids belong to no channel. */
 export class ControlEvents {
-  readonly #epoch: string
+  readonly #timeline: Timeline
+  #epoch = ''
   #position = -1
   #positionBlock: Buffer = Buffer.alloc(0)
 
-  constructor(epoch: string) {
-    this.#epoch = epoch
+  constructor(timeline: Timeline) {
+    this.#timeline = timeline
   }
 
   /** `stream-open`: the replay is over, and the client is live from here. */
@@ -26,19 +28,21 @@ export class ControlEvents {
 
   /** `stream-position`: moves the client's id over events that it did not want. All who are told the same are given the same bytes. */
   position(position: number): Buffer {
-    if (position !== this.#position) {
+    const { epoch } = this.#timeline
+    if (position !== this.#position || epoch !== this.#epoch) {
       this.#positionBlock = this.#block('stream-position', position, '')
       this.#position = position
+      this.#epoch = epoch
     }
     return this.#positionBlock
   }
 
   /** The `id:` line that begins an event. */
   id(position: number): Buffer {
-    return Buffer.from(`id: ${formatId(this.#epoch, position)}\n`)
+    return Buffer.from(`id: ${formatId(this.#timeline.epoch, position)}\n`)
   }
 
   #block(event: string, position: number | undefined, text: string): Buffer {
-    return Buffer.from(formatEvent(text, { event, id: position === undefined ? undefined : formatId(this.#epoch, position) }))
+    return Buffer.from(formatEvent(text, { event, id: position === undefined ? undefined : formatId(this.#timeline.epoch, position) }))
   }
 }

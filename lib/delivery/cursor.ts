@@ -28,6 +28,7 @@ export abstract class Cursor implements Follower {
   }
 
   abstract deliver(slice: Slice | null, goal: number): boolean
+  abstract restart(): void
 
   get names(): string[] {
     return this.members.map(({ channel }) => channel.name)
@@ -92,6 +93,12 @@ export abstract class Cursor implements Follower {
   protected giveUp(lost: readonly Member[], position: number): void {
     for (const member of lost) member.after = position
     if (lost.length === this.members.length) this.position = position
+  }
+
+  /** Nothing is known any more of what was dealt with: every channel has a loss. */
+  protected forget(): void {
+    for (const member of this.members) member.after = -1
+    this.position = -1
   }
 
   /** Starts each channel at its n-th last event. */

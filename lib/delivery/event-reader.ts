@@ -1,6 +1,6 @@
 import type { OnError } from '../basics/guard.ts'
 import type { HubEvent } from '../event/channel-types.ts'
-import { formatId } from '../event/event-id.ts'
+import { epochOf, formatId } from '../event/event-id.ts'
 import { type Deserialize, parseBlock } from '../event/event.ts'
 import type { LogPage } from '../log/log-page.ts'
 import type { Channel } from './channel.ts'
@@ -10,7 +10,6 @@ import type { Channel } from './channel.ts'
  * loop, so that a thousand filters cost one reading; the events are frozen, because all see the same object.
  */
 export class EventReader {
-  readonly #epoch: string
   readonly #deserialize: Deserialize
   readonly #onError: OnError
   /** `null` stands for an event that could not be read. */
@@ -18,8 +17,7 @@ export class EventReader {
   /** The slots of events that were reported because they could not be read. */
   readonly #unreadable = new WeakMap<LogPage, Set<number>>()
 
-  constructor(epoch: string, deserialize: Deserialize, onError: OnError) {
-    this.#epoch = epoch
+  constructor(deserialize: Deserialize, onError: OnError) {
     this.#deserialize = deserialize
     this.#onError = onError
   }
@@ -35,10 +33,11 @@ export class EventReader {
   }
 
   #decode({ name }: Channel, page: LogPage, slot: number): HubEvent | null {
-    const { event, text } = parseBlock(page.blockAt(slot))
+    const block = page.blockAt(slot)
+    const { event, text } = parseBlock(block)
     try {
       const data = page.strings[slot] ? text : freeze(this.#deserialize(text))
-      return Object.freeze({ id: formatId(this.#epoch, page.positions[slot] as number, name), channel: name, event, data })
+      return Object.freeze({ id: formatId(epochOf(block), page.positions[slot] as number, name), channel: name, event, data })
     } catch (error) {
       this.#report(error, page, slot)
       return null

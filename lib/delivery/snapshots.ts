@@ -36,7 +36,7 @@ export class Snapshots {
   readonly #onError: OnError
   readonly #wake: (follower: QueuedFollower) => void
   /** The calls of a function by the channels, the oldest first. A function that the program drops takes its calls with it. */
-  readonly #calls = new WeakMap<TakeSnapshot, Map<string, SnapshotCall>>()
+  #calls = new WeakMap<TakeSnapshot, Map<string, SnapshotCall>>()
   /** The last calls of different functions for the same channels: how many, and since when. */
   #unshared = { key: '', count: 0, since: 0 }
   #hasWarned = false
@@ -69,6 +69,11 @@ export class Snapshots {
     }
     if (call.body === undefined) call.waiting.add(follower)
     return call
+  }
+
+  /** The positions begin anew: no call that is under way is shared any more. */
+  restart(): void {
+    this.#calls = new WeakMap()
   }
 
   async #run(call: SnapshotCall, take: TakeSnapshot, channels: readonly string[], mayWarn: boolean): Promise<void> {

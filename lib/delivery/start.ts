@@ -1,5 +1,5 @@
 import { parseId } from '../event/event-id.ts'
-import type { Timeline } from '../event/timeline.ts'
+import type { Moment } from '../event/timeline.ts'
 import type { SubscribeSettings } from '../stream/subscription.ts'
 import type { ResetReason } from './control-events.ts'
 
@@ -13,9 +13,15 @@ export interface Start extends Omit<SubscribeSettings, 'key'> {
   readonly isFirst: boolean
 }
 
-/** Where and how a client begins that comes with this id. */
-export function startFrom(lastEventId: string, settings: SubscribeSettings, { epoch, newest }: Timeline): Start {
-  if (lastEventId === '') return { ...settings, position: newest, reason: 'expired', isFirst: true }
+/**
+ * Where and how a client begins that comes with this id; without one, at the moment `now`, or told of a loss where that belongs
+ * to a life of the hub that is over.
+ */
+export function startFrom(lastEventId: string, settings: SubscribeSettings, { epoch, newest }: Moment, now: Moment = { epoch, newest }): Start {
+  if (lastEventId === '') {
+    const isOver = now.epoch !== epoch
+    return { ...settings, position: isOver ? -1 : now.newest, reason: isOver ? 'restarted' : 'expired', isFirst: true }
+  }
   const place = parseId(lastEventId)
   const isFirst = false
   if (place === undefined) return { ...settings, position: -1, reason: 'unknown-id', isFirst }

@@ -139,6 +139,18 @@ export class Subscriber extends Cursor {
     return false
   }
 
+  restart(): void {
+    const { newest } = this.#delivery.timeline
+    this.forget()
+    this.#reason = 'restarted'
+    this.#sent = -1
+    this.#skippedEvents = this.#skippedBytes = 0
+    this.#snapshot?.waiting.delete(this)
+    this.#snapshot = null
+    if (this.#openAt >= 0) this.#openAt = newest
+    if (this.#finishAt !== Infinity) this.#finishAt = newest
+  }
+
   override leave(): void {
     super.leave()
     this.#snapshot?.waiting.delete(this)
@@ -242,7 +254,14 @@ export class Subscriber extends Cursor {
     this.giveUp(lost, take === undefined ? this.#delivery.timeline.newest : this.#ask(take, lost))
     if (take === undefined) this.#giveId()
     this.#delivery.counters.resets++
-    this.#sink.reset(take === undefined ? this.position : undefined, names, this.#reason)
+    this.#sink.reset(take === undefined ? this.position : undefined, names, this.#reasonFor(lost))
+    if (this.#openAt < 0) this.#reason = 'slow'
+  }
+
+  /** What the bounds of this hub drop was lost by a slow client; what was gone before it came here was not. */
+  #reasonFor(lost: readonly Member[]): ResetReason {
+    const isGap = this.#reason === 'slow' && lost.some(({ channel }) => channel.gap === channel.log.floor)
+    return isGap ? 'expired' : this.#reason
   }
 
   /** Asks for a snapshot of channels; its position is returned. */

@@ -6,6 +6,9 @@ export interface Place {
   readonly position: number
 }
 
+/** How long the name of an epoch is. */
+export const EPOCH_LENGTH = 10
+
 /** Beyond any id the hub writes: a channel's name of 256 UTF-16 units is at most 2,304 characters when encoded. */
 const MAX_LENGTH = 2_400
 const ID = /^([0-9a-z]{10})-(0|[1-9]\d{0,15})\/([\w.!~*'()%-]*)$/
@@ -16,6 +19,11 @@ const ID = /^([0-9a-z]{10})-(0|[1-9]\d{0,15})\/([\w.!~*'()%-]*)$/
  */
 export function formatId(epoch: string, position: number, channel = ''): string {
   return `${epoch}-${position}/${encodeURIComponent(channel)}`
+}
+
+/** The epoch of an encoded event of a hub: it begins with the line of its id. */
+export function epochOf(block: string): string {
+  return block.slice('id: '.length, 'id: '.length + EPOCH_LENGTH)
 }
 
 /** Reads an id that came back from a client. `undefined` for anything that {@link formatId} cannot have written. */

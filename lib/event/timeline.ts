@@ -1,32 +1,41 @@
 import { randomInt } from 'node:crypto'
+import { EPOCH_LENGTH } from './event-id.ts'
 
-const EPOCH_LENGTH = 10
+/** A name for a life of a log: 10 characters of `[0-9a-z]`, another one every time. */
+export function makeEpoch(): string {
+  let epoch = ''
+  while (epoch.length < EPOCH_LENGTH) epoch += randomInt(36).toString(36)
+  return epoch
+}
+
+/** A moment in the one order of events. */
+export interface Moment {
+  readonly epoch: string
+  readonly newest: number
+}
 
 /**
- * The one order of a hub's events: an epoch that names this life of it, and positions that only grow.
- *
- * A position is the clock in microseconds since 1970, or one more than the last where the clock did not move on
- * (a burst, a clock set back). It orders events; it does not measure their age.
+ * How far this hub has come in the one order of events: the epoch that names the life of the log they are in, and the
+ * position up to which it was told of them. A client whose id is the newest position has missed nothing.
  */
-export class Timeline {
-  /** 10 characters of `[0-9a-z]`: another one for every hub. */
-  readonly epoch: string
+export class Timeline implements Moment {
+  /** 10 characters of `[0-9a-z]`; `''` until it is known. */
+  epoch = ''
   #newest = 0
 
-  constructor() {
-    let epoch = ''
-    while (epoch.length < EPOCH_LENGTH) epoch += randomInt(36).toString(36)
-    this.epoch = epoch
-  }
-
-  /** The newest position given; 0 before the first. */
+  /** The newest position; 0 before the first. */
   get newest(): number {
     return this.#newest
   }
 
-  /** The next position: later than all before it. */
-  next(): number {
-    this.#newest = Math.max(Date.now() * 1_000, this.#newest + 1)
-    return this.#newest
+  /** Everything up to this position was told. It never goes back. */
+  moveTo(position: number): void {
+    if (position > this.#newest) this.#newest = position
+  }
+
+  /** Another life begins, wherever its positions are. */
+  restart(epoch: string, newest: number): void {
+    this.epoch = epoch
+    this.#newest = newest
   }
 }

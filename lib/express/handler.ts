@@ -168,5 +168,5 @@ function listOf<N extends string>(names: readonly N[]): readonly N[] {
 
 /** What refuses a stream that subscribes to it. */
 function refusing(refusal: () => Refusal): Subscribable<Record<'refused', object>> {
-  return { [join]: (channels) => ({ channels, refusal, start: () => closedSubscription(channels) }) }
+  return { [join]: (channels) => ({ channels, refusal, prepare() {}, cancel() {}, start: () => closedSubscription(channels) }) }
 }

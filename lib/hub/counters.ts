@@ -21,3 +21,18 @@ export interface HubStats extends Readonly<Counters> {
   /** Bytes of encoded events that all logs keep. */
   readonly logBytes: number
 }
+
+/** What {@link Hub.stats} gives of all processes. */
+export interface AllStats extends HubStats {
+  /** How many processes answered, this one included. */
+  readonly processes: number
+  /** How many did not within 2 s: what they have is not in the sums. */
+  readonly missing: number
+}
+
+/** The sums of what processes have. */
+export function total(all: readonly HubStats[], missing: number): AllStats {
+  const sum = { channels: 0, subscribers: 0, logBytes: 0, published: 0, delivered: 0, resets: 0, stalls: 0, refusals: 0 }
+  for (const stats of all) for (const name of Object.keys(sum) as (keyof typeof sum)[]) sum[name] += stats[name]
+  return { ...sum, processes: all.length, missing }
+}

@@ -9,6 +9,7 @@ import type { Start } from '../delivery/start.ts'
 import { type Delivery, Subscriber } from '../delivery/subscriber.ts'
 import type { AnyChannels, ChannelName, HubEvent } from '../event/channel-types.ts'
 import { formatId, parseId } from '../event/event-id.ts'
+import type { Timeline } from '../event/timeline.ts'
 import type { Chunk, LogPage } from '../log/log-page.ts'
 import { diagnostics } from './diagnostics.ts'
 
@@ -37,7 +38,7 @@ export interface HubEvents<C extends object = AnyChannels, N extends ChannelName
 /** What a hub lends to its iterators. */
 export interface IteratorParts {
   readonly hub: object
-  readonly epoch: string
+  readonly timeline: Timeline
   readonly pump: Pump
   readonly delivery: Delivery
   readonly budget: TurnBudget
@@ -64,7 +65,8 @@ const DONE: Result = { done: true, value: undefined }
  */
 export class EventIterator implements HubEvents, Sink {
   readonly #parts: IteratorParts
-  readonly #subscriber: Subscriber
+  /** `null` until its channels are ready. */
+  #subscriber: Subscriber | null = null
   readonly #signal: AbortSignal | undefined
   readonly #slice = new Slice()
   /** What was given and not asked for yet, in order. */
@@ -74,27 +76,43 @@ export class EventIterator implements HubEvents, Sink {
   /** The stretch that is being read, and where. */
   #stretch: Stretch | undefined
   #slot = 0
-  /** The position of the last item that was asked for. */
-  #taken: number
-  readonly #requests = new Fifo<(result: Result) => void>()
+  /** The place of the last item that was asked for. */
+  #taken = -1
+  #epoch = ''
+  readonly #requests = new Fifo<(result: Result | Promise<Result>) => void>()
   #waiting = 0
   /** Whether the consumer waits, or did at the beginning of this turn: it keeps up. */
   #isPulling = false
   #isFinished = false
+  /** Why it could not begin; the consumer was not told yet. */
+  #failure: { readonly error: unknown } | undefined
   #isOver = false
 
-  constructor(channels: readonly Channel[], parts: IteratorParts, start: Start, signal: AbortSignal | undefined) {
+  constructor(parts: IteratorParts, signal: AbortSignal | undefined) {
     this.#parts = parts
     this.#signal = signal
-    this.#taken = start.position
-    this.#subscriber = new Subscriber(channels, this, parts.delivery, start)
     signal?.addEventListener('abort', this.#end, { once: true })
     if (signal?.aborted) this.#end()
-    else this.#fill()
+  }
+
+  /** It follows these channels from here on. */
+  begin(channels: readonly Channel[], start: Start): void {
+    if (this.#isOver) return
+    const { delivery, timeline } = this.#parts
+    this.#taken = start.position
+    this.#epoch = timeline.epoch
+    this.#subscriber = new Subscriber(channels, this, delivery, start)
+    this.#fill()
+  }
+
+  /** It cannot begin: whoever asks next is told why. */
+  fail(error: unknown): void {
+    this.#failure = { error }
+    this.#serve()
   }
 
   get channels(): readonly Channel[] {
-    return this.#subscriber.members.map(({ channel }) => channel)
+    return this.#subscriber?.members.map(({ channel }) => channel) ?? []
   }
 
   get isOver(): boolean {
@@ -102,12 +120,12 @@ export class EventIterator implements HubEvents, Sink {
   }
 
   get lastEventId(): string {
-    const { epoch } = this.#parts
-    if (!this.#isOver && this.#stretch === undefined && this.#held.size === 0) {
-      this.#subscriber.keepAlive()
-      this.#taken = this.#subscriber.position
+    const subscriber = this.#subscriber
+    if (subscriber !== null && !this.#isOver && this.#stretch === undefined && this.#held.size === 0) {
+      subscriber.keepAlive()
+      this.#taken = subscriber.position
     }
-    return this.#taken < 0 ? '' : formatId(epoch, this.#taken)
+    return this.#taken < 0 ? '' : formatId(this.#epoch, this.#taken)
   }
 
   [Symbol.asyncIterator](): this {
@@ -134,6 +152,7 @@ export class EventIterator implements HubEvents, Sink {
 
   /** Goes on to what is published now, and ends. */
   finish(): void {
+    if (this.#subscriber === null) return this.#end()
     const finished = (): void => {
       this.#isFinished = true
       this.#serve()
@@ -158,13 +177,13 @@ export class EventIterator implements HubEvents, Sink {
   }
 
   reset(position: number | undefined, lost: readonly string[], reason: ResetReason): void {
-    const { hub, epoch } = this.#parts
+    const { hub, timeline } = this.#parts
     const channels = Object.freeze([...lost])
     if (diagnostics.reset.hasSubscribers) {
-      diagnostics.reset.publish({ hub, channels: this.#subscriber.names, key: undefined, lost: channels, reason })
+      diagnostics.reset.publish({ hub, channels: this.#subscriber?.names ?? [], key: undefined, lost: channels, reason })
     }
     const data = Object.freeze({ channels, reason })
-    this.#held.push(Object.freeze({ id: formatId(epoch, position ?? 0), channel: '', event: 'stream-reset', data }))
+    this.#held.push(Object.freeze({ id: formatId(timeline.epoch, position ?? 0), channel: '', event: 'stream-reset', data }))
     this.#serve()
   }
 
@@ -189,6 +208,7 @@ export class EventIterator implements HubEvents, Sink {
 
   /** Takes what is due, for as long as a slice of time lasts; the pump goes on with the rest. */
   #fill(): void {
+    if (this.#subscriber === null) return
     this.#slice.begin()
     if (!this.#subscriber.deliver(this.#slice, Infinity)) this.#parts.pump.ready(this.#subscriber)
   }
@@ -199,7 +219,11 @@ export class EventIterator implements HubEvents, Sink {
       // What reads an event may have ended the iteration, and so answered everybody.
       if (this.#isOver) return
       if (item === undefined) {
-        if (this.#isFinished) this.#end()
+        if (this.#failure !== undefined) {
+          this.#waiting--
+          this.#requests.shift()?.(Promise.reject(this.#failure.error))
+        }
+        if (this.#failure !== undefined || this.#isFinished) this.#end()
         return
       }
       this.#waiting--
@@ -215,7 +239,9 @@ export class EventIterator implements HubEvents, Sink {
         const held = this.#held.shift()
         if (held === undefined) return undefined
         if (!('chunk' in held)) {
-          this.#taken = parseId(held.id)?.position ?? this.#taken
+          const { epoch = this.#epoch, position = this.#taken } = parseId(held.id) ?? {}
+          this.#epoch = epoch
+          this.#taken = position
           return held
         }
         this.#stretch = held
@@ -240,7 +266,7 @@ export class EventIterator implements HubEvents, Sink {
     if (this.#isOver) return
     this.#isOver = true
     this.#signal?.removeEventListener('abort', this.#end)
-    this.#subscriber.leave()
+    this.#subscriber?.leave()
     this.#held = new Fifo()
     this.#stretch = undefined
     this.#lastPage = null

@@ -1,3 +1,4 @@
+import type { Backplane } from '../backplanes/backplane.ts'
 import type { OnError } from '../basics/guard.ts'
 import type { AnyChannels, ChannelName, EventName, HubEvent, Payload } from '../event/channel-types.ts'
 import type { Deserialize, Serialize } from '../event/event.ts'
@@ -21,6 +22,11 @@ export interface HubOptions {
   readonly serialize?: Serialize | undefined
   /** The reverse of `serialize`, by which filters and `events()` see the payload. Default `JSON.parse`. */
   readonly deserialize?: Deserialize | undefined
+  /**
+   * What carries the events between processes, for instance `new RedisBackplane({ url })` of `express-sse-hub/redis`. All
+   * processes that share one give the same `replay`. It belongs to this hub, which closes it. Default: there is one process.
+   */
+  readonly backplane?: Backplane | undefined
   /** Is told of faults in callbacks, which never reach a client. Default: `process.emitWarning`. */
   readonly onError?: OnError | undefined
 }
@@ -76,6 +82,12 @@ export interface ChannelHandle<C extends object, N extends ChannelName<C>> {
   readonly lastEventId: string
   /** The same as {@link Hub.publish} on this channel. */
   publish<E extends EventName<C, N>>(event: E, data: Payload<C, N, E>, options?: PublishOptions): Promise<string>
+}
+
+/** Options of {@link Hub.stats}. */
+export interface StatsOptions {
+  /** Whether the processes that share the hub's backplane are asked too. Default `false`. */
+  readonly all?: boolean | undefined
 }
 
 /** Options of {@link Hub.close}. */

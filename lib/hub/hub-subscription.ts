@@ -37,11 +37,13 @@ export class HubSubscription implements Subscription, Feed, Sink {
   readonly #parts: HubParts
   /** After so long the client's id is moved, though something else was written: else it would leave the log. */
   readonly #maxIdAgeMs: number
+  readonly #onRelease: () => void
   #sent = -1
   #sentAt = 0
 
-  constructor(channels: readonly Channel[], connection: Connection, parts: HubParts, start: Start, key: string | undefined) {
+  constructor(channels: readonly Channel[], connection: Connection, parts: HubParts, start: Start, key: string | undefined, onRelease: () => void) {
     this.key = key
+    this.#onRelease = onRelease
     this.#connection = connection
     this.#parts = parts
     this.#maxIdAgeMs = Math.min(...channels.map(({ log }) => log.bounds.maxAgeMs)) / 4
@@ -169,6 +171,7 @@ export class HubSubscription implements Subscription, Feed, Sink {
     if (this.closed) return
     this.#subscriber.leave()
     this.#parts.onRelease(this)
+    this.#onRelease()
     if (diagnostics.close.hasSubscribers) diagnostics.close.publish(this.#about())
   }
 

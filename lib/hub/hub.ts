@@ -1,33 +1,39 @@
+import type { Backplane } from '../backplanes/backplane.ts'
+import { MemoryBackplane } from '../backplanes/memory.ts'
 import { drain } from '../basics/drain.ts'
 import { SseError, show } from '../basics/errors.ts'
-import { guarded, isThenable, warn } from '../basics/guard.ts'
-import { checkChannelName, checkChannels, checkEventName, checkKey, publishing } from '../basics/names.ts'
-import { checkFunction, checkInteger, checkOptions, MAX_DELAY_MS } from '../basics/options.ts'
+import { guarded, warn } from '../basics/guard.ts'
+import { checkChannelName, checkChannels } from '../basics/names.ts'
+import { checkBoolean, checkFunction, checkInteger, checkOptions, MAX_DELAY_MS } from '../basics/options.ts'
 import { Slice } from '../basics/slice.ts'
 import { TurnBudget } from '../basics/turn-budget.ts'
+import type { Channel } from '../delivery/channel.ts'
 import { ChannelRegistry } from '../delivery/channel-registry.ts'
 import { ControlEvents } from '../delivery/control-events.ts'
 import { EventReader } from '../delivery/event-reader.ts'
+import { Intake } from '../delivery/intake.ts'
 import { Pump } from '../delivery/pump.ts'
 import { Snapshots } from '../delivery/snapshots.ts'
 import { startFrom } from '../delivery/start.ts'
 import type { AnyChannels, ChannelName, EventName, Payload } from '../event/channel-types.ts'
 import { formatId } from '../event/event-id.ts'
-import { formatBody, type Serialize, toText } from '../event/event.ts'
 import { type HubSchemas, Schemas } from '../event/schemas.ts'
-import { Timeline } from '../event/timeline.ts'
+import { type Moment, Timeline } from '../event/timeline.ts'
 import { type HandlerOptions, type HandlerRequest, makeHandler, type SseHandler } from '../express/handler.ts'
-import { IdempotencyKeys } from '../log/idempotency-keys.ts'
 import { replayBounds, type ReplayOptions } from '../log/replay-log.ts'
+import { Replica } from '../replica/replica.ts'
 import type { Connection } from '../stream/connection.ts'
 import { type Refusal, type RefusalReason, refusal } from '../stream/refusal.ts'
 import { join, type Plan, type Subscribable } from '../stream/subscribable.ts'
-import { checkSubscribeOptions, type SubscribeOptions, type SubscribeSettings, type Subscription } from '../stream/subscription.ts'
-import type { Counters, HubStats } from './counters.ts'
+import { checkSubscribeOptions, type SubscribeOptions, type Subscription } from '../stream/subscription.ts'
+import { Admission, type AdmissionParts } from './admission.ts'
+import { type AllStats, type Counters, type HubStats, total } from './counters.ts'
 import { diagnostics } from './diagnostics.ts'
 import { EventIterator, type HubEvents, type IteratorParts } from './event-iterator.ts'
-import type { ChannelHandle, EventsOptions, HubCloseOptions, HubOptions, PublishOptions, SchemaHubOptions, SubscriberInfo } from './hub-options.ts'
+import type { ChannelHandle, EventsOptions, HubCloseOptions, HubOptions, PublishOptions, SchemaHubOptions, StatsOptions, SubscriberInfo } from './hub-options.ts'
 import { type HubParts, HubSubscription } from './hub-subscription.ts'
+import { Peers } from './peers.ts'
+import { Publisher } from './publisher.ts'
 import { Roster } from './roster.ts'
 
 /** How long clients have to take the end of their stream when the hub closes. */
@@ -38,14 +44,15 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
   /** @internal Never set: by it the type of the channels is inferred. */
   declare readonly channelTypes?: C
   readonly #timeline = new Timeline()
+  readonly #backplane: Backplane
+  /** Keeps the logs as copies of those of the backplane; `null` where they are all there is. */
+  readonly #replica: Replica | null
   readonly #channels: ChannelRegistry
-  readonly #pump: Pump
+  readonly #publisher: Publisher
+  readonly #peers: Peers
   readonly #parts: HubParts
   readonly #iteratorParts: IteratorParts
-  readonly #budget = new TurnBudget()
-  readonly #serialize: Serialize
-  readonly #schemas: Schemas | undefined
-  readonly #keys = new IdempotencyKeys()
+  readonly #admissionParts: AdmissionParts
   readonly #roster: Roster
   readonly #iterators = new Set<EventIterator>()
   readonly #counters: Counters = { published: 0, delivered: 0, resets: 0, stalls: 0, refusals: 0 }
@@ -64,47 +71,78 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
       'maxSubscribersPerKey',
       'serialize',
       'deserialize',
+      'backplane',
       'onError',
     ])
-    const { replay } = options
+    const { replay, backplane = new MemoryBackplane() } = options
     const bounds = typeof replay === 'function' ? undefined : replayBounds('replay', replay)
     const boundsOf = (name: string) => bounds ?? replayBounds(`replay(${show(name)})`, (replay as (name: string) => ReplayOptions)(name))
-    const serialize = (this.#serialize = checkFunction('serialize', options.serialize, JSON.stringify))
+    const serialize = checkFunction('serialize', options.serialize, JSON.stringify)
     const deserialize = checkFunction('deserialize', options.deserialize, JSON.parse)
-    this.#schemas = 'schemas' in options && options.schemas !== undefined ? new Schemas(options.schemas) : undefined
-    const { epoch } = this.#timeline
-    const timeline = this.#timeline
+    const schemas = 'schemas' in options && options.schemas !== undefined ? new Schemas(options.schemas) : undefined
     const onError = guarded(checkFunction('onError', options.onError, warn))
-    this.#channels = new ChannelRegistry(boundsOf, checkInteger('maxTotalBytes', options.maxTotalBytes, 268_435_456, { min: 0 }))
+    const maxTotalBytes = checkInteger('maxTotalBytes', options.maxTotalBytes, 268_435_456, { min: 0 })
     const roster = (this.#roster = new Roster(options))
-    const pump = (this.#pump = new Pump((channel, position) => this.#channels.settle(channel, position)))
+    if (!isBackplane(backplane)) throw new TypeError(`backplane must be a Backplane, such as new RedisBackplane({ url }), got ${show(backplane)}`)
+    this.#backplane = backplane
+    const { log } = backplane
+    const timeline = this.#timeline
+    const onForgotten = log === null ? null : (channel: Channel) => this.#replica?.forget(channel)
+    const channels = (this.#channels = new ChannelRegistry(boundsOf, maxTotalBytes, onForgotten))
+    const pump = new Pump((channel, position) => channels.settle(channel, position))
+    const intake = new Intake(channels, timeline, pump)
+    const budget = new TurnBudget()
+    const snapshots = new Snapshots(timeline, serialize, onError, (follower) => pump.ready(follower))
+    const counters = this.#counters
+    this.#publisher = new Publisher({ hub: this, backplane, channels, pump, budget, counters, serialize, schemas })
     this.#parts = {
       hub: this,
       pump,
-      delivery: {
-        timeline,
-        reader: new EventReader(epoch, deserialize, onError),
-        snapshots: new Snapshots(timeline, serialize, onError, (follower) => pump.ready(follower)),
-        onError,
-        counters: this.#counters,
-      },
-      control: new ControlEvents(epoch),
-      counters: this.#counters,
+      delivery: { timeline, reader: new EventReader(deserialize, onError), snapshots, onError, counters },
+      control: new ControlEvents(timeline),
+      counters,
       firstSlice: new Slice(),
       onRelease: (subscription) => {
-        for (const { channel } of subscription.members) this.#channels.left(channel)
+        for (const { channel } of subscription.members) channels.left(channel)
         roster.released(subscription)
       },
       onFinish: (subscription) => roster.finished(subscription),
     }
     this.#iteratorParts = {
       ...this.#parts,
-      epoch,
-      budget: this.#budget,
+      timeline,
+      budget,
       onOver: (iterator) => {
         this.#iterators.delete(iterator)
-        for (const channel of iterator.channels) this.#channels.left(channel)
+        for (const channel of iterator.channels) channels.left(channel)
       },
+    }
+    const onReturn = (): void => void this.#endAll(roster.withKey())
+    this.#replica = log === null ? null : new Replica(log, { channels, intake, pump, timeline, snapshots, onError, onReturn })
+    this.#admissionParts = {
+      roster,
+      log,
+      replica: this.#replica,
+      closed: () => (this.#isClosing ? 'closing' : undefined),
+      refuse: (reason, names, key) => this.#refuse(reason, names, key),
+      begin: (connection, admission, lastEventId, now, onRelease) => this.#begin(connection, admission, lastEventId, now, onRelease),
+    }
+    this.#peers = new Peers(backplane, {
+      disconnect: (key) => this.#endAll(roster.matching(key)),
+      stats: () => this.#stats(),
+    })
+    const replica = this.#replica
+    const place = backplane.open({
+      event: (epoch, name, event) => (replica === null ? intake.take(channels.get(name), event) : replica.event(epoch, name, event)),
+      reached: (token) => replica?.reached(token),
+      interrupted: () => replica?.interrupted(),
+      resumed: () => replica?.resumed(),
+      signal: (text) => this.#peers.heard(text),
+      onError,
+    })
+    if (place !== null) {
+      timeline.restart(place.epoch, place.newest)
+      channels.restart(place.newest)
     }
   }
 
@@ -127,35 +165,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
     data: Payload<P, N, E>,
     options?: PublishOptions,
   ): Promise<string> {
-    checkChannelName(channel)
-    checkEventName(event)
-    const { key, idempotencyKey } = options === undefined ? NO_OPTIONS : this.#checkPublishOptions(channel, options)
-    let payload: unknown = data
-    if (this.#schemas !== undefined) {
-      payload = this.#schemas.validate(channel, event, data)
-      if (isThenable(payload)) payload = await payload
-    }
-    const text = toText(payload, this.#serialize, () => publishing(channel, event))
-    if (this.#isClosed) throw new SseError('SSE_HUB_CLOSED', `the hub is closed: nothing can be published to ${show(channel)} any more`)
-    const { epoch } = this.#timeline
-    const known = idempotencyKey === undefined ? undefined : this.#keys.find(channel, idempotencyKey)
-    if (known !== undefined) return formatId(epoch, known, channel)
-    const target = this.#channels.get(channel)
-    const position = this.#timeline.next()
-    const idLine = `id: ${epoch}-${position}${target.idSuffix}`
-    this.#channels.append(target, idLine + formatBody(text, event), position, typeof payload === 'string', key)
-    if (idempotencyKey !== undefined) this.#keys.remember(channel, idempotencyKey, position, target.log.bounds.maxAgeMs)
-    const id = idLine.slice('id: '.length, -1)
-    this.#counters.published++
-    const isFollowed = target.members.size > 0
-    if (isFollowed) this.#pump.published(target)
-    if (diagnostics.publish.hasSubscribers) diagnostics.publish.publish({ hub: this, channel, event, id })
-    if (isFollowed) {
-      if (this.#budget.isSpent()) await this.#budget.nextTurn()
-      const { log } = target
-      while (log.waitingBytes > log.waitingCeiling / 2 && !this.#isClosed) await this.#pump.nextRound()
-    }
-    return id
+    return this.#publisher.publish(channel, event, data, options)
   }
 
   /**
@@ -166,7 +176,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
   channel<N extends ChannelName<P>>(name: N): ChannelHandle<P, N> {
     checkChannelName(name)
     const channels = this.#channels
-    const { epoch } = this.#timeline
+    const timeline = this.#timeline
     return {
       name,
       publish: (event, data, options) => this.publish(name, event, data, options),
@@ -175,7 +185,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
       },
       get lastEventId() {
         const last = channels.find(name)?.log.last ?? 0
-        return last === 0 ? '' : formatId(epoch, last, name)
+        return last === 0 ? '' : formatId(timeline.epoch, last, name)
       },
     }
   }
@@ -204,9 +214,18 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
     if (signal !== undefined && !(signal instanceof AbortSignal)) throw new TypeError(`signal must be an AbortSignal, got ${show(signal)}`)
     const settings = checkSubscribeOptions({ filter, rewind })
     const names = this.#checked(channels)
-    const iterator = new EventIterator(this.#channelsOf(names), this.#iteratorParts, startFrom(lastEventId, settings, this.#timeline), signal)
-    if (!iterator.isOver) this.#iterators.add(iterator)
+    const iterator = new EventIterator(this.#iteratorParts, signal)
     if (this.#isClosed) void iterator.return()
+    if (!iterator.isOver) {
+      this.#iterators.add(iterator)
+      const begin = (now?: Moment): void => iterator.begin(this.#channelsOf(names), startFrom(lastEventId, settings, this.#timeline, now))
+      const ready = this.#replica?.prepare(names, lastEventId)
+      if (ready === undefined) begin()
+      else void ready.then(begin).catch((error: unknown) => iterator.fail(error))
+      const prepared = (): void => this.#replica?.release(names)
+      if (ready === undefined) prepared()
+      else void ready.then(prepared, prepared)
+    }
     return iterator as HubEvents<C, N>
   }
 
@@ -235,19 +254,32 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
    *   nothing is ended then.
    */
   async disconnect(which: string | ((subscriber: SubscriberInfo) => boolean)): Promise<number> {
-    const chosen = this.#roster.matching(which)
-    await drain(chosen, 0, (subscription) => subscription.turnedAway())
-    return chosen.length
+    const here = await this.#endAll(this.#roster.matching(which))
+    if (typeof which !== 'string' || this.#isClosed) return here
+    const { answers, missing } = await this.#peers.disconnect(which)
+    if (missing === 0) return answers.reduce((sum, count) => sum + count, here)
+    throw new SseError('SSE_BACKPLANE_UNAVAILABLE', `disconnect: ${missing} of ${answers.length + missing + 1} processes did not answer; the streams of the others were ended`)
   }
 
-  /** What there is now, and what was counted since the hub was made. */
-  stats(): HubStats {
-    return {
-      channels: this.#channels.size,
-      subscribers: this.#roster.size,
-      logBytes: this.#channels.bytes,
-      ...this.#counters,
-    }
+  /** What there is now in this process, and what was counted since the hub was made. */
+  stats(): HubStats
+  /**
+   * The same, of all processes added up; a channel counts in each that has it.
+   *
+   * @throws {SseError} (as a rejection) `SSE_BACKPLANE_UNAVAILABLE` while the backplane is away.
+   */
+  stats(options: StatsOptions): Promise<AllStats>
+  stats(options?: StatsOptions): HubStats | Promise<AllStats> {
+    checkOptions('stats', options, ['all'])
+    return checkBoolean('all', options?.all, false) ? this.#allStats() : this.#stats()
+  }
+
+  /**
+   * Whether the hub can publish and deliver: `false` while its backplane is away or does not tell of what is published, and
+   * once the hub is closed.
+   */
+  health(): boolean {
+    return !this.#isClosed && (this.#replica?.isHealthy ?? true)
   }
 
   /**
@@ -267,32 +299,22 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
     const drainMs = checkInteger('drainMs', options?.drainMs, 0, { min: 0, max: MAX_DELAY_MS })
     // Before anything else: what is ended calls callbacks, and those may publish, subscribe or close again.
     this.#isClosing = true
-    this.#isClosed = drainMs === 0
+    this.#isClosed = this.#publisher.isClosed = drainMs === 0
     this.#closing = Promise.resolve().then(() => this.#close(drainMs))
     return this.#closing
   }
 
   /** @internal See {@link Subscribable}. */
   [join]<N extends ChannelName<C>>(channels: readonly N[], options: SubscribeOptions<C, N> | undefined): Plan {
-    const settings = checkSubscribeOptions(options)
-    const names = this.#checked(channels)
-    return {
-      channels: names,
-      refusal: () => {
-        const reason = this.#isClosing ? 'closing' : this.#roster.limitFor(settings.key)
-        return reason && this.#refuse(reason, names, settings.key)
-      },
-      start: (connection, lastEventId) => this.#subscribe(connection, names, lastEventId, settings),
-    }
+    return new Admission(this.#checked(channels), checkSubscribeOptions(options), this.#admissionParts)
   }
 
-  #subscribe(connection: Connection, names: readonly string[], lastEventId: string, settings: SubscribeSettings): Subscription {
-    const start = startFrom(lastEventId, settings, this.#timeline)
-    const subscription = new HubSubscription(this.#channelsOf(names), connection, this.#parts, start, settings.key)
+  #begin(connection: Connection, { channels, settings }: Admission, lastEventId: string, now: Moment | undefined, onRelease: () => void): Subscription {
+    const { key } = settings
+    const start = startFrom(lastEventId, settings, this.#timeline, now)
+    const subscription = new HubSubscription(this.#channelsOf(channels), connection, this.#parts, start, key, onRelease)
     this.#roster.add(subscription)
-    if (diagnostics.subscribe.hasSubscribers) {
-      diagnostics.subscribe.publish({ hub: this, channels: names, key: settings.key, lastEventId })
-    }
+    if (diagnostics.subscribe.hasSubscribers) diagnostics.subscribe.publish({ hub: this, channels, key, lastEventId })
     subscription.begin()
     return subscription
   }
@@ -311,11 +333,24 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
     return channels
   }
 
-  #checkPublishOptions(channel: string, options: PublishOptions): PublishOptions {
-    checkOptions('publish', options, ['key', 'idempotencyKey'])
-    const checked = { key: checkKey('key', options.key), idempotencyKey: checkKey('idempotencyKey', options.idempotencyKey) }
-    if (checked.key === undefined || this.#channels.boundsOf(channel).latestPerKey) return checked
-    throw new SseError('SSE_INVALID_KEY', `publish to ${show(channel)}: a key needs a channel with replay: { latestPerKey: true }, got ${show(options.key)}`)
+  /** Ends streams whose clients may come back. */
+  async #endAll(subscriptions: readonly HubSubscription[]): Promise<number> {
+    await drain(subscriptions, 0, (subscription) => subscription.turnedAway())
+    return subscriptions.length
+  }
+
+  #stats(): HubStats {
+    return {
+      channels: this.#channels.size,
+      subscribers: this.#roster.size,
+      logBytes: this.#channels.bytes,
+      ...this.#counters,
+    }
+  }
+
+  async #allStats(): Promise<AllStats> {
+    const { answers, missing } = await this.#peers.stats()
+    return total([this.#stats(), ...answers], missing)
   }
 
   #refuse(reason: RefusalReason, channels: readonly string[], key: string | undefined): Refusal {
@@ -331,16 +366,19 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
       (subscription) => subscription.turnedAway(),
       ({ closed }) => closed,
     )
-    this.#isClosed = true
+    this.#isClosed = this.#publisher.isClosed = true
     for (const iterator of this.#iterators) iterator.finish()
     const timer = setTimeout(() => {
       for (const subscription of this.#roster.present()) subscription.destroy()
     }, CLOSE_TIMEOUT_MS)
     await this.#roster.empty()
     clearTimeout(timer)
+    this.#replica?.close()
+    await this.#backplane.close()
     this.#channels.clear()
-    this.#keys.clear()
   }
 }
 
-const NO_OPTIONS: PublishOptions = {}
+function isBackplane(value: unknown): value is Backplane {
+  return typeof value === 'object' && value !== null && 'open' in value && typeof value.open === 'function' && 'log' in value
+}

@@ -26,6 +26,11 @@ export class Roster {
     return this.#active.size
   }
 
+  /** How many may be subscribed with the same key. */
+  get maxPerKey(): number {
+    return this.#maxPerKey
+  }
+
   /** The limit at which one more is refused; `undefined` where there is room. */
   limitFor(key: string | undefined): RefusalReason | undefined {
     if (this.#active.size >= this.#maxSubscribers) return 'maxSubscribers'
@@ -64,6 +69,11 @@ export class Roster {
     if (typeof which === 'function') return [...this.#active].filter(({ key, channels }) => asBoolean(which({ key, channels })))
     if (typeof which !== 'string') throw new SseError('SSE_INVALID_KEY', `disconnect takes a key or a predicate, got ${show(which)}`)
     return [...(this.#byKey.get(checkOwner('disconnect: the key', which) ?? '') ?? [])]
+  }
+
+  /** Those that are subscribed now with any key. */
+  withKey(): HubSubscription[] {
+    return [...this.#active].filter(({ key }) => key !== undefined)
   }
 
   /** Those whose stream is not gone yet. */

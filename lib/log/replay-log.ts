@@ -136,6 +136,23 @@ export class ReplayLog {
     }
   }
 
+  /** Nothing is known of what was at or before this position: what is kept of it is dropped. */
+  lose(position: number): void {
+    while (this.count > 0) {
+      const { positions, first } = this.#pages[0] as LogPage
+      if ((positions[first] as number) > position) break
+      this.#drop()
+    }
+    this.floor = Math.max(this.floor, position)
+  }
+
+  /** Begins anew, without an event. */
+  clear(): void {
+    while (this.count > 0) this.#drop()
+    this.#forgetPages()
+    this.floor = this.last = this.#offered = this.waitingBytes = 0
+  }
+
   /** Drops the oldest event, if it was offered or `evenWaiting`; `false` where there is none. */
   dropOldest(evenWaiting: boolean): boolean {
     if (this.count === 0) return false

@@ -1,11 +1,11 @@
-import { SseError } from '../basics/errors.ts'
+import { SseError, type SseErrorCode } from '../basics/errors.ts'
 
-/** Why a stream was refused: at a limit, because the hub closes, or because a callback of the program failed. */
-export type RefusalReason = 'maxSubscribers' | 'maxSubscribersPerKey' | 'closing' | 'fault'
+/** Why a stream was refused: at a limit, because the hub closes, a callback of the program failed, or the backplane is away. */
+export type RefusalReason = 'maxSubscribers' | 'maxSubscribersPerKey' | 'closing' | 'fault' | 'backplane'
 
 /** A client that is told to come back does so within this range, so that not all come at once. */
 const RETURN_MS = { min: 1_000, max: 5_000 }
-/** The same for one that was refused: it should not try again and again. */
+/** The same for one that is refused for as long as things stay as they are: it should not try again and again. */
 const REFUSED_MS = { min: 10_000, max: 30_000 }
 
 /**
@@ -20,15 +20,16 @@ export interface Refusal {
   readonly last: string
 }
 
-const CAUSES: Readonly<Record<RefusalReason, readonly ['SSE_LIMIT_REACHED' | 'SSE_HUB_CLOSED' | 'SSE_UNAVAILABLE', string]>> = {
+const CAUSES: Readonly<Record<RefusalReason, readonly [SseErrorCode, string]>> = {
   maxSubscribers: ['SSE_LIMIT_REACHED', 'the hub has as many subscribers as maxSubscribers allows'],
   maxSubscribersPerKey: ['SSE_LIMIT_REACHED', 'there are as many subscribers with this key as maxSubscribersPerKey allows'],
   closing: ['SSE_HUB_CLOSED', 'the hub is closing'],
   fault: ['SSE_UNAVAILABLE', 'the subscription could not be prepared'],
+  backplane: ['SSE_BACKPLANE_UNAVAILABLE', 'the backplane of the hub did not answer'],
 }
 
 export function refusal(reason: RefusalReason): Refusal {
-  const ms = randomFrom(reason === 'closing' ? RETURN_MS : REFUSED_MS)
+  const ms = randomFrom(reason === 'closing' || reason === 'backplane' ? RETURN_MS : REFUSED_MS)
   const seconds = Math.ceil(ms / 1_000)
   const [code, what] = CAUSES[reason]
   const error = new SseError(code, `${what}: come back in ${seconds} s`, { headers: { 'Retry-After': String(seconds) } })

@@ -5,9 +5,10 @@ import type { ChannelName } from '../event/channel-types.ts'
 import { checkedFields, encodeComment, type EventFields, type EventInput, formatEvent, type Serialize, toText } from '../event/event.ts'
 import { Connection, type ConnectionContext } from './connection.ts'
 import { isGone, isHttp2, onGone } from './departure.ts'
+import type { Refusal } from './refusal.ts'
 import { acceptsEventStream, hasBody, lastEventIdOf } from './request.ts'
 import { readAll, readSource, type Source } from './source.ts'
-import { join, type Subscribable } from './subscribable.ts'
+import { join, type Plan, type Subscribable } from './subscribable.ts'
 import { closedSubscription, type SubscribeOptions, type Subscription } from './subscription.ts'
 
 /** Never 2^31 or more: clients on Node would then reconnect at once, again and again. */
@@ -180,18 +181,20 @@ export class SseStream {
     if (this.#isSubscribed) {
       throw new SseError('SSE_ALREADY_SUBSCRIBED', 'this stream is or was subscribed; a stream has one subscription, so name all channels in it')
     }
-    const refusal = this.state === 'closed' || this.#req.method === 'HEAD' ? undefined : plan.refusal()
-    if (refusal !== undefined && this.#isUnacceptable()) {
+    const isServed = this.state !== 'closed' && this.#req.method !== 'HEAD'
+    let refusal = isServed ? plan.refusal() : undefined
+    const preparation = isServed && refusal === undefined ? plan.prepare(this.lastEventId) : undefined
+    if (preparation !== undefined) {
       this.#isSubscribed = true
-      this.#refuse(refusal.error)
-      return closedSubscription(plan.channels)
+      refusal = await preparation
+      // What it took so long for may be over.
+      if (refusal === undefined && this.state !== 'closed') refusal = plan.refusal()
     }
-    const isOpen = this.open()
-    this.#isSubscribed = true
-    if (!isOpen || this.#connection === null) return closedSubscription(plan.channels)
-    if (refusal === undefined) return plan.start(this.#connection, this.lastEventId)
-    this.#connection.end(refusal.last)
-    return closedSubscription(plan.channels)
+    try {
+      return this.#start(plan, refusal) ?? closedSubscription(plan.channels)
+    } finally {
+      plan.cancel()
+    }
   }
 
   /**
@@ -230,6 +233,21 @@ export class SseStream {
       }
     }
     return formatEvent(toText(data, this.#context.serialize), fields)
+  }
+
+  /** Starts what was planned, or refuses it; `undefined` where it did not start. */
+  #start(plan: Plan, refusal: Refusal | undefined): Subscription | undefined {
+    if (refusal !== undefined && this.#isUnacceptable()) {
+      this.#isSubscribed = true
+      this.#refuse(refusal.error)
+      return undefined
+    }
+    const isOpen = this.open()
+    this.#isSubscribed = true
+    if (!isOpen || this.#connection === null) return undefined
+    if (refusal === undefined) return plan.start(this.#connection, this.lastEventId)
+    this.#connection.end(refusal.last)
+    return undefined
   }
 
   #write(block: string, source: unknown): boolean | Promise<boolean> {

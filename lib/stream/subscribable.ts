@@ -17,8 +17,15 @@ export interface Subscribable<C extends object> {
 /** A subscription that was checked, and is not begun yet. */
 export interface Plan {
   readonly channels: readonly string[]
-  /** Why it is refused, if it is: ask once, right before the start. */
+  /** Why it is refused, if it is: each answer counts, so ask no more after one. */
   refusal(): Refusal | undefined
+  /**
+   * Makes ready what the subscription needs; `undefined` where it is. When it takes long it may resolve to a refusal. After it
+   * comes {@link start} or {@link cancel}.
+   */
+  prepare(lastEventId: string): Promise<Refusal | undefined> | undefined
+  /** It will not begin, unless it has. */
+  cancel(): void
   /** Begins it, given the connection and where the client wants to resume from. */
   start(connection: Connection, lastEventId: string): Subscription
 }

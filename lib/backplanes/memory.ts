@@ -1,0 +1,70 @@
+import { SseError } from '../basics/errors.ts'
+import { makeEpoch } from '../event/timeline.ts'
+import { IdempotencyKeys } from '../log/idempotency-keys.ts'
+import type { Backplane, BackplaneHost, Publication, Published } from './backplane.ts'
+
+/** What the backplanes that share their events have in common. */
+class Shared {
+  readonly epoch = makeEpoch()
+  readonly hosts = new Map<string, BackplaneHost>()
+  readonly keys = new IdempotencyKeys()
+  newest = 0
+}
+
+/**
+ * The backplane of hubs in one process. It has no log of its own: the hubs' logs are all there is, and every hub keeps
+ * every channel.
+ */
+export class MemoryBackplane implements Backplane {
+  readonly log = null
+  readonly processId = makeEpoch()
+  readonly #shared: Shared
+  #isClosed = false
+
+  /** @param other a backplane to share the events of. */
+  constructor(other?: MemoryBackplane) {
+    this.#shared = other === undefined ? new Shared() : other.#shared
+  }
+
+  open(host: BackplaneHost): { readonly epoch: string; readonly newest: number } {
+    const { hosts, epoch, newest } = this.#shared
+    hosts.set(this.processId, host)
+    return { epoch, newest }
+  }
+
+  publish(publication: Publication): Published {
+    if (this.#isClosed) throw closed()
+    const shared = this.#shared
+    const { epoch, keys, hosts } = shared
+    const { channel, event, text, isString, key, idempotencyKey, bounds } = publication
+    const known = idempotencyKey === undefined ? undefined : keys.find(channel, idempotencyKey)
+    if (known !== undefined) return { epoch, position: known, isNew: false }
+    // The clock in microseconds, or one more than the last where it did not move on: a burst, a clock set back.
+    const position = (shared.newest = Math.max(Date.now() * 1_000, shared.newest + 1))
+    const stored = { position, prev: 0, event, text, isString, key }
+    for (const host of hosts.values()) host.event(epoch, channel, stored)
+    if (idempotencyKey !== undefined) keys.remember(channel, idempotencyKey, position, bounds.maxAgeMs)
+    return { epoch, position, isNew: true }
+  }
+
+  async signal(text: string): Promise<readonly string[]> {
+    if (this.#isClosed) throw closed()
+    const ids = [...this.#shared.hosts.keys()]
+    for (const id of ids) this.send(id, text)
+    return ids
+  }
+
+  send(processId: string, text: string): void {
+    if (!this.#isClosed) queueMicrotask(() => this.#shared.hosts.get(processId)?.signal(text))
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true
+    this.#shared.hosts.delete(this.processId)
+    if (this.#shared.hosts.size === 0) this.#shared.keys.clear()
+  }
+}
+
+function closed(): SseError {
+  return new SseError('SSE_BACKPLANE_UNAVAILABLE', 'the backplane is closed')
+}

@@ -1,0 +1,89 @@
+import type { BackplaneLog } from '../backplanes/backplane.ts'
+import type { Moment } from '../event/timeline.ts'
+import type { Replica } from '../replica/replica.ts'
+import type { Connection } from '../stream/connection.ts'
+import { type Refusal, type RefusalReason } from '../stream/refusal.ts'
+import type { Plan } from '../stream/subscribable.ts'
+import type { SubscribeSettings, Subscription } from '../stream/subscription.ts'
+import type { Roster } from './roster.ts'
+
+/** What a hub lends to the subscriptions that are about to begin. */
+export interface AdmissionParts {
+  readonly roster: Roster
+  readonly log: BackplaneLog | null
+  readonly replica: Replica | null
+  /** Why nobody is let in now; `undefined` where it is open. */
+  readonly closed: () => RefusalReason | undefined
+  readonly refuse: (reason: RefusalReason, channels: readonly string[], key: string | undefined) => Refusal
+  /** Begins a subscription: at the moment `now`, where the client has no id. `onRelease` is called when it is over. */
+  readonly begin: (connection: Connection, admission: Admission, lastEventId: string, now: Moment | undefined, onRelease: () => void) => Subscription
+}
+
+function nothing(): void {}
+
+/** One subscription that was asked for: what lets it in, and what has to be there before. */
+export class Admission implements Plan {
+  readonly channels: readonly string[]
+  readonly settings: SubscribeSettings
+  readonly #parts: AdmissionParts
+  #isPrepared = false
+  /** Whether all processes count it among those of its key. */
+  #isCounted = false
+  #now: Moment | undefined
+
+  constructor(channels: readonly string[], settings: SubscribeSettings, parts: AdmissionParts) {
+    this.channels = channels
+    this.settings = settings
+    this.#parts = parts
+  }
+
+  refusal(): Refusal | undefined {
+    const { roster, closed, refuse } = this.#parts
+    const { key } = this.settings
+    const reason = closed() ?? roster.limitFor(key)
+    return reason && refuse(reason, this.channels, key)
+  }
+
+  prepare(lastEventId: string): Promise<Refusal | undefined> | undefined {
+    const { replica, roster, log } = this.#parts
+    if (replica === null) return undefined
+    this.#isPrepared = true
+    const ready = replica.prepare(this.channels, lastEventId)
+    const { key } = this.settings
+    const counted = log === null || key === undefined || roster.maxPerKey === Infinity ? undefined : this.#count(log, key, roster.maxPerKey)
+    if (ready === undefined && counted === undefined) return undefined
+    return this.#prepared(ready, counted)
+  }
+
+  start(connection: Connection, lastEventId: string): Subscription {
+    const { log, begin } = this.#parts
+    const { key } = this.settings
+    const isCounted = this.#isCounted && log !== null && key !== undefined
+    this.#isCounted = false
+    return begin(connection, this, lastEventId, this.#now, isCounted ? () => log.release(key) : nothing)
+  }
+
+  cancel(): void {
+    const { replica, log } = this.#parts
+    if (this.#isPrepared) replica?.release(this.channels)
+    this.#isPrepared = false
+    if (this.#isCounted && this.settings.key !== undefined) log?.release(this.settings.key)
+    this.#isCounted = false
+  }
+
+  async #prepared(ready: Promise<Moment> | undefined, counted: Promise<boolean> | undefined): Promise<Refusal | undefined> {
+    const { refuse } = this.#parts
+    const { key } = this.settings
+    const [now, count] = await Promise.allSettled([ready, counted])
+    if (now.status === 'fulfilled') this.#now = now.value
+    if (count.status === 'fulfilled') this.#isCounted = count.value === true
+    // The outage was reported: it is not told again for every client.
+    if (now.status === 'rejected') return refuse('backplane', this.channels, key)
+    // While it is not known how many all processes have, the limit is that of this one.
+    return count.status === 'fulfilled' && count.value === false ? refuse('maxSubscribersPerKey', this.channels, key) : undefined
+  }
+
+  async #count(log: BackplaneLog, key: string, max: number): Promise<boolean> {
+    return log.acquire(key, max)
+  }
+}

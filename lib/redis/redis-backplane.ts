@@ -1,0 +1,252 @@
+import { Redis } from 'ioredis'
+import type { Backplane, BackplaneHost, BackplaneLog, History, Place, Publication, Published } from '../backplanes/backplane.ts'
+import { type SseError, show } from '../basics/errors.ts'
+import { checkBoolean, checkInteger, checkOptions } from '../basics/options.ts'
+import { makeEpoch } from '../event/timeline.ts'
+import { Leases } from './leases.ts'
+import { historyOf, parseMessage, type RawHistory } from './message.ts'
+import { linkOptions, RedisLink } from './redis-link.ts'
+import { PROCESS_EXPIRY_MS, SERVER_TIME, scripts } from './scripts.ts'
+
+/** Where Redis is: the URL, or a client of `ioredis` whose options are taken. */
+export type RedisConnection = { readonly url: string; readonly client?: never } | { readonly client: Redis; readonly url?: never }
+
+/** Options of {@link RedisBackplane}. */
+export interface RedisBackplaneOptions {
+  /** Begins every key and pub/sub channel, in braces: hubs with the same one share their channels. Default `'sse'`. */
+  readonly prefix?: string | undefined
+  /** How long Redis may take to answer, in milliseconds: then `publish` rejects and `subscribe` refuses. Default 5,000. */
+  readonly timeoutMs?: number | undefined
+  /** How often it is asked whether events still come, in milliseconds, at most 5,000. Default 2,000. */
+  readonly probeMs?: number | undefined
+  /**
+   * Whether Redis keeps every write that it acknowledged when it is started again or another takes over (`appendfsync
+   * always`, no replica). Where it may not, a client that comes back after that is reset. Default `false`.
+   */
+  readonly durable?: boolean | undefined
+}
+
+/** What is read at once is not more than this, for Redis does nothing else meanwhile. */
+const MAX_READ_BYTES = 8_388_608
+
+/**
+ * Carries a hub's events over Redis 7, so that any process can publish, and any deliver; a client may come back to another
+ * process than it was at.
+ *
+ * It makes two connections of its own, which come back by themselves. Everything in Redis expires, but for one hash.
+ *
+ * @example
+ * const hub = new Hub<Channels>({ backplane: new RedisBackplane({ url: 'redis://127.0.0.1:6379' }) })
+ */
+export class RedisBackplane implements Backplane, BackplaneLog {
+  readonly timeoutMs: number
+  readonly probeMs: number
+  readonly processId = makeEpoch()
+  readonly #base: string
+  readonly #isDurable: boolean
+  readonly #scripts: ReturnType<typeof scripts>
+  /** Commands go over one connection, what Redis tells of comes over the other. */
+  readonly #commands: RedisLink
+  readonly #subscriber: RedisLink
+  readonly #leases: Leases
+  readonly #watched = new Set<string>()
+  readonly #epochs = new EpochNames()
+  /** What names the run of the server that the commands go to. */
+  #run = ''
+  #host: BackplaneHost | null = null
+  #isReported = false
+  #isClosed = false
+
+  /**
+   * @param internals for tests: what gives the time in the scripts.
+   * @throws {TypeError | RangeError} for an option that is unknown, of the wrong type or out of its range.
+   */
+  constructor(connection: RedisConnection, options: RedisBackplaneOptions = {}, internals: { readonly time?: string } = {}) {
+    checkOptions('RedisBackplane', connection, ['url', 'client'])
+    checkOptions('RedisBackplane', options, ['prefix', 'timeoutMs', 'probeMs', 'durable'])
+    const { prefix = 'sse' } = options
+    if (typeof prefix !== 'string' || !/^[^{}]+$/.test(prefix)) throw new TypeError(`prefix must be a string that is not empty and has no braces, got ${show(prefix)}`)
+    this.#base = `{${prefix}}`
+    this.timeoutMs = checkInteger('timeoutMs', options.timeoutMs, 5_000, { min: 100, max: 60_000 })
+    this.probeMs = checkInteger('probeMs', options.probeMs, 2_000, { min: 50, max: PROCESS_EXPIRY_MS / 3 })
+    this.#isDurable = checkBoolean('durable', options.durable, false)
+    this.#scripts = scripts(internals.time ?? SERVER_TIME)
+    const onError = (error: SseError): void => this.#report(error)
+    this.#commands = new RedisLink(connect(connection, this.timeoutMs), this.timeoutMs, {
+      onConnected: async (redis, run) => {
+        this.#run = this.#isDurable ? '' : run
+        await Promise.all(Object.values(this.#scripts).map(({ source }) => redis.script('LOAD', source)))
+      },
+      onReady: () => this.#reported(),
+      onClosed() {},
+      onError,
+    })
+    this.#subscriber = new RedisLink(this.#listening(connect(connection, this.timeoutMs)), this.timeoutMs, {
+      onConnected: async (redis) => {
+        await redis.subscribe(`${this.#base}:s`, `${this.#base}:n:${this.processId}`, ...[...this.#watched].map((name) => this.#channelOf(name)))
+      },
+      onReady: () => {
+        this.#reported()
+        this.#host?.resumed()
+      },
+      onClosed: () => this.#host?.interrupted(),
+      onError,
+    })
+    this.#leases = new Leases(this.#commands, this.#base, this.processId, this.#scripts.acquire)
+  }
+
+  get log(): BackplaneLog {
+    return this
+  }
+
+  open(host: BackplaneHost): null {
+    if (this.#host !== null || this.#isClosed) throw new Error('a RedisBackplane belongs to one hub, which closes it: make another one')
+    this.#host = host
+    this.#commands.connect()
+    this.#subscriber.connect()
+    return null
+  }
+
+  async publish({ channel, event, text, isString, key = '', idempotencyKey = '', bounds }: Publication): Promise<Published> {
+    const { maxEvents, maxBytes, maxAgeMs, latestPerKey } = bounds
+    const answer = await this.#commands.run(this.#scripts.publish, this.#base, () => [
+      this.#run,
+      this.#epochs.next(),
+      channel,
+      event,
+      text,
+      isString ? '1' : '0',
+      key,
+      idempotencyKey,
+      maxEvents,
+      maxBytes,
+      maxAgeMs,
+      latestPerKey ? '1' : '0',
+    ])
+    const [epoch, position, isNew] = answer as [string, string, number]
+    return { epoch, position: Number(position), isNew: isNew === 1 }
+  }
+
+  async watch(channels: readonly string[]): Promise<void> {
+    for (const channel of channels) this.#watched.add(channel)
+    const redis = await this.#subscriber.use()
+    try {
+      await redis.subscribe(...channels.map((name) => this.#channelOf(name)))
+    } catch (error) {
+      this.#subscriber.reconnect()
+      throw this.#subscriber.unavailable('it does not subscribe', error)
+    }
+  }
+
+  unwatch(channels: readonly string[]): void {
+    for (const channel of channels) this.#watched.delete(channel)
+    if (!this.#subscriber.isReady) return
+    void this.#subscriber.use().then((redis) => redis.unsubscribe(...channels.filter((name) => !this.#watched.has(name)).map((name) => this.#channelOf(name)))).catch(() => {})
+  }
+
+  async read(token: string, epoch: string, places: readonly Place[]): Promise<History> {
+    const answer = await this.#commands.run(this.#scripts.read, this.#base, () => [
+      this.#run,
+      this.#epochs.next(),
+      this.processId,
+      token,
+      epoch,
+      MAX_READ_BYTES,
+      ...places.flatMap(({ channel, after }) => [channel, after]),
+    ])
+    const [current, position, isNew, channels] = answer as [string, string, number, RawHistory[]]
+    return { epoch: current, newest: Number(position), wasForgotten: isNew === 1, channels: channels.map(historyOf) }
+  }
+
+  reconnect(): void {
+    this.#commands.reconnect()
+    this.#subscriber.reconnect()
+  }
+
+  acquire(key: string, max: number): Promise<boolean> {
+    return this.#leases.acquire(key, max)
+  }
+
+  release(key: string): void {
+    if (!this.#isClosed) this.#leases.release(key)
+  }
+
+  async signal(text: string, isVital: boolean): Promise<readonly string[]> {
+    return (await this.#commands.run(this.#scripts.signal, this.#base, () => [text, isVital ? '1' : '0'])) as string[]
+  }
+
+  send(processId: string, text: string): void {
+    void this.#commands.use().then((redis) => redis.publish(`${this.#base}:n:${processId}`, `s${text}`)).catch(() => {})
+  }
+
+  async close(): Promise<void> {
+    if (this.#isClosed) return
+    this.#isClosed = true
+    this.#leases.close()
+    // The others need not wait for it, and its streams do not count any more.
+    await Promise.all([this.#subscriber.close(), this.#commands.close((redis) => redis.zrem(`${this.#base}:p`, this.processId))])
+  }
+
+  #channelOf(name: string): string {
+    return `${this.#base}:c:${name}`
+  }
+
+  #listening(redis: Redis): Redis {
+    const events = this.#channelOf('')
+    const signals = `${this.#base}:s`
+    redis.on('message', (channel: string, text: string) => {
+      const host = this.#host
+      if (host === null || this.#isClosed) return
+      try {
+        if (channel.startsWith(events)) {
+          const { epoch, event } = parseMessage(text)
+          host.event(epoch, channel.slice(events.length), event)
+        } else if (channel === signals) {
+          host.signal(text)
+        } else if (text.startsWith('r')) {
+          host.reached(text.slice(1))
+        } else {
+          host.signal(text.slice(1))
+        }
+      } catch (error) {
+        host.onError(error, { where: 'backplane' })
+      }
+    })
+    return redis
+  }
+
+  /** Reports the first error of an outage. */
+  #report(error: SseError): void {
+    if (this.#isReported || this.#isClosed) return
+    this.#isReported = true
+    this.#host?.onError(error, { where: 'backplane' })
+  }
+
+  #reported(): void {
+    if (this.#commands.isReady && this.#subscriber.isReady) this.#isReported = false
+  }
+}
+
+/** Names for epochs, each of them given once: one that was sent twice could name two lives. */
+class EpochNames {
+  readonly #process = makeEpoch().slice(0, 5)
+  #last = 0
+
+  next(): string {
+    this.#last = (this.#last + 1) % 36 ** 5
+    return this.#process + this.#last.toString(36).padStart(5, '0')
+  }
+}
+
+function connect({ url, client }: RedisConnection, timeoutMs: number): Redis {
+  const options = linkOptions(timeoutMs)
+  if (client !== undefined) {
+    // By what it does: another copy of ioredis has another class.
+    if (typeof client !== 'object' || client === null || typeof client.duplicate !== 'function' || !('options' in client) || 'nodes' in client) {
+      throw new TypeError(`client must be a Redis of ioredis, and not a cluster, got ${show(client)}`)
+    }
+    return client.duplicate(options)
+  }
+  if (typeof url !== 'string' || !/^rediss?:\/\/|^\//.test(url)) throw new TypeError(`url must be a URL like redis://127.0.0.1:6379, or a client must be given, got ${show(url)}`)
+  return new Redis(url, options)
+}

@@ -1,0 +1,266 @@
+import { createHash } from 'node:crypto'
+
+/** A Lua script that runs in Redis as one step. */
+export interface Script {
+  readonly source: string
+  readonly sha: string
+}
+
+/**
+ * The keys and pub/sub channels, each beginning with `KEYS[1]`, the prefix in braces, so that a cluster keeps them together:
+ *
+ *     {p}                      hash: e epoch, l last position, r run id of the server, f floor of the channels forgotten, s cursor of
+ *                              the sweep, c:<channel> "<last position> <bytes> <bytes before the oldest kept> <maxAgeMs> <latest>"
+ *     {p}:e:<epoch>:<channel>  stream: the entry <position>-0 has m, the message, and t, the bytes of all messages up to it
+ *     {p}:k:<epoch>:<channel>  hash, of channels that keep the latest of each key: k<key> its position; l<position> the
+ *                              position before it, where that in the message has been replaced
+ *     {p}:i:<epoch>:…          string: the position of what was published with an idempotency key
+ *     {p}:p                    sorted set: the processes, by when they were last heard of (ms)
+ *     {p}:l:<key>              hash: how many streams of the key each process has
+ *     {p}:c:<channel>          pub/sub: the messages of a channel
+ *     {p}:s, {p}:n:<process>   pub/sub: what is for all processes, and for one
+ *
+ * A message is "<epoch> <position> <prev> <1 where the data is a string>\\n<event>\\n<key as JSON, or nothing>\\n<data>".
+ *
+ * Everything that tells whether a log is complete is in the one hash: should Redis lose it, the epoch is lost with it, and
+ * every id that clients have. That a stream was lost shows by what the hash knows of it.
+ */
+const BEGIN = (time: string): string => `
+local base = KEYS[1]
+local t = ${time}
+local now = t[1] * 1000000 + t[2]
+local function int(n) return string.format('%.0f', n) end
+
+local meta = redis.call('HMGET', base, 'e', 'l', 'r', 'f')
+local epoch, last, floor = meta[1], tonumber(meta[2] or 0), tonumber(meta[4] or 0)
+local run = ARGV[1]
+-- A server that was started again may have lost what it had acknowledged.
+if not epoch or (run ~= '' and meta[3] and meta[3] ~= '' and meta[3] ~= run) then
+  epoch = ARGV[2]
+  floor = 0
+  redis.call('DEL', base)
+  redis.call('HSET', base, 'e', epoch, 'r', run, 'f', '0')
+elseif run ~= '' and meta[3] ~= run then
+  redis.call('HSET', base, 'r', run)
+end
+local position = math.max(now, last + 1)
+`
+
+/** What the publish script begins with, where it is given to others. */
+const PUBLISH_HELP = `
+-- Publishes an event to a hub: position, storing, trimming and telling as one step.
+-- KEYS[1]  the prefix in braces, {sse} by default
+-- ARGV[1]  run_id of the server (INFO server), by which it is noticed that it was started again; '' not to notice
+-- ARGV[2]  10 random characters of [0-9a-z], other ones each time: names the life of the log where there is none
+-- ARGV[3]  channel, not empty
+-- ARGV[4]  event: not empty, no line break, does not begin with "stream-"
+-- ARGV[5]  data
+-- ARGV[6]  1 where the data is a string as it is, 0 where it is JSON
+-- ARGV[7]  key of the event, where the channel keeps the latest of each key, or ''
+-- ARGV[8]  idempotency key, or ''
+-- ARGV[9]  maxEvents, ARGV[10] maxBytes, ARGV[11] maxAgeMs: the bounds of the channel's log, the same as everywhere
+-- ARGV[12] 1 where the channel keeps the latest of each key, else 0
+-- Returns the epoch, the position, and 1, or 0 where the idempotency key was known. The event's id is
+-- <epoch>-<position>/<channel, encoded as a URI component>.
+`
+
+/** Publishes an event: see above. */
+const PUBLISH = `
+local channel, event, data, flag, key, once = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+local maxEvents, maxBytes, maxAge, latest = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11]), ARGV[12] == '1'
+if channel == '' or event == '' or string.find(event, '[\\r\\n]') or string.sub(event, 1, 7) == 'stream-' then
+  return redis.error_reply('ERR the channel is empty, or the event is, has a line break or begins with stream-')
+end
+local onceKey = base .. ':i:' .. epoch .. ':' .. #channel .. ':' .. channel .. once
+if once ~= '' then
+  local known = redis.call('GET', onceKey)
+  if known then return { epoch, known, 0 } end
+end
+local stream = base .. ':e:' .. epoch .. ':' .. channel
+local keys = base .. ':k:' .. epoch .. ':' .. channel
+local prev, bytes, from = floor, 0, 0
+local place = redis.call('HGET', base, 'c:' .. channel)
+if place then
+  local p, b, f, _, l = string.match(place, '^(%d+) (%d+) (%d+) (%d+) (%d)')
+  prev, bytes, from = tonumber(p), tonumber(b), tonumber(f)
+  -- It was another kind of log before: nothing of that can be gone on with.
+  if l ~= ARGV[12] then
+    redis.call('DEL', stream, keys)
+    bytes, from = 0, 0
+  end
+end
+local message = epoch .. ' ' .. int(position) .. ' ' .. int(prev) .. ' ' .. flag .. '\\n' .. event .. '\\n' .. (key ~= '' and cjson.encode(key) or '') .. '\\n' .. data
+
+local function first() return redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1] end
+local function idOf(entry) return string.match(entry[1], '^%d+') end
+
+if latest then
+  if redis.call('EXISTS', stream) == 0 then
+    bytes = 0
+    redis.call('DEL', keys)
+  end
+  if key ~= '' then
+    local old = redis.call('HGET', keys, 'k' .. key)
+    local entry = old and redis.call('XRANGE', stream, old, old)[1]
+    if entry then
+      local before = redis.call('HGET', keys, 'l' .. old) or string.match(entry[2][2], '^%w+ %d+ (%d+)')
+      redis.call('XDEL', stream, entry[1])
+      redis.call('HDEL', keys, 'l' .. old)
+      bytes = bytes - #entry[2][2]
+      local after = redis.call('XRANGE', stream, '(' .. entry[1], '+', 'COUNT', 1)[1]
+      redis.call('HSET', keys, 'l' .. (after and idOf(after) or int(position)), before)
+    end
+    redis.call('HSET', keys, 'k' .. key, int(position))
+  end
+  if maxEvents > 0 then
+    redis.call('XADD', stream, int(position) .. '-0', 'm', message)
+    bytes = bytes + #message
+    local length = redis.call('XLEN', stream)
+    while length > maxEvents or (bytes > maxBytes and length > 0) do
+      local entry = first()
+      local text = entry[2][2]
+      local named = string.match(text, '^[^\\n]*\\n[^\\n]*\\n([^\\n]*)')
+      redis.call('XDEL', stream, entry[1])
+      redis.call('HDEL', keys, 'l' .. idOf(entry))
+      if named ~= '' then redis.call('HDEL', keys, 'k' .. cjson.decode(named)) end
+      bytes = bytes - #text
+      length = length - 1
+    end
+    redis.call('PEXPIRE', stream, maxAge + 2000)
+    redis.call('PEXPIRE', keys, maxAge + 2000)
+  end
+elseif maxEvents > 0 then
+  bytes = bytes + #message
+  redis.call('XADD', stream, 'MAXLEN', maxEvents, int(position) .. '-0', 'm', message, 't', int(bytes))
+  while bytes - from > maxBytes do
+    local entry = first()
+    if not entry then
+      from = bytes
+      break
+    end
+    from = tonumber(entry[2][4]) - #entry[2][2]
+    if bytes - from > maxBytes then
+      redis.call('XDEL', stream, entry[1])
+      from = from + #entry[2][2]
+    end
+  end
+  redis.call('PEXPIRE', stream, maxAge + 2000)
+end
+redis.call('HSET', base, 'l', int(position), 'c:' .. channel, int(position) .. ' ' .. int(bytes) .. ' ' .. int(from) .. ' ' .. int(maxAge) .. ' ' .. ARGV[12])
+if once ~= '' then redis.call('SET', onceKey, int(position), 'PX', maxAge) end
+redis.call('PUBLISH', base .. ':c:' .. channel, message)
+return { epoch, int(position), 1 }
+`
+
+/**
+ * Reads what channels have after positions, tells the process that asks for it when it had been told all before, and notes
+ * that the process is there. A part of the channels is swept: those are forgotten whose events are all too old.
+ *
+ * KEYS: `{prefix}`. ARGV: 1 and 2 as for publishing · 3 process · 4 token · 5 the epoch that the positions belong to · 6 the most bytes
+ * to read · 7 and on: channel, position after which to read, and so on.
+ *
+ * Returns the epoch, the position of this moment, 1 where the process was not known, and for each channel, as far as the
+ * bytes go: the floor ('' where nothing is missing after the position), the messages, and the hash of what was replaced.
+ */
+const READ = `
+local process, token, isSame, budget = ARGV[3], ARGV[4], ARGV[5] == epoch, tonumber(ARGV[6])
+local results = {}
+for i = 7, #ARGV, 2 do
+  if budget <= 0 then break end
+  local channel, after = ARGV[i], isSame and tonumber(ARGV[i + 1]) or 0
+  local place = redis.call('HGET', base, 'c:' .. channel)
+  local newest = place and tonumber(string.match(place, '^%d+')) or floor
+  if not place then
+    results[#results + 1] = { newest <= after and '' or int(newest) }
+  elseif newest <= after then
+    results[#results + 1] = { '' }
+  else
+    local entries = redis.call('XRANGE', base .. ':e:' .. epoch .. ':' .. channel, after == 0 and '-' or '(' .. int(after) .. '-0', '+')
+    local messages = {}
+    for j = 1, #entries do
+      messages[j] = entries[j][2][2]
+      budget = budget - #messages[j] - 50
+    end
+    local links = string.sub(place, -1) == '1' and redis.call('HGETALL', base .. ':k:' .. epoch .. ':' .. channel) or {}
+    results[#results + 1] = { int(newest), messages, links }
+  end
+end
+
+local sweep = redis.call('HSCAN', base, redis.call('HGET', base, 's') or '0', 'MATCH', 'c:*', 'COUNT', 200)
+for i = 1, #sweep[2], 2 do
+  local channel = string.sub(sweep[2][i], 3)
+  local newest, age, latest = string.match(sweep[2][i + 1], '^(%d+) %d+ %d+ (%d+) (%d)')
+  local stream = base .. ':e:' .. epoch .. ':' .. channel
+  if tonumber(newest) + (age + 2000) * 1000 < now then
+    floor = math.max(floor, tonumber(newest))
+    redis.call('HDEL', base, 'c:' .. channel)
+    redis.call('DEL', stream, base .. ':k:' .. epoch .. ':' .. channel)
+  elseif latest == '0' then
+    redis.call('XTRIM', stream, 'MINID', int(math.max(0, now - age * 1000)) .. '-0')
+  end
+end
+redis.call('HSET', base, 'l', int(position), 'f', int(floor), 's', sweep[1])
+local isNew = redis.call('ZADD', base .. ':p', int(now / 1000), process)
+redis.call('PUBLISH', base .. ':n:' .. process, 'r' .. token)
+return { epoch, int(position), isNew, results }
+`
+
+/** A process is taken for gone when nothing was heard of it for so long. */
+export const PROCESS_EXPIRY_MS = 15_000
+
+const ALIVE = (time: string): string => `
+local base = KEYS[1]
+local t = ${time}
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local gone = now - ${PROCESS_EXPIRY_MS}
+`
+
+/** Carries a text to all processes. ARGV: text, '1' where those that are gone are forgotten. Returns the processes. */
+const SIGNAL = `
+if ARGV[2] == '1' then redis.call('ZREMRANGEBYSCORE', base .. ':p', '-inf', '(' .. string.format('%.0f', gone)) end
+redis.call('PUBLISH', base .. ':s', ARGV[1])
+return redis.call('ZRANGEBYSCORE', base .. ':p', string.format('%.0f', gone), '+inf')
+`
+
+/** Counts one more stream of a key. ARGV: key, process, max, how long the count is kept (ms). Returns 0 where there are max. */
+const ACQUIRE = `
+local counts = base .. ':l:' .. ARGV[1]
+local all = redis.call('HGETALL', counts)
+local sum = 0
+for i = 1, #all, 2 do
+  local seen = redis.call('ZSCORE', base .. ':p', all[i])
+  if all[i] == ARGV[2] or (seen and tonumber(seen) >= gone) then
+    sum = sum + all[i + 1]
+  else
+    redis.call('HDEL', counts, all[i])
+  end
+end
+if sum >= tonumber(ARGV[3]) then return 0 end
+redis.call('HINCRBY', counts, ARGV[2], 1)
+redis.call('PEXPIRE', counts, ARGV[4])
+return 1
+`
+
+function script(source: string): Script {
+  return { source, sha: createHash('sha1').update(source).digest('hex') }
+}
+
+/** The scripts. `time` is what gives the time in them, `[seconds, microseconds]`. */
+export function scripts(time: string) {
+  return {
+    publish: script(BEGIN(time) + PUBLISH),
+    read: script(BEGIN(time) + READ),
+    signal: script(ALIVE(time) + SIGNAL),
+    acquire: script(ALIVE(time) + ACQUIRE),
+  }
+}
+
+/** The clock of the server. */
+export const SERVER_TIME = "redis.call('TIME')"
+
+/**
+ * The Lua script that publishes an event, for programs in other languages; it begins with what its keys and arguments are.
+ *
+ * `EVAL script 1 {prefix} run_id epoch channel event data isString key idempotencyKey maxEvents maxBytes maxAgeMs latestPerKey`
+ */
+export const publishScript: string = PUBLISH_HELP + scripts(SERVER_TIME).publish.source

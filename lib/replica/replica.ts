@@ -1,0 +1,401 @@
+import type { BackplaneEvent, BackplaneLog, ChannelHistory, History } from '../backplanes/backplane.ts'
+import type { OnError } from '../basics/guard.ts'
+import type { Channel } from '../delivery/channel.ts'
+import type { ChannelRegistry } from '../delivery/channel-registry.ts'
+import type { Intake } from '../delivery/intake.ts'
+import type { Pump } from '../delivery/pump.ts'
+import type { Snapshots } from '../delivery/snapshots.ts'
+import { parseId } from '../event/event-id.ts'
+import type { Moment, Timeline } from '../event/timeline.ts'
+import { Copy } from './copy.ts'
+import { LogReader } from './log-reader.ts'
+
+/** So many channels are read at once. */
+const MAX_PLACES = 500
+/** More characters of events than this are not held back while the log is read: they are read as well. */
+const MAX_HELD = 33_554_432
+/** How long it waits before it asks again what it could not be told. */
+const RETRY_MS = { min: 100, max: 5_000 }
+/** A process that was away for longer may have been taken for gone. */
+const MAX_AWAY_MS = 10_000
+
+/** What a hub lends to its replica. */
+export interface ReplicaParts {
+  readonly channels: ChannelRegistry
+  readonly intake: Intake
+  readonly pump: Pump
+  readonly timeline: Timeline
+  readonly snapshots: Snapshots
+  readonly onError: OnError
+  /** Signals may have been missed that nobody waited for. */
+  readonly onReturn: () => void
+}
+
+interface Told {
+  readonly epoch: string
+  readonly name: string
+  readonly event: BackplaneEvent
+}
+
+interface Reading {
+  readonly copy: Copy
+  readonly history: ChannelHistory
+  readonly newest: number
+}
+
+/**
+ * Keeps the logs of a hub as copies of those that a backplane has: of the channels that somebody follows here, complete
+ * and in order, so that those who come back are served from them.
+ *
+ * What is told is trusted as long as each event names the one before it. After an interruption, and where one is missing,
+ * everything that is told is held back until the log was read from where each copy ends.
+ */
+export class Replica {
+  readonly #log: BackplaneLog
+  readonly #parts: ReplicaParts
+  readonly #reader: LogReader
+  readonly #copies = new Map<string, Copy>()
+  /** Those that the backplane was not asked for yet. */
+  #fresh: Copy[] = []
+  #isAway = true
+  /** Whether what is told is held back, until the log was read. */
+  #isHolding = true
+  #held: Told[] = []
+  /** The lives of the log that are over: what comes of them comes late. */
+  readonly #pastEpochs = new Set<string>()
+  #heldSize = 0
+  #hasOverflown = false
+  /** The newest catch-up: an older one gives up. */
+  #run = 0
+  #failures = 0
+  #isProbeHeard = true
+  #isProbing = false
+  /** Where the next probe goes on among the copies. */
+  #probed = 0
+  #contactAt = -1
+  #whenGoingOn: Promise<void> | null = null
+  #resolve: (() => void) | null = null
+  #isClosed = false
+  readonly #timer: NodeJS.Timeout
+
+  constructor(log: BackplaneLog, parts: ReplicaParts) {
+    this.#log = log
+    this.#parts = parts
+    this.#reader = new LogReader(log, parts.timeline)
+    this.#timer = setInterval(() => void this.#probe(), log.probeMs).unref()
+  }
+
+  /** Whether the backplane answers, and tells of what is published. */
+  get isHealthy(): boolean {
+    return !this.#isAway && !this.#isHolding && this.#isProbeHeard && !this.#isClosed
+  }
+
+  /**
+   * Makes channels ready for somebody who comes with an id, and keeps them until {@link release}. `undefined`: they are.
+   *
+   * @returns the moment when it was called, at which whoever has no id begins.
+   * @throws {SseError} (as a rejection) `SSE_BACKPLANE_UNAVAILABLE` when it takes longer than the backplane may.
+   */
+  prepare(names: readonly string[], lastEventId: string): Promise<Moment> | undefined {
+    const copies = names.map((name) => this.#copyOf(name))
+    for (const { channel } of copies) channel.pins++
+    if (!this.#isAhead(lastEventId) && copies.every(({ isLive }) => isLive)) return undefined
+    // Asked for now: it comes before whatever the caller publishes next.
+    return Promise.race([this.#ready(copies), this.#reader.deadline()])
+  }
+
+  /** What was prepared has begun, or never will. */
+  release(names: readonly string[]): void {
+    for (const name of names) {
+      const copy = this.#copies.get(name)
+      if (copy === undefined) continue
+      copy.channel.pins--
+      copy.channel.usedAt = performance.now()
+    }
+  }
+
+  /** Nobody has asked for the channel for a while. */
+  forget({ name }: Channel): void {
+    this.#copies.delete(name)
+    this.#log.unwatch([name])
+  }
+
+  event(epoch: string, name: string, event: BackplaneEvent): void {
+    this.#tell({ epoch, name, event }, this.#parts.timeline.newest)
+  }
+
+  reached(token: string): void {
+    this.#reader.reached(token)
+  }
+
+  interrupted(): void {
+    this.#isAway = true
+    this.#isHolding = true
+    this.#run++
+    this.#forgetHeld()
+    this.#reader.interrupted()
+  }
+
+  resumed(): void {
+    this.#isAway = false
+    for (const copy of this.#copies.values()) copy.isWatched ||= !copy.isAsking
+    void this.#catchUp()
+  }
+
+  close(): void {
+    this.#isClosed = true
+    clearInterval(this.#timer)
+    this.interrupted()
+  }
+
+  /** Whether an id is of what this process has not heard of: another one is ahead of it, in this life of the log or by one. */
+  #isAhead(lastEventId: string): boolean {
+    const { epoch, newest } = this.#parts.timeline
+    const place = parseId(lastEventId)
+    return place !== undefined && (place.epoch === epoch ? place.position > newest : !this.#pastEpochs.has(place.epoch))
+  }
+
+  #copyOf(name: string): Copy {
+    const known = this.#copies.get(name)
+    if (known !== undefined) return known
+    const copy = new Copy(this.#parts.channels.get(name))
+    this.#copies.set(name, copy)
+    if (this.#fresh.length === 0) queueMicrotask(() => void this.#watchFresh())
+    this.#fresh.push(copy)
+    return copy
+  }
+
+  /** Settles when the copies are live, and everything before this moment is in them. */
+  async #ready(copies: readonly Copy[]): Promise<Moment> {
+    const { timeline } = this.#parts
+    const now = await this.#reader.now()
+    await Promise.all(copies.map(({ live }) => live))
+    if (now.epoch !== timeline.epoch && !this.#isHolding && !this.#pastEpochs.has(now.epoch)) void this.#catchUp()
+    while (this.#isHolding) await this.#goingOn()
+    if (now.epoch !== timeline.epoch || now.newest <= timeline.newest) return now
+    // It came before what was read of the copies was: another process is ahead of this one.
+    const told = await this.#reader.read([])
+    while (this.#isHolding) await this.#goingOn()
+    if (told.epoch === timeline.epoch) timeline.moveTo(told.newest)
+    return now
+  }
+
+  /** Settles when nothing is held back any more. */
+  #goingOn(): Promise<void> {
+    this.#whenGoingOn ??= new Promise((resolve) => (this.#resolve = resolve))
+    return this.#whenGoingOn
+  }
+
+  async #watchFresh(): Promise<void> {
+    const copies = this.#fresh
+    this.#fresh = []
+    const answered = (isWatched: boolean): boolean => {
+      for (const copy of copies) {
+        copy.isAsking = false
+        copy.isWatched ||= isWatched
+      }
+      return isWatched
+    }
+    const names = copies.map(({ channel }) => channel.name)
+    // Where it fails there was an interruption: they are watched when that is over, and read with all others.
+    const isWatched = await this.#log.watch(names).then(
+      () => answered(true),
+      () => answered(!this.#isAway),
+    )
+    if (isWatched) await this.#load(copies)
+  }
+
+  /** Reads what is kept of channels that are watched and not live yet. While all are read anyway, that is done afterwards. */
+  async #load(copies: readonly Copy[]): Promise<void> {
+    if (this.#isHolding) return
+    const run = this.#run
+    let rest = copies.filter(({ loadedIn }) => loadedIn !== run)
+    for (const copy of rest) copy.loadedIn = run
+    try {
+      while (rest.length > 0) {
+        const { history, readings } = await this.#readSome(rest)
+        if (run !== this.#run || this.#isHolding) return
+        if (history.epoch !== this.#parts.timeline.epoch) return void this.#catchUp()
+        this.#parts.timeline.moveTo(history.newest)
+        for (const reading of readings) if (!reading.copy.isLive) this.#fill(reading)
+        this.#takeHeld(readings)
+        rest = rest.slice(readings.length)
+      }
+    } catch (error) {
+      await this.#failed(run, error)
+    }
+  }
+
+  /** Reads of every copy what it has not, and goes on from there with what is told. */
+  async #catchUp(): Promise<void> {
+    const run = ++this.#run
+    this.#isHolding = true
+    // Read after what is held was told: of these epochs, only the one that is read is not over.
+    const suspects = new Set(this.#held.map(({ epoch }) => epoch)).add(this.#parts.timeline.epoch)
+    try {
+      const copies = [...this.#copies.values()].filter(({ isWatched }) => isWatched)
+      const readings: Reading[] = []
+      const first = await this.#readSome(copies)
+      readings.push(...first.readings)
+      let { newest } = first.history
+      while (readings.length < copies.length && run === this.#run) {
+        const next = await this.#readSome(copies.slice(readings.length))
+        // Another life began in between: what was read of the one before is worth nothing.
+        if (next.history.epoch !== first.history.epoch) return void this.#catchUp()
+        readings.push(...next.readings)
+        newest = next.history.newest
+      }
+      if (run !== this.#run) return
+      for (const epoch of suspects) if (epoch !== first.history.epoch) this.#pastEpochs.add(epoch)
+      this.#goOn(first.history, newest, readings)
+    } catch (error) {
+      await this.#failed(run, error)
+    }
+  }
+
+  #goOn({ epoch, wasForgotten }: History, newest: number, readings: readonly Reading[]): void {
+    const { timeline, channels, snapshots, onReturn } = this.#parts
+    const before = timeline.newest
+    if (epoch !== timeline.epoch) {
+      const isFirst = timeline.epoch === ''
+      timeline.restart(epoch, newest)
+      snapshots.restart()
+      if (!isFirst) channels.restart(0)
+      for (const { copy } of readings) copy.isLive = false
+    }
+    for (const reading of readings) this.#fill(reading, before)
+    timeline.moveTo(newest)
+    if (wasForgotten && this.#contactAt >= 0 && performance.now() - this.#contactAt > MAX_AWAY_MS) onReturn()
+    this.#inContact()
+    this.#isHolding = false
+    const held = this.#held
+    const isIncomplete = this.#hasOverflown
+    this.#forgetHeld()
+    for (const told of held) this.#tell(told, -1)
+    if (isIncomplete && !this.#isHolding) void this.#catchUp()
+    const missing = [...this.#copies.values()].filter(({ isWatched, isLive }) => isWatched && !isLive)
+    if (this.#isHolding) return
+    void this.#load(missing)
+    this.#resolve?.()
+    this.#resolve = this.#whenGoingOn = null
+  }
+
+  /** Takes what was told, if it follows: in its channel, and `before`, the newest position that anybody was given. */
+  #tell(told: Told, before: number): void {
+    const { epoch, name, event } = told
+    const copy = this.#copies.get(name)
+    if (copy === undefined || this.#pastEpochs.has(epoch)) return
+    const isOfNow = epoch === this.#parts.timeline.epoch
+    if (this.#isHolding) {
+      this.#hold(told)
+    } else if (isOfNow && !copy.isLive) {
+      if (this.#isRoomFor(event)) copy.held.push(event)
+    } else if (!isOfNow || (event.position > copy.seen && (event.prev > copy.seen || event.position <= before))) {
+      this.#hold(told)
+      void this.#catchUp()
+    } else if (event.position > copy.seen) {
+      copy.seen = event.position
+      this.#parts.intake.take(copy.channel, event)
+    }
+  }
+
+  /** Adds what was read to a copy. `before`: the newest position that anybody was given or told of. */
+  #fill({ copy, history, newest }: Reading, before = 0): void {
+    const { channels, intake, pump } = this.#parts
+    const { channel, seen } = copy
+    if (this.#copies.get(channel.name) !== copy) return
+    const { floor, events } = history
+    const isLost = !copy.isLive || floor > seen
+    const earliest = isLost ? floor : (events[0]?.position ?? Infinity)
+    copy.seen = newest
+    if (copy.isLive && earliest <= before) {
+      // Those who follow other channels too may be past what is missing, and can only be told.
+      channels.lose(channel, newest)
+    } else {
+      if (isLost) channels.lose(channel, floor)
+      for (const event of events) intake.take(channel, event, Math.max(0, (newest - event.position) / 1_000))
+    }
+    if (channel.members.size > 0) pump.published(channel)
+    copy.setLive()
+  }
+
+  /** Goes on with what was told of copies before they were read. */
+  #takeHeld(readings: readonly Reading[]): void {
+    const { epoch } = this.#parts.timeline
+    for (const { copy } of readings) {
+      const { held } = copy
+      copy.held = []
+      for (const event of held) this.#tell({ epoch, name: copy.channel.name, event }, -1)
+    }
+    if (this.#isHolding) return
+    this.#heldSize = 0
+    if (this.#hasOverflown) void this.#catchUp()
+  }
+
+  /** Reads what is kept of the first of these copies. */
+  async #readSome(copies: readonly Copy[]): Promise<{ readonly history: History; readonly readings: readonly Reading[] }> {
+    const some = copies.slice(0, MAX_PLACES)
+    const places = some.map(({ channel, isLive, seen }) => ({ channel: channel.name, after: isLive ? seen : 0 }))
+    const history = await this.#reader.read(places)
+    const { newest } = history
+    return { history, readings: history.channels.map((channel, i) => ({ copy: some[i] as Copy, history: channel, newest })) }
+  }
+
+  async #failed(run: number, error: unknown): Promise<void> {
+    if (run !== this.#run || this.#isAway) return
+    // What else is under way is given up, as nothing is known to be complete any more.
+    const waiting = ++this.#run
+    this.#isHolding = true
+    if (this.#failures === 0) this.#parts.onError(error, { where: 'backplane' })
+    const ms = Math.min(RETRY_MS.max, RETRY_MS.min * 2 ** this.#failures++)
+    await new Promise((resolve) => setTimeout(resolve, ms * (0.5 + Math.random() / 2)).unref())
+    if (waiting === this.#run) this.#log.reconnect()
+  }
+
+  /** Asks whether events still come, and whether the copies have the newest of their channels. */
+  async #probe(): Promise<void> {
+    if (this.#isAway || this.#isHolding || this.#isProbing) return
+    this.#isProbing = true
+    const run = this.#run
+    try {
+      const live = [...this.#copies.values()].filter(({ isLive }) => isLive)
+      if (this.#probed >= live.length) this.#probed = 0
+      const { history, readings } = await this.#readSome(live.slice(this.#probed))
+      if (run !== this.#run || this.#isHolding) return
+      this.#probed += readings.length
+      this.#inContact()
+      const isBehind = readings.some(({ copy, history: { floor, events } }) => Math.max(floor, events.at(-1)?.position ?? 0) > copy.seen)
+      if (isBehind || history.epoch !== this.#parts.timeline.epoch) return void this.#catchUp()
+      for (const { copy } of readings) copy.seen = Math.max(copy.seen, history.newest)
+      this.#parts.timeline.moveTo(history.newest)
+    } catch (error) {
+      this.#isProbeHeard = run !== this.#run
+      await this.#failed(run, error)
+    } finally {
+      this.#isProbing = false
+    }
+  }
+
+  #inContact(): void {
+    this.#contactAt = performance.now()
+    this.#isProbeHeard = true
+    this.#failures = 0
+  }
+
+  #hold(told: Told): void {
+    if (this.#isRoomFor(told.event)) this.#held.push(told)
+  }
+
+  #isRoomFor({ text }: BackplaneEvent): boolean {
+    this.#heldSize += text.length + 100
+    if (this.#heldSize > MAX_HELD) this.#hasOverflown = true
+    return !this.#hasOverflown
+  }
+
+  #forgetHeld(): void {
+    this.#held = []
+    this.#heldSize = 0
+    this.#hasOverflown = false
+    for (const copy of this.#copies.values()) copy.held = []
+  }
+}

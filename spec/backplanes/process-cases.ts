@@ -1,0 +1,156 @@
+import type { Hub } from 'express-sse-hub'
+import { type Case, type Client, codeOf, Ledger, sent } from './kit.ts'
+
+const refusalsOf = (clients: readonly Client[]): unknown[] => clients.map(({ refusal }) => refusal)
+
+/** The streams, limits and ends of processes that share a hub. */
+export const processCases: readonly Case[] = [
+  {
+    name: 'ends the streams of a key on every node, and resolves to how many those were',
+    async run(kit) {
+      const nodes = await kit.nodes(3)
+      const [node, other, third] = nodes as [Hub, Hub, Hub]
+      const key = 'user: {1}\n😀'
+      const ended = [
+        ...(await Promise.all([node, other, other].map((hub) => kit.client(hub, ['a'], { key })))),
+        await kit.client(third, ['a', 'b'], { key }),
+      ]
+      const others = await Promise.all(nodes.flatMap((hub) => [kit.client(hub, ['a'], { key: 'user: {1}' }), kit.client(hub, ['a'])]))
+      await other.publish('a', 'item', 'before')
+      expect(await node.disconnect(key)).toBe(4)
+      expect(ended.map(({ isOpen }) => isOpen)).toEqual([false, false, false, false])
+      await node.publish('a', 'item', 'marker')
+      for (const client of others) {
+        await client.heard('marker')
+        expect([client.isOpen, client.texts]).toEqual([true, ['before', 'marker']])
+      }
+      expect(await third.disconnect(key)).toBe(0)
+      expect(await third.disconnect('user: {1}')).toBe(3)
+      expect(others.map(({ isOpen }) => isOpen)).toEqual([false, true, false, true, false, true])
+    },
+  },
+  {
+    name: 'adds up what all nodes have',
+    async run(kit) {
+      const [node, other, third] = (await kit.nodes(3)) as unknown as [Hub, Hub, Hub]
+      const clients = await Promise.all([node, other, other].map((hub) => kit.client(hub, ['a'])))
+      for (const hub of [node, other, third, third]) await hub.publish('a', 'item', 'x')
+      await third.publish('a', 'item', 'marker')
+      for (const client of clients) await client.heard('marker')
+      for (const hub of [node, other, third]) {
+        expect(await hub.stats({ all: true })).toMatchObject({ processes: 3, missing: 0, subscribers: 3, published: 5, delivered: 15, resets: 0, refusals: 0 })
+      }
+      expect([node, other, third].map((hub) => hub.stats().subscribers)).toEqual([1, 2, 0])
+    },
+  },
+  {
+    name: 'counts the streams of a key on all nodes against its limit',
+    needs: ['limits'],
+    async run(kit) {
+      const [node, other, third] = (await kit.nodes(3, { maxSubscribersPerKey: 2 })) as unknown as [Hub, Hub, Hub]
+      const key = 'user: {1}\n😀'
+      const come = (hub: Hub): Promise<Client> => kit.client(hub, ['a'], { key })
+      const [first, second] = [await come(node), await come(other)]
+      expect(refusalsOf([first, second, await come(third), await come(node)])).toEqual([undefined, undefined, 'maxSubscribersPerKey', 'maxSubscribersPerKey'])
+      expect(refusalsOf([await kit.client(third, ['a'], { key: 'user' }), await kit.client(third, ['a'])])).toEqual([undefined, undefined])
+      // One that leaves makes room for one, wherever it comes.
+      first.leave()
+      await sent()
+      await node.publish('a', 'item', 'x')
+      const next = await come(third)
+      expect(refusalsOf([next, await come(third), await come(other), await come(node)])).toEqual([undefined, ...Array<string>(3).fill('maxSubscribersPerKey')])
+      // So does a node that closes.
+      await other.close()
+      expect(refusalsOf([await come(node), await come(third)])).toEqual([undefined, 'maxSubscribersPerKey'])
+      expect(next.isOpen).toBe(true)
+    },
+  },
+  {
+    name: 'lets in no more of a key than its limit when they come to all nodes at once',
+    needs: ['limits'],
+    async run(kit) {
+      const nodes = await kit.nodes(3, { maxSubscribersPerKey: 2 })
+      for (let round = 0; round < 5; round++) {
+        const clients = await Promise.all([...nodes, ...nodes, ...nodes].map((hub) => kit.client(hub, ['a'], { key: `user ${round}` })))
+        expect(refusalsOf(clients).filter((reason) => reason === undefined)).toHaveLength(2)
+        expect(refusalsOf(clients).filter((reason) => reason === 'maxSubscribersPerKey')).toHaveLength(7)
+      }
+    },
+  },
+  {
+    name: 'stores what is published again with its idempotency key once, whoever publishes it and when',
+    async run(kit) {
+      const ledger = new Ledger()
+      const nodes = await kit.nodes(3)
+      const client = await kit.client(nodes[1], ['a', 'b'])
+      const reader = await kit.reader(nodes[2] as Hub, ['a', 'b'])
+      const id = await ledger.publish(nodes[0], 'a', 'first', { idempotencyKey: 'key' })
+      for (const hub of nodes) expect(await hub.publish('a', 'other', { not: 'stored' }, { idempotencyKey: 'key' })).toBe(id)
+      // All at once: one of them is first.
+      const ids = await Promise.all([...nodes, ...nodes].map((hub) => hub.publish('a', 'item', 'at once', { idempotencyKey: 'odd: {key}\n😀' })))
+      expect(new Set(ids).size).toBe(1)
+      const inOther = await nodes[2]?.publish('b', 'item', 'in another channel', { idempotencyKey: 'key' })
+      await nodes[1].publish('a', 'item', 'marker')
+      await Promise.all([client.heard('marker'), reader.heard('marker')])
+      expect(client.texts).toEqual(['first', 'at once', 'in another channel', 'marker'])
+      expect(client.ids.slice(0, 3)).toEqual([id, ids[0], inOther])
+      expect(reader.data).toEqual(client.texts)
+      const late = await kit.client(nodes[0], ['a', 'b'], { rewind: 10 })
+      expect(late.texts).toEqual(client.texts)
+      expect(nodes.reduce((sum, hub) => sum + hub.stats().published, 0)).toBe(4)
+    },
+  },
+  {
+    name: 'goes on with the other nodes when one is closed',
+    async run(kit) {
+      const ledger = new Ledger()
+      const [node, other, third] = (await kit.nodes(3)) as unknown as [Hub, Hub, Hub]
+      const first = await ledger.publish(other, 'a', 'first')
+      const gone = await kit.client(other, ['a'], { key: 'user' })
+      const live = await Promise.all([node, third].map((hub) => kit.client(hub, ['a'], { key: 'user', lastEventId: first })))
+      const reader = await kit.reader(node, ['a'], { lastEventId: first })
+      const closing = other.close()
+      await ledger.burst(node, ['a'], 'while it closes', 5)
+      await closing
+      expect([gone.isOpen, ...live.map(({ isOpen }) => isOpen)]).toEqual([false, true, true])
+      await ledger.burst(third, ['a', 'b'], 'after', 6)
+      await ledger.publish(node, 'a', 'marker')
+      for (const client of live) {
+        await client.heard('marker')
+        expect([client.resets, client.texts]).toEqual([[], ledger.after(first, ['a'])])
+      }
+      await reader.heard('marker')
+      expect(reader.data).toEqual(ledger.after(first, ['a']))
+      // Those of the node that is gone come to another.
+      for (const hub of [node, third]) {
+        const client = await kit.client(hub, ['a', 'b'], { lastEventId: first })
+        expect([client.resets, client.texts]).toEqual([[], ledger.after(first)])
+        expect(hub.health()).toBe(true)
+        expect(await hub.stats({ all: true })).toMatchObject({ processes: 2, missing: 0 })
+      }
+      expect(await node.disconnect('user')).toBe(2)
+    },
+  },
+  {
+    name: 'refuses everything on a hub that is closed',
+    async run(kit) {
+      const [node, other] = await kit.nodes(2)
+      const client = await kit.client(node, ['a'])
+      const reader = await kit.reader(node, ['a'])
+      await other.publish('a', 'item', 'before')
+      await Promise.all([client.heard('before'), reader.heard('before')])
+      await node.close()
+      expect(await codeOf(() => node.publish('a', 'item', 'too late'))).toBe('SSE_HUB_CLOSED')
+      expect(await codeOf(() => node.stats({ all: true }))).toBe('SSE_BACKPLANE_UNAVAILABLE')
+      expect((await kit.client(node, ['a'])).refusal).toBe('closing')
+      expect([await node.disconnect('key'), node.health(), client.isOpen]).toEqual([0, false, false])
+      await reader.over()
+      const late = node.events(['a'])
+      expect(await late.next()).toEqual({ done: true, value: undefined })
+      const observer = await kit.client(other, ['a'], { rewind: 10 })
+      await other.publish('a', 'item', 'marker')
+      await observer.heard('marker')
+      expect([observer.texts, client.texts, reader.data]).toEqual([['before', 'marker'], ['before'], ['before']])
+    },
+  },
+]

@@ -1,0 +1,81 @@
+import net, { type AddressInfo } from 'node:net'
+
+/** A connection of a hub to Redis. */
+interface Link {
+  readonly hub: net.Socket
+  readonly redis: net.Socket
+  /** Whether what goes over it are commands with answers, or what Redis tells of. */
+  isSubscriber: boolean
+  isDropping: boolean
+}
+
+/** Stands between hubs and Redis, and does what networks do. */
+export class RedisProxy {
+  /** How many answers were lost so far: the pieces in which they came. */
+  lost = 0
+  readonly #port: number
+  readonly #server: net.Server
+  readonly #links = new Set<Link>()
+  #isStalled = false
+
+  constructor(port: number) {
+    this.#port = port
+    this.#server = net.createServer({ noDelay: true }, (hub) => this.#join(hub))
+  }
+
+  async listen(): Promise<string> {
+    await new Promise<void>((resolve) => this.#server.listen(0, '127.0.0.1', resolve))
+    return `redis://127.0.0.1:${(this.#server.address() as AddressInfo).port}`
+  }
+
+  /** The next answer to a command is lost on each connection, which breaks with it. */
+  loseAnswers(): void {
+    for (const link of this.#links) if (!link.isSubscriber) link.isDropping = true
+  }
+
+  /** What Redis tells of is not taken any more, until {@link flow}: it piles up. */
+  stall(): void {
+    this.#isStalled = true
+    for (const { isSubscriber, redis } of this.#links) if (isSubscriber) redis.pause()
+  }
+
+  flow(): void {
+    this.#isStalled = false
+    for (const { redis } of this.#links) redis.resume()
+  }
+
+  async close(): Promise<void> {
+    for (const { hub, redis } of this.#links) {
+      hub.destroy()
+      redis.destroy()
+    }
+    await new Promise((resolve) => this.#server.close(resolve))
+  }
+
+  #join(hub: net.Socket): void {
+    const redis = net.connect({ port: this.#port, host: '127.0.0.1', noDelay: true })
+    const link: Link = { hub, redis, isSubscriber: false, isDropping: false }
+    this.#links.add(link)
+    for (const socket of [hub, redis]) {
+      socket.on('error', () => {})
+      socket.on('close', () => {
+        this.#links.delete(link)
+        hub.destroy()
+        redis.destroy()
+      })
+    }
+    hub.on('data', (chunk) => {
+      if (!link.isSubscriber && /\bsubscribe\r\n/i.test(chunk.toString('latin1', 0, 100))) link.isSubscriber = true
+      redis.write(chunk)
+    })
+    redis.on('data', (chunk) => {
+      if (link.isDropping) {
+        this.lost++
+        hub.destroy()
+        return
+      }
+      hub.write(chunk)
+      if (link.isSubscriber && this.#isStalled) redis.pause()
+    })
+  }
+}
