@@ -1,13 +1,15 @@
 import path from 'node:path'
 import express from 'express'
 import { type BroadcastOptions, createBroadcast } from './broadcast.ts'
+import { createJobs, type JobsOptions } from './jobs.ts'
+import { redisOptionsFrom } from './jobs/jobs-hub.ts'
 import { createMachine, type MachineOptions } from './machine.ts'
 import { createMetrics } from './metrics.ts'
 
 /** The demo: an index, a router for each page, and the metrics of their hubs. `stop` ends every stream and the work in the background. */
-export function createDemo(options: BroadcastOptions & MachineOptions = {}) {
-  const pages = { broadcast: createBroadcast(options), machine: createMachine(options) }
-  const hubs = { broadcast: pages.broadcast.hub, machine: pages.machine.hub }
+export function createDemo(options: BroadcastOptions & MachineOptions & JobsOptions = {}) {
+  const pages = { broadcast: createBroadcast(options), machine: createMachine(options), jobs: createJobs(options) }
+  const hubs = { broadcast: pages.broadcast.hub, machine: pages.machine.hub, jobs: pages.jobs.hub }
   const app = express()
   app.use(express.static(path.join(__dirname, 'pages'), { extensions: ['html'] }))
   for (const [name, { router }] of Object.entries(pages)) app.use(`/${name}`, router)
@@ -22,7 +24,7 @@ export function createDemo(options: BroadcastOptions & MachineOptions = {}) {
 }
 
 if (require.main === module) {
-  const { app, stop } = createDemo()
+  const { app, stop } = createDemo(redisOptionsFrom(process.env))
   const server = app.listen(Number(process.env['PORT'] ?? 3000), '127.0.0.1', (error) => {
     if (error) throw error
     const address = server.address()

@@ -24,12 +24,14 @@ const ARGS = [
 const isSkipped = !existsSync(CHROMIUM) && process.env['CI'] !== 'true'
 if (isSkipped) console.warn(`the tests of the demo pages are skipped: there is no ${CHROMIUM}`)
 
+/** These pages need no Redis, so there is none. */
+const redisUrl = 'redis://127.0.0.1:1'
 let demo: ReturnType<typeof createDemo>
 let url: string
 const visitors: Visitor[] = []
 
 beforeEach(async () => {
-  demo = createDemo({ retryMs: 200, sampleEveryMs: 50 })
+  demo = createDemo({ retryMs: 200, sampleEveryMs: 50, redisUrl })
   // The app is looked up per request, so that a test can put a new demo in its place, as a restart does.
   const handler: http.RequestListener = (req, res) => void demo.app(req, res)
   ;({ url } = await serve(handler))
@@ -177,7 +179,8 @@ describe('the machine router', () => {
 describe('npm run demo', () => {
   it.each(['SIGINT', 'SIGTERM'] as const)('ends by itself on %s while connections are open', async (signal) => {
     const root = path.join(__dirname, '..')
-    const child = spawn(process.execPath, ['--import', 'tsx', 'demo/server.ts'], { cwd: root, env: { ...process.env, PORT: '0' } })
+    const env = { ...process.env, PORT: '0', REDIS_URL: redisUrl }
+    const child = spawn(process.execPath, ['--import', 'tsx', 'demo/server.ts'], { cwd: root, env })
     let output = ''
     child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()))
     child.stderr.on('data', (chunk: Buffer) => (output += chunk.toString()))
@@ -257,10 +260,10 @@ inChromium('the demo pages in Chromium', () => {
   it('leads from the index to every page', async () => {
     const index = await open('/')
     const links = await index.locator('.pages a').evaluateAll((all) => all.map((link) => String((link as { href?: string }).href)))
-    expect(links.map((link) => link.slice(url.length))).toEqual(['/broadcast', '/machine'])
+    expect(links.map((link) => link.slice(url.length))).toEqual(['/broadcast', '/machine', '/jobs'])
     for (const link of links) {
       await index.goto(link)
-      await isIn(index, 'live')
+      await isIn(index, link.endsWith('/jobs') ? 'away' : 'live')
     }
   })
 
@@ -305,7 +308,7 @@ inChromium('the demo pages in Chromium', () => {
     const page = await openBroadcast()
     await send(page, 'before the restart')
     const old = demo
-    demo = createDemo({ retryMs: 200, sampleEveryMs: 50 })
+    demo = createDemo({ retryMs: 200, sampleEveryMs: 50, redisUrl })
     await old.stop()
     await page.locator('.break.missed').waitFor()
     await isIn(page, 'live')

@@ -1,0 +1,24 @@
+import { EventEmitter, once } from 'node:events'
+import { createWorker, type WorkerOptions } from '../../demo/worker.ts'
+
+/** The worker of the demo, for a process of its own: it rests after the step that its parent names, until that names a later one. */
+const [, , options = '{}', first] = process.argv
+const resting = new EventEmitter()
+let lastStep = Number(first ?? Infinity)
+
+const { stop } = createWorker({
+  ...(JSON.parse(options) as WorkerOptions),
+  async rest(step) {
+    if (step >= lastStep) await once(resting, 'over')
+  },
+})
+process.on('message', (step) => {
+  lastStep = Number(step)
+  resting.emit('over')
+})
+// Its parent is gone.
+process.on('disconnect', () => process.exit())
+process.once('SIGTERM', () => {
+  void stop().then(() => process.disconnect())
+})
+console.log('works')
