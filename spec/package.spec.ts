@@ -48,17 +48,33 @@ describe('the package, installed in a project of a user', () => {
     expect(printed.trim()).toBe('true true false')
   })
 
+  const compile = (file: string): string =>
+    execFileSync(TSC, ['--noEmit', '--strict', '--exactOptionalPropertyTypes', '--skipLibCheck', 'false', '--module', 'nodenext', '--target', 'es2022', '--types', 'node', file], {
+      cwd: project,
+      encoding: 'utf8',
+    })
+
   it('compiles the ten lines of the README, strictly and with the library checked too', () => {
     const example = /## Ten lines\n+```ts\n([\s\S]*?)```/.exec(readFileSync(path.join(ROOT, 'README.md'), 'utf8'))?.[1]
     expect(example).toBeDefined()
     writeFileSync(path.join(project, 'example.ts'), example ?? '')
-    const compile = (): string =>
-      execFileSync(TSC, ['--noEmit', '--strict', '--exactOptionalPropertyTypes', '--skipLibCheck', 'false', '--module', 'nodenext', '--target', 'es2022', '--types', 'node', 'example.ts'], {
-        cwd: project,
-        encoding: 'utf8',
-      })
-    expect(compile()).toBe('')
+    expect(compile('example.ts')).toBe('')
     writeFileSync(path.join(project, 'example.ts'), (example ?? '').replace("'created'", "'creatd'"))
-    expect(compile).toThrow(/Command failed/)
+    expect(() => compile('example.ts')).toThrow(/Command failed/)
+  })
+
+  it('needs ioredis for its entry for Redis, and for nothing else', () => {
+    const use = (): string => node('redis.cjs', `const { publishScript, RedisBackplane } = require('express-sse-hub/redis'); console.log(typeof publishScript, typeof RedisBackplane)`)
+    expect(use).toThrow(/Cannot find module 'ioredis'/)
+    symlinkSync(path.join(ROOT, 'node_modules/ioredis'), path.join(project, 'node_modules/ioredis'))
+    expect(use().trim()).toBe('string function')
+    const program = `import { Hub } from 'express-sse-hub'
+      import { RedisBackplane } from 'express-sse-hub/redis'
+      import { Redis } from 'ioredis'
+      new Hub({ backplane: new RedisBackplane({ client: new Redis() }, { prefix: 'x' }) })`
+    writeFileSync(path.join(project, 'redis.ts'), program)
+    expect(compile('redis.ts')).toBe('')
+    writeFileSync(path.join(project, 'redis.ts'), program.replace('prefix', 'prefxi'))
+    expect(() => compile('redis.ts')).toThrow(/Command failed/)
   })
 })

@@ -2,6 +2,8 @@ import express from 'express'
 import type { Request, RequestHandler, Response } from 'express'
 import { expectTypeOf } from 'expect-type'
 import {
+  type AllStats,
+  type Backplane,
   type ChannelHandle,
   type DiagnosticMessages,
   encodeEvent,
@@ -24,6 +26,8 @@ import {
   type Subscription,
   type TakeSnapshot,
 } from 'express-sse-hub'
+import { publishScript, RedisBackplane } from 'express-sse-hub/redis'
+import type { Redis } from 'ioredis'
 import * as v from 'valibot'
 import { z } from 'zod'
 
@@ -442,8 +446,25 @@ function checkedHub(): void {
   }>()
 }
 
+/** Never called either. */
+function checkedBackplane(): void {
+  const backplane: Backplane = new RedisBackplane({ url: 'redis://127.0.0.1:6379' }, { prefix: 'p', timeoutMs: 1_000, probeMs: 500, durable: true })
+  const hub = new Hub<Channels>({ backplane })
+  expectTypeOf(hub.stats()).toEqualTypeOf<HubStats>()
+  expectTypeOf(hub.stats({ all: true })).resolves.toEqualTypeOf<AllStats>()
+  expectTypeOf(hub.health()).toEqualTypeOf<boolean>()
+  expectTypeOf(publishScript).toEqualTypeOf<string>()
+  // @ts-expect-error -- a backplane is made of a connection
+  void new Hub({ backplane: 'redis://127.0.0.1:6379' })
+  // @ts-expect-error -- either the one or the other
+  void new RedisBackplane({ url: 'redis://127.0.0.1:6379', client: {} as Redis })
+  // @ts-expect-error -- there is no such option
+  void new RedisBackplane({ client: {} as Redis }, { prefixes: 'p' })
+}
+
 describe('the types', () => {
   it.each([
+    ['of a backplane are those of what it is made of', checkedBackplane],
     ['refuse a wrong channel, event and payload, and infer those of a filter', checked],
     ['are inferred from schemas: inputs for publish, outputs for whoever follows', checkedSchemas],
     ['of those who follow channels are those of the channels asked for', checkedFollowers],

@@ -155,9 +155,11 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
    * @returns the event's id.
    * @throws {SseError} (as a rejection, before anything is stored) `SSE_INVALID_CHANNEL` for a channel name that is not a
    *   well-formed string of 1 to 256 UTF-16 units; `SSE_INVALID_EVENT` for an event name that is empty, has a line break
-   *   or begins with `stream-`; either for one that the hub's schemas do not have; `SSE_INVALID_DATA` for a payload without a text form, or that its schema refuses (the
-   *   issues are the error's `cause`); `SSE_INVALID_KEY` for a `key` or `idempotencyKey` that is not valid, or a `key` where
-   *   the channel does not keep the latest per key; `SSE_HUB_CLOSED` after `close()`.
+   *   or begins with `stream-`; either for one that the hub's schemas do not have; `SSE_INVALID_DATA` for a payload without a
+   *   text form, or that its schema refuses (the issues are the error's `cause`); `SSE_INVALID_KEY` for a `key` or
+   *   `idempotencyKey` that is not valid, or a `key` where the channel does not keep the latest per key; `SSE_HUB_CLOSED` after
+   *   `close()`. `SSE_BACKPLANE_UNAVAILABLE` when the backplane did not answer, which may be after the event was stored: publish
+   *   it again with the same `idempotencyKey`.
    */
   async publish<N extends ChannelName<P>, E extends EventName<P, N>>(
     channel: N,
@@ -196,7 +198,8 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
    * `stream-reset` item that says what was lost (its `channel` is `''`). A consumer that does not pull holds its place in the
    * logs, and what came in the turn in which it last waited, or else about 64 KiB.
    *
-   * It is live when it is returned, and over when `signal` is aborted, when it is left (`break`, `return()`), and when the
+   * It is live when it is returned (over a backplane, it begins with what is published after the call, and its first item
+   * rejects with `SSE_BACKPLANE_UNAVAILABLE` where that does not answer), and over when `signal` is aborted, when it is left (`break`, `return()`), and when the
    * hub closes, after everything published before; of a hub that is closed it is over at once. An event that `deserialize`
    * cannot read is reported to `onError` and left out.
    *
@@ -247,11 +250,12 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
 
   /**
    * Ends the streams of a `key`, or those for which the predicate is true, after what was published before: their clients
-   * come back in 1 to 5 s, and are authenticated anew.
+   * come back in 1 to 5 s, and are authenticated anew. Those of a key are ended in all processes; a predicate is asked of the
+   * streams of this one.
    *
    * @returns how many streams were ended.
    * @throws {SseError} (as a rejection) `SSE_INVALID_KEY` for a key that is not valid, and whatever the predicate throws;
-   *   nothing is ended then.
+   *   nothing is ended then. `SSE_BACKPLANE_UNAVAILABLE` where some process could not be asked; those of the others are ended.
    */
   async disconnect(which: string | ((subscriber: SubscriberInfo) => boolean)): Promise<number> {
     const here = await this.#endAll(this.#roster.matching(which))

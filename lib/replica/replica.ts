@@ -8,12 +8,11 @@ import type { Snapshots } from '../delivery/snapshots.ts'
 import { parseId } from '../event/event-id.ts'
 import type { Moment, Timeline } from '../event/timeline.ts'
 import { Copy } from './copy.ts'
+import { HeldBack, type Told } from './held-back.ts'
 import { LogReader } from './log-reader.ts'
 
 /** So many channels are read at once. */
 const MAX_PLACES = 500
-/** More characters of events than this are not held back while the log is read: they are read as well. */
-const MAX_HELD = 33_554_432
 /** How long it waits before it asks again what it could not be told. */
 const RETRY_MS = { min: 100, max: 5_000 }
 /** A process that was away for longer may have been taken for gone. */
@@ -29,12 +28,6 @@ export interface ReplicaParts {
   readonly onError: OnError
   /** Signals may have been missed that nobody waited for. */
   readonly onReturn: () => void
-}
-
-interface Told {
-  readonly epoch: string
-  readonly name: string
-  readonly event: BackplaneEvent
 }
 
 interface Reading {
@@ -60,11 +53,9 @@ export class Replica {
   #isAway = true
   /** Whether what is told is held back, until the log was read. */
   #isHolding = true
-  #held: Told[] = []
+  readonly #held = new HeldBack()
   /** The lives of the log that are over: what comes of them comes late. */
   readonly #pastEpochs = new Set<string>()
-  #heldSize = 0
-  #hasOverflown = false
   /** The newest catch-up: an older one gives up. */
   #run = 0
   #failures = 0
@@ -231,7 +222,7 @@ export class Replica {
     const run = ++this.#run
     this.#isHolding = true
     // Read after what is held was told: of these epochs, only the one that is read is not over.
-    const suspects = new Set(this.#held.map(({ epoch }) => epoch)).add(this.#parts.timeline.epoch)
+    const suspects = new Set(this.#held.epochs).add(this.#parts.timeline.epoch)
     try {
       const copies = [...this.#copies.values()].filter(({ isWatched }) => isWatched)
       const readings: Reading[] = []
@@ -268,9 +259,8 @@ export class Replica {
     if (wasForgotten && this.#contactAt >= 0 && performance.now() - this.#contactAt > MAX_AWAY_MS) onReturn()
     this.#inContact()
     this.#isHolding = false
-    const held = this.#held
-    const isIncomplete = this.#hasOverflown
-    this.#forgetHeld()
+    const isIncomplete = this.#held.hasOverflown
+    const held = this.#forgetHeld()
     for (const told of held) this.#tell(told, -1)
     if (isIncomplete && !this.#isHolding) void this.#catchUp()
     const missing = [...this.#copies.values()].filter(({ isWatched, isLive }) => isWatched && !isLive)
@@ -287,11 +277,11 @@ export class Replica {
     if (copy === undefined || this.#pastEpochs.has(epoch)) return
     const isOfNow = epoch === this.#parts.timeline.epoch
     if (this.#isHolding) {
-      this.#hold(told)
+      this.#held.push(told)
     } else if (isOfNow && !copy.isLive) {
-      if (this.#isRoomFor(event)) copy.held.push(event)
+      if (this.#held.takes(event)) copy.held.push(event)
     } else if (!isOfNow || (event.position > copy.seen && (event.prev > copy.seen || event.position <= before))) {
-      this.#hold(told)
+      this.#held.push(told)
       void this.#catchUp()
     } else if (event.position > copy.seen) {
       copy.seen = event.position
@@ -328,8 +318,8 @@ export class Replica {
       for (const event of held) this.#tell({ epoch, name: copy.channel.name, event }, -1)
     }
     if (this.#isHolding) return
-    this.#heldSize = 0
-    if (this.#hasOverflown) void this.#catchUp()
+    this.#held.emptied()
+    if (this.#held.hasOverflown) void this.#catchUp()
   }
 
   /** Reads what is kept of the first of these copies. */
@@ -382,20 +372,8 @@ export class Replica {
     this.#failures = 0
   }
 
-  #hold(told: Told): void {
-    if (this.#isRoomFor(told.event)) this.#held.push(told)
-  }
-
-  #isRoomFor({ text }: BackplaneEvent): boolean {
-    this.#heldSize += text.length + 100
-    if (this.#heldSize > MAX_HELD) this.#hasOverflown = true
-    return !this.#hasOverflown
-  }
-
-  #forgetHeld(): void {
-    this.#held = []
-    this.#heldSize = 0
-    this.#hasOverflown = false
+  #forgetHeld(): Told[] {
     for (const copy of this.#copies.values()) copy.held = []
+    return this.#held.take()
   }
 }
