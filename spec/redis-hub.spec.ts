@@ -2,10 +2,12 @@ import net, { type AddressInfo } from 'node:net'
 import express from 'express'
 import { Redis } from 'ioredis'
 import { Hub, SseError, sseMiddleware } from '../lib/index.ts'
-import { publishScript, RedisBackplane } from '../lib/redis.ts'
+import type { BackplaneHost } from '../lib/backplanes/backplane.ts'
+import { publishScript, RedisBackplane, type RedisConnection } from '../lib/redis.ts'
 import { join } from '../lib/stream/subscribable.ts'
 import { TestClient, until } from './support/client.ts'
 import { FakeConnection } from './support/fake-connection.ts'
+import { RedisProxy } from './support/failures/redis-proxy.ts'
 import { deleteKeys, describeRedis, freshPrefix, REDIS_URL, RedisServer, redisHub } from './support/redis.ts'
 import { serve, stopServers } from './support/servers.ts'
 
@@ -13,7 +15,7 @@ import { serve, stopServers } from './support/servers.ts'
 async function subscribe(hub: Hub, channels: readonly string[], lastEventId = '', key?: string): Promise<FakeConnection> {
   const connection = new FakeConnection()
   const plan = hub[join](channels, { key })
-  if (plan.refusal() !== undefined || (await plan.prepare(lastEventId)) !== undefined) {
+  if (plan.refusal() !== undefined || (await plan.prepare(lastEventId)) !== undefined || plan.refusal() !== undefined) {
     plan.cancel()
     throw new Error('refused')
   }
@@ -186,23 +188,85 @@ describeRedis('a hub over Redis', () => {
     redis.disconnect()
   })
 
-  it('ends the streams that have a key when it returns, where the others went on without it', async () => {
-    const server = await RedisServer.start()
+  describe('a process that was away when streams were to be ended', () => {
+    let server: RedisServer
+    let proxy: RedisProxy
+    beforeEach(async () => {
+      server = await RedisServer.start()
+      proxy = new RedisProxy(server.port)
+    })
+    afterEach(async () => {
+      await Promise.all(hubs.splice(0).map((hub) => hub.close()))
+      await proxy.close()
+      await server.stop()
+    })
+
+    /** A process whose connections can be cut, with streams of a key and of none, and another process. */
+    async function away(): Promise<{ hub: Hub; other: Hub; keyed: FakeConnection; unkeyed: FakeConnection }> {
+      const name = prefix()
+      const options = { probeMs: 50, timeoutMs: 5_000 }
+      const [hub, other] = [hubOf(name, { onError() {} }, options, await proxy.listen()), hubOf(name, {}, options, server.url)]
+      const [keyed, unkeyed] = [await subscribe(hub, ['a'], '', 'u'), await subscribe(hub, ['a'])]
+      await until(() => other.health(), 'the other is there')
+      proxy.cut()
+      await until(() => !hub.health(), 'the outage is noticed')
+      return { hub, other, keyed, unkeyed }
+    }
+
+    it('ends those with a key when it is back, whoever asks first', async () => {
+      const { hub, other, keyed, unkeyed } = await away()
+      await expect(other.disconnect('u')).rejects.toMatchObject({ code: 'SSE_BACKPLANE_UNAVAILABLE' })
+      // Somebody waits for it to be back.
+      const newcomer = subscribe(hub, ['b'])
+      proxy.mend()
+      await until(() => !keyed.isOpen, 'the stream with a key is ended')
+      expect([unkeyed.isOpen, (await newcomer).isOpen]).toEqual([true, true])
+    })
+
+    it('does so when Redis forgot meanwhile that it had been there', async () => {
+      const { other, keyed, unkeyed } = await away()
+      await server.command('FLUSHALL')
+      // The other one is the first of the new life.
+      expect(await other.disconnect('u')).toBe(0)
+      proxy.mend()
+      await until(() => !keyed.isOpen, 'the stream with a key is ended')
+      expect(unkeyed.isOpen).toBe(true)
+    })
+
+    it('ends none where there was nothing to end', async () => {
+      const { hub, other, keyed } = await away()
+      await other.publish('a', 'e', 'meanwhile')
+      await other.stats({ all: true })
+      proxy.mend()
+      await until(() => hub.health(), 'it is back')
+      await until(() => keyed.channelEvents.length === 1, 'it has caught up')
+      // A few probes later, too.
+      await other.publish('a', 'e', 'after')
+      await until(() => keyed.channelEvents.length === 2, 'it goes on')
+      expect(keyed.isOpen).toBe(true)
+    })
+  })
+
+  it('lets in nobody who was disconnected while it was prepared', async () => {
     const name = prefix()
-    const hub = hubOf(name, { onError() {} }, { timeoutMs: 500, probeMs: 100 }, server.url)
-    const [keyed, unkeyed] = [await subscribe(hub, ['a'], '', 'u'), await subscribe(hub, ['a'])]
-    // It cannot reach Redis for a while, in which a signal is sent, and it is forgotten.
-    await server.kill()
-    await until(() => !hub.health(), 'the outage is noticed')
-    const now = performance.now.bind(performance)
-    jest.spyOn(performance, 'now').mockImplementation(() => now() + 11_000)
-    await server.run()
-    await until(() => hub.health(), 'it is back')
-    await until(() => !keyed.isOpen, 'the stream with a key is ended')
-    expect(unkeyed.isOpen).toBe(true)
-    jest.restoreAllMocks()
-    await hub.close()
-    await server.stop()
+    const [one, two] = [hubOf(name, {}), hubOf(name, {})]
+    await until(() => one.health() && two.health(), 'both are there')
+    const refused = await Promise.all(
+      Array.from({ length: 10 }, async (_, n) => {
+        const waiting = subscribe(two, [`fresh ${n}`], '', `user ${n}`).then(
+          () => 'let in',
+          () => 'refused',
+        )
+        expect(await (n % 2 ? one : two).disconnect(`user ${n}`)).toBe(0)
+        return waiting
+      }),
+    )
+    expect(refused).toEqual(refused.map(() => 'refused'))
+    const waiting = subscribe(two, ['another'], '', 'user').then(() => 'let in', () => 'refused')
+    await two.disconnect(({ channels }) => channels.includes('another'))
+    expect(await waiting).toBe('refused')
+    // They may come again.
+    expect((await subscribe(two, ['fresh 1'], '', 'user 1')).isOpen).toBe(true)
   })
 
   it('resumes over HTTP what a worker without subscribers published, in whichever process the client comes back to', async () => {
@@ -271,9 +335,181 @@ describeRedis('a hub over Redis', () => {
     client.disconnect()
   })
 
+  it('says of a URL that is none nothing that is secret', () => {
+    expect(() => new RedisBackplane({ url: 'http://user:secret@127.0.0.1' })).toThrow(expect.not.objectContaining({ message: expect.stringContaining('secret') as string }))
+  })
+
+  it('sets what it needs itself, whatever the URL and the client say', async () => {
+    const client = new Redis(REDIS_URL, { stringNumbers: true, keyPrefix: 'x:' })
+    const name = prefix()
+    const hubOver = (connection: RedisConnection): Hub => {
+      hubs.push(new Hub({ maxSubscribersPerKey: 1, backplane: new RedisBackplane(connection, { prefix: name }) }))
+      return hubs.at(-1) as Hub
+    }
+    for (const hub of [hubOver({ client }), hubOver({ url: `${REDIS_URL}?keyPrefix=y:` })]) {
+      const stream = await subscribe(hub, ['a'], '', 'u')
+      await hub.publish('a', 'e', 1)
+      await until(() => stream.channelEvents.length === 1, 'it is delivered')
+      expect(hub.stats().published).toBe(1)
+      stream.leave()
+      await hub.close()
+    }
+    client.disconnect()
+  })
+
+  it('has nothing to do with a hub of the same prefix in another database', async () => {
+    const name = prefix()
+    const [one, two] = [hubOf(name), hubOf(name, {}, {}, `${REDIS_URL}/1`)]
+    const streams = [await subscribe(one, ['a'], '', 'u'), await subscribe(two, ['a'], '', 'u')]
+    await one.publish('a', 'e', 'of one')
+    await two.publish('a', 'e', 'of two')
+    expect(await one.stats({ all: true })).toMatchObject({ processes: 1, missing: 0 })
+    expect(await two.disconnect('u')).toBe(1)
+    expect(streams.map((stream) => [stream.isOpen, stream.channelEvents.map(({ data }) => data)])).toEqual([
+      [true, ['of one']],
+      [false, ['of two']],
+    ])
+    await deleteKeys([`${name}:1`], `${REDIS_URL}/1`)
+  })
+
+  it('goes on where something is sent to it that is no signal of a hub, and says so', async () => {
+    const name = prefix()
+    const errors: unknown[] = []
+    const hub = hubOf(name, { onError: (error) => void errors.push(error) })
+    const stream = await subscribe(hub, ['a'])
+    const redis = new Redis(REDIS_URL)
+    const epoch = await redis.hget(`{${name}}`, 'e')
+    const texts = ['', 'x', `${epoch} 0\nno json`, `${epoch} 0\n{"id":1,"from":"x","question":"disconnect"}`]
+    for (const text of texts) await redis.publish(`{${name}}:s`, text)
+    // A question of a later version is not answered.
+    await redis.publish(`{${name}}:s`, `${epoch} 0\n{"id":2,"from":"x","question":"weather"}`)
+    await hub.publish('a', 'e', 'on')
+    await until(() => stream.channelEvents.length === 1, 'it goes on')
+    await until(() => errors.length >= texts.length, 'all were reported')
+    expect(errors).toHaveLength(texts.length)
+    redis.disconnect()
+  })
+
+  it('asks Redis once for all who come with ids of a life that it does not know', async () => {
+    const server = await RedisServer.start()
+    const hub = hubOf(prefix(), {}, { probeMs: 5_000 }, server.url)
+    await subscribe(hub, ['a'])
+    await server.command('CONFIG', 'RESETSTAT')
+    for (let n = 0; n < 100; n++) {
+      const stream = await subscribe(hub, ['a'], '0123456789-1800000000000000/a')
+      expect(stream.events.filter(({ event }) => event === 'stream-reset')).toHaveLength(1)
+      stream.leave()
+    }
+    const ids = Array.from({ length: 100 }, (_, n) => `${String(n).padStart(10, 'x')}-1800000000000000/a`)
+    const streams = await Promise.all(ids.map((id) => subscribe(hub, ['a'], id)))
+    for (const stream of streams) stream.leave()
+    const text = String(await server.command('INFO', 'commandstats'))
+    expect(Number(/cmdstat_evalsha:calls=(\d+)/.exec(text)?.[1])).toBeLessThan(8)
+    await hub.close()
+    await server.stop()
+  })
+
+  it('begins events() and streams without an id after what it has published', async () => {
+    const hub = hubOf(prefix())
+    const follower = await subscribe(hub, ['a'])
+    for (let n = 0; n < 50; n++) {
+      await hub.publish('a', 'e', `before ${n}`)
+      const events = hub.events(['a'])
+      const stream = subscribe(hub, ['a'])
+      await hub.publish('a', 'e', `after ${n}`)
+      expect((await events.next()).value).toMatchObject({ data: `after ${n}` })
+      await events.return()
+      const connection = await stream
+      await until(() => connection.channelEvents.length > 0, 'the stream has something')
+      expect(connection.channelEvents[0]?.data).toBe(`after ${n}`)
+      connection.leave()
+    }
+    expect(follower.channelEvents.length).toBe(100)
+  })
+
+  it('knows the place of events() from the beginning, and when they fail', async () => {
+    const server = await RedisServer.start()
+    const hub = hubOf(prefix(), { onError() {} }, { timeoutMs: 100 }, server.url)
+    const id = await hub.publish('a', 'e', 1)
+    const events = hub.events(['a'], { lastEventId: id })
+    expect(events.lastEventId).toBe(id)
+    await server.kill()
+    const failing = hub.events(['never used'], { lastEventId: id })
+    await expect(failing.next()).rejects.toMatchObject({ code: 'SSE_BACKPLANE_UNAVAILABLE' })
+    expect(failing.lastEventId).toBe(id)
+    await hub.close()
+    await server.stop()
+  })
+
+  it('keeps counting the streams of a key while Redis is away, and when it has forgotten them', async () => {
+    const server = await RedisServer.start()
+    const name = prefix()
+    const options = { maxSubscribersPerKey: 2, onError() {} }
+    const [one, two] = [hubOf(name, options, { probeMs: 50, timeoutMs: 200 }, server.url), hubOf(name, options, { probeMs: 50, timeoutMs: 200 }, server.url)]
+    const count = async (): Promise<number> => ((await server.command('HVALS', `{${name}}:l:u`)) as string[]).reduce((sum, value) => sum + Number(value), 0)
+    const counted = async (wanted: number): Promise<void> => {
+      for (const end = performance.now() + 10_000; (await count()) !== wanted; ) expect(performance.now()).toBeLessThan(end)
+    }
+    const streams = [await subscribe(one, ['a'], '', 'u'), await subscribe(two, ['a'], '', 'u')]
+    await expect(subscribe(one, ['a'], '', 'u')).rejects.toThrow('refused')
+    // One leaves while nothing can be told, and one more is let in.
+    server.signal('SIGSTOP')
+    streams[0]?.leave()
+    await until(() => !one.health(), 'it is away')
+    const more = await subscribe(one, ['a'], '', 'u')
+    streams[1]?.leave()
+    server.signal('SIGCONT')
+    await until(() => one.health() && two.health(), 'it is back')
+    await counted(1)
+    // Nobody is locked out, and nobody too many is let in.
+    const again = await subscribe(two, ['a'], '', 'u')
+    await expect(subscribe(two, ['a'], '', 'u')).rejects.toThrow('refused')
+    await server.command('FLUSHALL')
+    await counted(2)
+    more.leave()
+    again.leave()
+    await counted(0)
+    expect(await server.command('KEYS', `{${name}}:l:*`)).toEqual([])
+    await Promise.all([one.close(), two.close()])
+    await server.stop()
+  })
+
+  it('does not begin where it is not told by INFO which run of the server this is, unless it need not know', async () => {
+    const server = await RedisServer.start()
+    await server.command('ACL', 'SETUSER', 'limited', 'on', '>pw', '~*', '&*', '+@all', '-info')
+    const url = server.url.replace('//', '//limited:pw@')
+    const errors: string[] = []
+    const hub = hubOf(prefix(), { onError: (error) => void errors.push(String(error)) }, { timeoutMs: 200 }, url)
+    await expect(hub.publish('a', 'e', 1)).rejects.toMatchObject({ code: 'SSE_BACKPLANE_UNAVAILABLE', message: expect.stringContaining('INFO') as string })
+    expect(hub.health()).toBe(false)
+    expect(errors.join()).toContain('durable')
+    const durable = hubOf(prefix(), {}, { durable: true }, url)
+    await durable.publish('a', 'e', 1)
+    expect(durable.stats().published).toBe(1)
+    await Promise.all([hub.close(), durable.close()])
+    await server.stop()
+  })
+
+  it('goes on being told of the others when a channel is left and joined again at once', async () => {
+    const backplane = new RedisBackplane({ url: REDIS_URL }, { prefix: prefix() })
+    const told: string[] = []
+    const host: BackplaneHost = { event: (_, channel) => void told.push(channel), reached() {}, interrupted() {}, resumed() {}, signal() {}, signalsMissed() {}, onError() {} }
+    backplane.open(host)
+    await backplane.watch(['a', 'b'])
+    backplane.unwatch(['a'])
+    await backplane.watch(['a'])
+    const bounds = { maxEvents: 10, maxBytes: 1_000, maxAgeMs: 1_000, latestPerKey: false }
+    for (const channel of ['b', 'a']) await backplane.publish({ channel, event: 'e', text: 'x', isString: true, key: undefined, idempotencyKey: undefined, bounds })
+    await until(() => told.length === 2, 'both are told')
+    expect(told).toEqual(['b', 'a'])
+    await backplane.close()
+  })
+
   it.each([
     [[{}], TypeError, 'url'],
-    [[{ url: '' }], TypeError, "got ''"],
+    [[{ url: '' }], TypeError, 'begin with redis:'],
+    [[{ url: 'redis://127.0.0.1/abc' }], TypeError, 'number of a database'],
+    [[{ client: { duplicate() {}, options: {} } }], TypeError, 'client must be'],
     [[{ url: 'http://127.0.0.1' }], TypeError, 'redis://'],
     [[{ url: 7 }], TypeError, 'got 7'],
     [[{ client: {} }], TypeError, 'client must be'],

@@ -1,5 +1,6 @@
 import { Redis } from 'ioredis'
 import type { BackplaneEvent, BackplaneHost } from '../lib/backplanes/backplane.ts'
+import { CHANNEL_KEPT_MS } from '../lib/redis/scripts.ts'
 import { RedisBackplane } from '../lib/redis.ts'
 import { randomFrom } from './support/fake-connection.ts'
 import { deleteKeys, describeRedis, freshPrefix, REDIS_URL } from './support/redis.ts'
@@ -29,7 +30,7 @@ function ascends(before: number, after: number): void {
 /** A backplane whose clock is set by hand, and what was published over it. */
 class World {
   readonly prefix = freshPrefix()
-  readonly backplane = new RedisBackplane({ url: REDIS_URL }, { prefix: this.prefix }, { time: SET_TIME })
+  readonly backplane = new RedisBackplane({ url: REDIS_URL }, { prefix: this.prefix }, { time: SET_TIME, sweepMs: 0 })
   readonly redis = new Redis(REDIS_URL)
   readonly stored = new Map<string, Stored[]>(CHANNELS.map((name) => [name, []]))
   /** What each channel's log must have, and the floor of those that were forgotten. */
@@ -42,7 +43,7 @@ class World {
   #tokens = 0
 
   async begin(): Promise<void> {
-    const host: BackplaneHost = { event() {}, reached() {}, interrupted() {}, resumed() {}, signal() {}, onError() {} }
+    const host: BackplaneHost = { event() {}, reached() {}, interrupted() {}, resumed() {}, signal() {}, signalsMissed() {}, onError() {} }
     this.backplane.open(host)
     await this.setClock(this.now)
   }
@@ -102,7 +103,7 @@ class World {
   /** Every read lets go of what is too old. */
   #sweep(): void {
     for (const [channel, log] of this.logs) {
-      if (log.last + (MAX_AGE_MS + 2_000) * 1_000 < this.now) {
+      if (log.last + (MAX_AGE_MS + CHANNEL_KEPT_MS) * 1_000 < this.now) {
         this.floor = Math.max(this.floor, log.last)
         this.logs.delete(channel)
       } else if (channel !== 'latest') {
@@ -152,7 +153,7 @@ describeRedis('the scripts, compared with all that was published', () => {
       } else if (at < 0.6) {
         await here.setClock(here.now + Math.floor(random() * 3_000_000))
       } else if (at < 0.63) {
-        await here.setClock(here.now + MAX_AGE_MS * 1_000 + Math.floor(random() * 5_000_000))
+        await here.setClock(here.now + (MAX_AGE_MS + (random() < 0.5 ? CHANNEL_KEPT_MS : 0)) * 1_000 + Math.floor(random() * 5_000_000))
       } else if (at < 0.67) {
         await here.setClock(here.now - Math.floor(random() * 30_000_000))
       } else if (at < 0.69) {
@@ -179,7 +180,7 @@ describeRedis('the scripts, compared with all that was published', () => {
     const here = await world()
     await here.publish('a', 'one', undefined)
     const ended = here.newest
-    await here.setClock(here.now + (MAX_AGE_MS + 2_100) * 1_000)
+    await here.setClock(here.now + (MAX_AGE_MS + CHANNEL_KEPT_MS + 100) * 1_000)
     await here.read('b', here.newest)
     expect(await here.redis.hkeys(`{${here.prefix}}`)).not.toContain('c:a')
     expect(await here.redis.exists(`{${here.prefix}}:e:${here.epoch}:a`)).toBe(0)

@@ -437,7 +437,7 @@ function checkedHub(): void {
   expectTypeOf<DiagnosticMessages['reset']['lost']>().toEqualTypeOf<readonly string[]>()
   expectTypeOf<DiagnosticMessages['reset']['reason']>().toEqualTypeOf<ResetReason>()
   expectTypeOf<DiagnosticMessages['refuse']['reason']>().toEqualTypeOf<RefusalReason>()
-  expectTypeOf<RefusalReason>().toEqualTypeOf<'maxSubscribers' | 'maxSubscribersPerKey' | 'closing' | 'fault' | 'backplane'>()
+  expectTypeOf<RefusalReason>().toEqualTypeOf<'maxSubscribers' | 'maxSubscribersPerKey' | 'closing' | 'fault' | 'backplane' | 'disconnected'>()
   expectTypeOf<DiagnosticMessages['stall']>().toEqualTypeOf<DiagnosticMessages['close']>()
   expectTypeOf<DiagnosticMessages['close']>().toEqualTypeOf<{
     readonly hub: object

@@ -60,8 +60,6 @@ export interface History {
   readonly newest: number
   /** In the order in which they were asked for. */
   readonly channels: readonly ChannelHistory[]
-  /** Whether the others did not count this process among those that hear signals any more, though it had been. */
-  readonly wasForgotten: boolean
 }
 
 /**
@@ -81,6 +79,8 @@ export interface BackplaneHost {
   resumed(): void
   /** A text that a process sent. */
   signal(text: string): void
+  /** Vital signals were sent that this process was not told, and will not be. */
+  signalsMissed(): void
   /** Is told of what has no caller: the engine is away, or an event in it cannot be read. */
   onError(error: unknown, context: ErrorContext): void
 }
@@ -113,10 +113,10 @@ export interface BackplaneLog {
   reconnect(): void
   /**
    * Counts one more stream of a key, unless all processes together have `max` of it: then it resolves to `false`. What a
-   * process that is gone had counted does not count.
+   * process that is gone had counted does not count. Where it rejects, the stream is counted as soon as the engine can.
    */
   acquire(key: string, max: number): Promise<boolean>
-  /** One stream of a key that was counted is over. */
+  /** One stream of a key is over that was counted, or is to be. */
   release(key: string): void
 }
 
@@ -145,7 +145,7 @@ export interface Backplane {
   /**
    * Carries a text to every process, this one too. It may be lost on the way to a process.
    *
-   * @param isVital whether a process that does not hear it must learn that it missed something: see `wasForgotten`.
+   * @param isVital whether a process that was not told it must be told that it missed something: see `signalsMissed`.
    * @returns the ids of the processes that should hear it.
    */
   signal(text: string, isVital: boolean): Promise<readonly string[]>

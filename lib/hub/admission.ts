@@ -5,7 +5,7 @@ import type { Connection } from '../stream/connection.ts'
 import { type Refusal, type RefusalReason } from '../stream/refusal.ts'
 import type { Plan } from '../stream/subscribable.ts'
 import type { SubscribeSettings, Subscription } from '../stream/subscription.ts'
-import type { Roster } from './roster.ts'
+import type { Roster, Waiting } from './roster.ts'
 
 /** What a hub lends to the subscriptions that are about to begin. */
 export interface AdmissionParts {
@@ -22,8 +22,9 @@ export interface AdmissionParts {
 function nothing(): void {}
 
 /** One subscription that was asked for: what lets it in, and what has to be there before. */
-export class Admission implements Plan {
+export class Admission implements Plan, Waiting {
   readonly channels: readonly string[]
+  isDisconnected = false
   readonly settings: SubscribeSettings
   readonly #parts: AdmissionParts
   #isPrepared = false
@@ -37,10 +38,14 @@ export class Admission implements Plan {
     this.#parts = parts
   }
 
+  get key(): string | undefined {
+    return this.settings.key
+  }
+
   refusal(): Refusal | undefined {
     const { roster, closed, refuse } = this.#parts
-    const { key } = this.settings
-    const reason = closed() ?? roster.limitFor(key)
+    const { key } = this
+    const reason = closed() ?? (this.isDisconnected ? 'disconnected' : roster.limitFor(key))
     return reason && refuse(reason, this.channels, key)
   }
 
@@ -49,34 +54,38 @@ export class Admission implements Plan {
     if (replica === null) return undefined
     this.#isPrepared = true
     const ready = replica.prepare(this.channels, lastEventId)
-    const { key } = this.settings
+    const { key } = this
     const counted = log === null || key === undefined || roster.maxPerKey === Infinity ? undefined : this.#count(log, key, roster.maxPerKey)
     if (ready === undefined && counted === undefined) return undefined
+    roster.await(this)
     return this.#prepared(ready, counted)
   }
 
   start(connection: Connection, lastEventId: string): Subscription {
-    const { log, begin } = this.#parts
-    const { key } = this.settings
+    const { log, begin, roster } = this.#parts
+    roster.awaitNoMore(this)
+    const { key } = this
     const isCounted = this.#isCounted && log !== null && key !== undefined
     this.#isCounted = false
     return begin(connection, this, lastEventId, this.#now, isCounted ? () => log.release(key) : nothing)
   }
 
   cancel(): void {
-    const { replica, log } = this.#parts
+    const { replica, log, roster } = this.#parts
+    roster.awaitNoMore(this)
     if (this.#isPrepared) replica?.release(this.channels)
     this.#isPrepared = false
-    if (this.#isCounted && this.settings.key !== undefined) log?.release(this.settings.key)
+    if (this.#isCounted && this.key !== undefined) log?.release(this.key)
     this.#isCounted = false
   }
 
-  async #prepared(ready: Promise<Moment> | undefined, counted: Promise<boolean> | undefined): Promise<Refusal | undefined> {
+  async #prepared(ready: Promise<Moment | undefined> | undefined, counted: Promise<boolean> | undefined): Promise<Refusal | undefined> {
     const { refuse } = this.#parts
-    const { key } = this.settings
+    const { key } = this
     const [now, count] = await Promise.allSettled([ready, counted])
     if (now.status === 'fulfilled') this.#now = now.value
-    if (count.status === 'fulfilled') this.#isCounted = count.value === true
+    // Where nobody could say, it is counted when that is known.
+    this.#isCounted = counted !== undefined && (count.status === 'rejected' || count.value === true)
     // The outage was reported: it is not told again for every client.
     if (now.status === 'rejected') return refuse('backplane', this.channels, key)
     // While it is not known how many all processes have, the limit is that of this one.

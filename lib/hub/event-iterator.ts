@@ -68,6 +68,7 @@ export class EventIterator implements HubEvents, Sink {
   /** `null` until its channels are ready. */
   #subscriber: Subscriber | null = null
   readonly #signal: AbortSignal | undefined
+  readonly #begunAt: string
   readonly #slice = new Slice()
   /** What was given and not asked for yet, in order. */
   #held = new Fifo<Stretch | ResetEvent>()
@@ -88,8 +89,10 @@ export class EventIterator implements HubEvents, Sink {
   #failure: { readonly error: unknown } | undefined
   #isOver = false
 
-  constructor(parts: IteratorParts, signal: AbortSignal | undefined) {
+  /** @param lastEventId where it begins, if that is given. */
+  constructor(parts: IteratorParts, signal: AbortSignal | undefined, lastEventId: string) {
     this.#parts = parts
+    this.#begunAt = lastEventId
     this.#signal = signal
     signal?.addEventListener('abort', this.#end, { once: true })
     if (signal?.aborted) this.#end()
@@ -121,11 +124,12 @@ export class EventIterator implements HubEvents, Sink {
 
   get lastEventId(): string {
     const subscriber = this.#subscriber
-    if (subscriber !== null && !this.#isOver && this.#stretch === undefined && this.#held.size === 0) {
+    if (subscriber === null) return this.#begunAt
+    if (!this.#isOver && this.#stretch === undefined && this.#held.size === 0) {
       subscriber.keepAlive()
       this.#taken = subscriber.position
     }
-    return this.#taken < 0 ? '' : formatId(this.#epoch, this.#taken)
+    return this.#taken < 0 ? this.#begunAt : formatId(this.#epoch, this.#taken)
   }
 
   [Symbol.asyncIterator](): this {

@@ -94,7 +94,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
     const budget = new TurnBudget()
     const snapshots = new Snapshots(timeline, serialize, onError, (follower) => pump.ready(follower))
     const counters = this.#counters
-    this.#publisher = new Publisher({ hub: this, backplane, channels, pump, budget, counters, serialize, schemas })
+    this.#publisher = new Publisher({ hub: this, backplane, channels, pump, budget, counters, serialize, schemas, onStored: (epoch, position) => this.#replica?.published(epoch, position) })
     this.#parts = {
       hub: this,
       pump,
@@ -117,8 +117,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
         for (const channel of iterator.channels) channels.left(channel)
       },
     }
-    const onReturn = (): void => void this.#endAll(roster.withKey())
-    this.#replica = log === null ? null : new Replica(log, { channels, intake, pump, timeline, snapshots, onError, onReturn })
+    this.#replica = log === null ? null : new Replica(log, { channels, intake, pump, timeline, snapshots, onError })
     this.#admissionParts = {
       roster,
       log,
@@ -128,8 +127,9 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
       begin: (connection, admission, lastEventId, now, onRelease) => this.#begin(connection, admission, lastEventId, now, onRelease),
     }
     this.#peers = new Peers(backplane, {
-      disconnect: (key) => this.#endAll(roster.matching(key)),
+      disconnect: (key) => this.#endAll(roster.disconnect(key)),
       stats: () => this.#stats(),
+      onError,
     })
     const replica = this.#replica
     const place = backplane.open({
@@ -138,6 +138,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
       interrupted: () => replica?.interrupted(),
       resumed: () => replica?.resumed(),
       signal: (text) => this.#peers.heard(text),
+      signalsMissed: () => void this.#endAll(roster.disconnectKeyed()),
       onError,
     })
     if (place !== null) {
@@ -217,7 +218,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
     if (signal !== undefined && !(signal instanceof AbortSignal)) throw new TypeError(`signal must be an AbortSignal, got ${show(signal)}`)
     const settings = checkSubscribeOptions({ filter, rewind })
     const names = this.#checked(channels)
-    const iterator = new EventIterator(this.#iteratorParts, signal)
+    const iterator = new EventIterator(this.#iteratorParts, signal, lastEventId)
     if (this.#isClosed) void iterator.return()
     if (!iterator.isOver) {
       this.#iterators.add(iterator)
@@ -258,7 +259,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
    *   nothing is ended then. `SSE_BACKPLANE_UNAVAILABLE` where some process could not be asked; those of the others are ended.
    */
   async disconnect(which: string | ((subscriber: SubscriberInfo) => boolean)): Promise<number> {
-    const here = await this.#endAll(this.#roster.matching(which))
+    const here = await this.#endAll(this.#roster.disconnect(which))
     if (typeof which !== 'string' || this.#isClosed) return here
     const { answers, missing } = await this.#peers.disconnect(which)
     if (missing === 0) return answers.reduce((sum, count) => sum + count, here)

@@ -1,4 +1,5 @@
 import type { Backplane } from '../backplanes/backplane.ts'
+import type { OnError } from '../basics/guard.ts'
 import type { HubStats } from './counters.ts'
 
 /** How long the other processes have for an answer. */
@@ -9,6 +10,7 @@ export interface Questions {
   /** Ends the streams of a key; how many those were. */
   disconnect(key: string): Promise<number>
   stats(): HubStats
+  readonly onError: OnError
 }
 
 /** The answers of the other processes, and how many gave none in time. */
@@ -17,11 +19,13 @@ export interface Answers<T> {
   readonly missing: number
 }
 
+type Question = 'disconnect' | 'stats'
+
 /** A question, or the answer to one, as it goes from process to process. */
 interface Signal {
   readonly id: number
   readonly from: string
-  readonly question?: keyof Questions
+  readonly question?: Question
   readonly key?: string
   readonly answer?: unknown
 }
@@ -60,10 +64,10 @@ export class Peers {
     const { id, from, question, key = '', answer } = JSON.parse(text) as Signal
     if (from === this.#backplane.processId) return
     if (question === undefined) this.#answered(id, from, answer)
-    else void this.#answer(id, from, question, key)
+    else this.#answer(id, from, question, key).catch((error: unknown) => this.#questions.onError(error, { where: 'backplane' }))
   }
 
-  async #ask(question: keyof Questions, key: string): Promise<Answers<unknown>> {
+  async #ask(question: Question, key: string): Promise<Answers<unknown>> {
     const { processId } = this.#backplane
     const id = ++this.#lastId
     const asked: Asked = { expected: new Set(), answers: [], early: new Set(), done() {} }
@@ -94,7 +98,9 @@ export class Peers {
     if (asked.expected.delete(from) && asked.expected.size === 0) asked.done()
   }
 
-  async #answer(id: number, to: string, question: keyof Questions, key: string): Promise<void> {
+  async #answer(id: number, to: string, question: Question, key: string): Promise<void> {
+    // A later version may ask for more.
+    if (question !== 'disconnect' && question !== 'stats') return
     const answer = question === 'disconnect' ? await this.#questions.disconnect(key) : this.#questions.stats()
     this.#backplane.send(to, JSON.stringify({ id, from: this.#backplane.processId, answer } satisfies Signal))
   }

@@ -23,6 +23,8 @@ export interface PublisherParts {
   readonly counters: Counters
   readonly serialize: Serialize
   readonly schemas: Schemas | undefined
+  /** An event was stored in this life of the log, at this position. */
+  readonly onStored: (epoch: string, position: number) => void
 }
 
 const NO_OPTIONS: PublishOptions = {}
@@ -56,6 +58,7 @@ export class Publisher {
     const id = target === undefined ? formatId(epoch, position, channel) : `${epoch}-${position}${target.idSuffix}`
     if (!isNew) return id
     counters.published++
+    this.#parts.onStored(epoch, position)
     if (diagnostics.publish.hasSubscribers) diagnostics.publish.publish({ hub, channel, event, id })
     if (target !== undefined && target.members.size > 0) {
       const { budget, pump } = this.#parts

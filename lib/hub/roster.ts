@@ -6,6 +6,12 @@ import type { RefusalReason } from '../stream/refusal.ts'
 import type { HubOptions, SubscriberInfo } from './hub-options.ts'
 import type { HubSubscription } from './hub-subscription.ts'
 
+/** Somebody who was let in, and has to wait for what the subscription needs. */
+export interface Waiting extends SubscriberInfo {
+  /** Whether it was disconnected meanwhile. */
+  isDisconnected: boolean
+}
+
 /** Who is subscribed, by key too, and how many may be. Nobody who is in it is ever put out for a newcomer. */
 export class Roster {
   readonly #maxSubscribers: number
@@ -14,6 +20,7 @@ export class Roster {
   readonly #active = new Set<HubSubscription>()
   readonly #present = new Set<HubSubscription>()
   readonly #byKey = new Map<string, Set<HubSubscription>>()
+  readonly #waiting = new Set<Waiting>()
   #onEmpty: (() => void) | null = null
 
   constructor({ maxSubscribers, maxSubscribersPerKey }: HubOptions) {
@@ -64,16 +71,27 @@ export class Roster {
     if (this.#present.size === 0) this.#onEmpty?.()
   }
 
-  /** Those that are subscribed now with a key, or for which a predicate is true. */
-  matching(which: string | ((subscriber: SubscriberInfo) => boolean)): HubSubscription[] {
-    if (typeof which === 'function') return [...this.#active].filter(({ key, channels }) => asBoolean(which({ key, channels })))
-    if (typeof which !== 'string') throw new SseError('SSE_INVALID_KEY', `disconnect takes a key or a predicate, got ${show(which)}`)
-    return [...(this.#byKey.get(checkOwner('disconnect: the key', which) ?? '') ?? [])]
+  /** It is about to be subscribed. */
+  await(waiting: Waiting): void {
+    this.#waiting.add(waiting)
   }
 
-  /** Those that are subscribed now with any key. */
-  withKey(): HubSubscription[] {
-    return [...this.#active].filter(({ key }) => key !== undefined)
+  /** It is subscribed, or will not be. */
+  awaitNoMore(waiting: Waiting): void {
+    this.#waiting.delete(waiting)
+  }
+
+  /** Those that are subscribed now with a key, or for which a predicate is true. Those that wait for it are not let in any more. */
+  disconnect(which: string | ((subscriber: SubscriberInfo) => boolean)): HubSubscription[] {
+    if (typeof which === 'function') return this.#disconnect([...this.#active], ({ key, channels }) => asBoolean(which({ key, channels })))
+    if (typeof which !== 'string') throw new SseError('SSE_INVALID_KEY', `disconnect takes a key or a predicate, got ${show(which)}`)
+    const wanted = checkOwner('disconnect: the key', which) ?? ''
+    return this.#disconnect([...(this.#byKey.get(wanted) ?? [])], ({ key }) => key === wanted)
+  }
+
+  /** The same for those with any key. */
+  disconnectKeyed(): HubSubscription[] {
+    return this.#disconnect([...this.#active], ({ key }) => key !== undefined)
   }
 
   /** Those whose stream is not gone yet. */
@@ -84,6 +102,14 @@ export class Roster {
   /** Settles when every stream is gone. Ask once. */
   async empty(): Promise<void> {
     if (this.#present.size > 0) await new Promise<void>((resolve) => (this.#onEmpty = resolve))
+  }
+
+  #disconnect(some: readonly HubSubscription[], matches: (subscriber: SubscriberInfo) => boolean): HubSubscription[] {
+    // Should the predicate throw, nothing has changed.
+    const waiting = [...this.#waiting].filter(matches)
+    const matching = some.filter(matches)
+    for (const each of waiting) each.isDisconnected = true
+    return matching
   }
 }
 

@@ -13,6 +13,10 @@ export class Leases {
   readonly #processId: string
   readonly #script: Script
   readonly #counts = new Map<string, number>()
+  /** The keys of which Redis may have another count. */
+  readonly #doubtful = new Set<string>()
+  /** How often counts were asserted, whatever was under way. */
+  #asserted = 0
   readonly #timer: NodeJS.Timeout
 
   constructor(link: RedisLink, base: string, processId: string, script: Script) {
@@ -20,42 +24,83 @@ export class Leases {
     this.#base = base
     this.#processId = processId
     this.#script = script
-    this.#timer = setInterval(() => void this.renew(), RENEW_MS).unref()
+    this.#timer = setInterval(() => void this.assertAll(), RENEW_MS).unref()
   }
 
+  /** Counts one more. Where it rejects it is counted as well, and asserted when Redis is back. */
   async acquire(key: string, max: number): Promise<boolean> {
-    const isFree = (await this.#link.run(this.#script, this.#base, () => [key, this.#processId, max, EXPIRY_MS])) === 1
-    if (isFree) this.#counts.set(key, (this.#counts.get(key) ?? 0) + 1)
-    return isFree
+    let isCounted = false
+    const count = (): void => {
+      if (!isCounted) this.#add(key, 1)
+      isCounted = true
+    }
+    const asserted = this.#asserted
+    try {
+      const answer = await this.#link.run(this.#script, this.#base, () => {
+        count()
+        return [key, this.#processId, EXPIRY_MS, max]
+      })
+      if (answer === 1) return true
+    } catch (error) {
+      count()
+      this.#doubtful.add(key)
+      throw error
+    }
+    this.#add(key, -1)
+    // Asserted meanwhile, it was counted there.
+    if (asserted !== this.#asserted) await this.#assert([key])
+    return false
   }
 
   release(key: string): void {
-    const count = (this.#counts.get(key) ?? 1) - 1
-    if (count === 0) this.#counts.delete(key)
-    else this.#counts.set(key, count)
-    // Should it be lost, the next renewal makes good, or the count expires.
-    void this.#link.use().then((redis) => (count === 0 ? redis.hdel(this.#of(key), this.#processId) : redis.hincrby(this.#of(key), this.#processId, -1))).catch(() => {})
+    this.#add(key, -1)
+    this.#doubtful.add(key)
+    // Otherwise it is asserted when Redis is back.
+    if (!this.#link.isReady) return
+    const answered = (): unknown => this.#doubtful.delete(key)
+    this.#link.run(this.#script, this.#base, () => [key, this.#processId, EXPIRY_MS, -1]).then(answered, () => {})
+  }
+
+  /** Redis is back: asserts the counts of which it may have others. */
+  async assertDoubtful(): Promise<void> {
+    await this.#assert([...this.#doubtful])
   }
 
   /** Asserts all counts again. */
-  async renew(): Promise<void> {
-    const keys = [...this.#counts.keys()]
-    try {
-      for (let i = 0; i < keys.length; i += BATCH) {
-        const pipeline = (await this.#link.use()).pipeline()
-        for (const key of keys.slice(i, i + BATCH)) {
-          const count = this.#counts.get(key)
-          if (count !== undefined) pipeline.hset(this.#of(key), this.#processId, count).pexpire(this.#of(key), EXPIRY_MS)
-        }
-        await pipeline.exec()
-      }
-    } catch {
-      // Redis is away, which others have said: the next time comes.
-    }
+  async assertAll(): Promise<void> {
+    await this.#assert([...new Set([...this.#counts.keys(), ...this.#doubtful])])
   }
 
   close(): void {
     clearInterval(this.#timer)
+  }
+
+  async #assert(keys: readonly string[]): Promise<void> {
+    this.#asserted++
+    for (let i = 0; i < keys.length && this.#link.isReady; i += BATCH) {
+      const some = keys.slice(i, i + BATCH)
+      for (const key of some) this.#doubtful.delete(key)
+      try {
+        const redis = await this.#link.use()
+        const pipeline = redis.pipeline()
+        for (const key of some) {
+          const count = this.#counts.get(key)
+          if (count === undefined) pipeline.hdel(this.#of(key), this.#processId)
+          else pipeline.hset(this.#of(key), this.#processId, count).pexpire(this.#of(key), EXPIRY_MS)
+        }
+        const results = (await pipeline.exec()) ?? []
+        if (results.some(([error]) => error !== null)) throw new Error('a count was not asserted')
+      } catch {
+        // Redis is away again, which others have said.
+        for (const key of some) this.#doubtful.add(key)
+      }
+    }
+  }
+
+  #add(key: string, difference: number): void {
+    const count = (this.#counts.get(key) ?? 0) + difference
+    if (count > 0) this.#counts.set(key, count)
+    else this.#counts.delete(key)
   }
 
   #of(key: string): string {

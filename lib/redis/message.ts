@@ -31,6 +31,13 @@ export function parseMessage(message: string): Message {
   }
 }
 
+/** Reads what begins with an epoch and a number. */
+export function parseSignal(text: string): { readonly epoch: string; readonly count: number; readonly rest: string } {
+  const [, epoch, count, rest] = /^([0-9a-z]{10}) (\d+)\n([^]*)$/.exec(text) ?? []
+  if (epoch === undefined || count === undefined || rest === undefined) throw new Error(`this is not a signal of a hub: ${text.slice(0, 80)}`)
+  return { epoch, count: Number(count), rest }
+}
+
 /** What the script reads of a channel: the floor, or the newest position with the messages and what was replaced before them. */
 export type RawHistory = readonly [floor: string] | readonly [newest: string, messages: readonly string[], links: readonly string[]]
 

@@ -4,7 +4,7 @@ import { type SseError, show } from '../basics/errors.ts'
 import { checkBoolean, checkInteger, checkOptions } from '../basics/options.ts'
 import { makeEpoch } from '../event/timeline.ts'
 import { Leases } from './leases.ts'
-import { historyOf, parseMessage, type RawHistory } from './message.ts'
+import { historyOf, parseMessage, parseSignal, type RawHistory } from './message.ts'
 import { linkOptions, RedisLink } from './redis-link.ts'
 import { PROCESS_EXPIRY_MS, SERVER_TIME, scripts } from './scripts.ts'
 
@@ -28,6 +28,8 @@ export interface RedisBackplaneOptions {
 
 /** What is read at once is not more than this, for Redis does nothing else meanwhile. */
 const MAX_READ_BYTES = 8_388_608
+/** So many channels are subscribed to by one command. */
+const MAX_NAMES = 1_000
 
 /**
  * Carries a hub's events over Redis 7, so that any process can publish, and any deliver; a client may come back to another
@@ -54,37 +56,46 @@ export class RedisBackplane implements Backplane, BackplaneLog {
   /** What names the run of the server that the commands go to. */
   #run = ''
   #host: BackplaneHost | null = null
+  readonly #sweepMs: number
+  #sweptAt = -Infinity
+  /** The life of the log that was told of last, and how many vital signals were told of in it. */
+  #signals = { epoch: '', count: 0 }
   #isReported = false
   #isClosed = false
 
   /**
-   * @param internals for tests: what gives the time in the scripts.
+   * @param internals for tests: what gives the time in the scripts, and how often channels are swept.
    * @throws {TypeError | RangeError} for an option that is unknown, of the wrong type or out of its range.
    */
-  constructor(connection: RedisConnection, options: RedisBackplaneOptions = {}, internals: { readonly time?: string } = {}) {
+  constructor(connection: RedisConnection, options: RedisBackplaneOptions = {}, internals: { readonly time?: string; readonly sweepMs?: number } = {}) {
     checkOptions('RedisBackplane', connection, ['url', 'client'])
     checkOptions('RedisBackplane', options, ['prefix', 'timeoutMs', 'probeMs', 'durable'])
     const { prefix = 'sse' } = options
     if (typeof prefix !== 'string' || !/^[^{}]+$/.test(prefix)) throw new TypeError(`prefix must be a string that is not empty and has no braces, got ${show(prefix)}`)
-    this.#base = `{${prefix}}`
     this.timeoutMs = checkInteger('timeoutMs', options.timeoutMs, 5_000, { min: 100, max: 60_000 })
     this.probeMs = checkInteger('probeMs', options.probeMs, 2_000, { min: 50, max: PROCESS_EXPIRY_MS / 3 })
     this.#isDurable = checkBoolean('durable', options.durable, false)
     this.#scripts = scripts(internals.time ?? SERVER_TIME)
+    this.#sweepMs = internals.sweepMs ?? this.probeMs
     const onError = (error: SseError): void => this.#report(error)
-    this.#commands = new RedisLink(connect(connection, this.timeoutMs), this.timeoutMs, {
-      onConnected: async (redis, run) => {
-        this.#run = this.#isDurable ? '' : run
+    const link = connect(connection, this.timeoutMs)
+    const { db = 0 } = link.options
+    // Keys of another database are apart, pub/sub channels are not.
+    this.#base = db === 0 ? `{${prefix}}` : `{${prefix}:${db}}`
+    this.#commands = new RedisLink(link, this.timeoutMs, {
+      onConnected: async (redis) => {
+        if (!this.#isDurable) this.#run = await runOf(redis)
         await Promise.all(Object.values(this.#scripts).map(({ source }) => redis.script('LOAD', source)))
       },
-      onReady: () => this.#reported(),
+      onReady: () => {
+        void this.#leases.assertDoubtful()
+        this.#reported()
+      },
       onClosed() {},
       onError,
     })
-    this.#subscriber = new RedisLink(this.#listening(connect(connection, this.timeoutMs)), this.timeoutMs, {
-      onConnected: async (redis) => {
-        await redis.subscribe(`${this.#base}:s`, `${this.#base}:n:${this.processId}`, ...[...this.#watched].map((name) => this.#channelOf(name)))
-      },
+    this.#subscriber = new RedisLink(this.#listening(link.duplicate()), this.timeoutMs, {
+      onConnected: (redis) => subscribe(redis, [`${this.#base}:s`, `${this.#base}:n:${this.processId}`, ...[...this.#watched].map((name) => this.#channelOf(name))]),
       onReady: () => {
         this.#reported()
         this.#host?.resumed()
@@ -92,7 +103,7 @@ export class RedisBackplane implements Backplane, BackplaneLog {
       onClosed: () => this.#host?.interrupted(),
       onError,
     })
-    this.#leases = new Leases(this.#commands, this.#base, this.processId, this.#scripts.acquire)
+    this.#leases = new Leases(this.#commands, this.#base, this.processId, this.#scripts.count)
   }
 
   get log(): BackplaneLog {
@@ -131,7 +142,7 @@ export class RedisBackplane implements Backplane, BackplaneLog {
     for (const channel of channels) this.#watched.add(channel)
     const redis = await this.#subscriber.use()
     try {
-      await redis.subscribe(...channels.map((name) => this.#channelOf(name)))
+      await subscribe(redis, channels.map((name) => this.#channelOf(name)))
     } catch (error) {
       this.#subscriber.reconnect()
       throw this.#subscriber.unavailable('it does not subscribe', error)
@@ -141,10 +152,12 @@ export class RedisBackplane implements Backplane, BackplaneLog {
   unwatch(channels: readonly string[]): void {
     for (const channel of channels) this.#watched.delete(channel)
     if (!this.#subscriber.isReady) return
-    void this.#subscriber.use().then((redis) => redis.unsubscribe(...channels.filter((name) => !this.#watched.has(name)).map((name) => this.#channelOf(name)))).catch(() => {})
+    void this.#unsubscribe(channels)
   }
 
   async read(token: string, epoch: string, places: readonly Place[]): Promise<History> {
+    const isSweepDue = performance.now() - this.#sweptAt >= this.#sweepMs
+    if (isSweepDue) this.#sweptAt = performance.now()
     const answer = await this.#commands.run(this.#scripts.read, this.#base, () => [
       this.#run,
       this.#epochs.next(),
@@ -152,10 +165,11 @@ export class RedisBackplane implements Backplane, BackplaneLog {
       token,
       epoch,
       MAX_READ_BYTES,
+      isSweepDue ? '1' : '0',
       ...places.flatMap(({ channel, after }) => [channel, after]),
     ])
-    const [current, position, isNew, channels] = answer as [string, string, number, RawHistory[]]
-    return { epoch: current, newest: Number(position), wasForgotten: isNew === 1, channels: channels.map(historyOf) }
+    const [current, position, channels] = answer as [string, string, RawHistory[]]
+    return { epoch: current, newest: Number(position), channels: channels.map(historyOf) }
   }
 
   reconnect(): void {
@@ -172,7 +186,7 @@ export class RedisBackplane implements Backplane, BackplaneLog {
   }
 
   async signal(text: string, isVital: boolean): Promise<readonly string[]> {
-    return (await this.#commands.run(this.#scripts.signal, this.#base, () => [text, isVital ? '1' : '0'])) as string[]
+    return (await this.#commands.run(this.#scripts.signal, this.#base, () => [this.#run, this.#epochs.next(), text, isVital ? '1' : '0'])) as string[]
   }
 
   send(processId: string, text: string): void {
@@ -202,9 +216,13 @@ export class RedisBackplane implements Backplane, BackplaneLog {
           const { epoch, event } = parseMessage(text)
           host.event(epoch, channel.slice(events.length), event)
         } else if (channel === signals) {
-          host.signal(text)
+          const { epoch, count, rest } = parseSignal(text)
+          if (count > 0) this.#counted(epoch, count, count - 1)
+          host.signal(rest)
         } else if (text.startsWith('r')) {
-          host.reached(text.slice(1))
+          const { epoch, count, rest } = parseSignal(text.slice(1))
+          this.#counted(epoch, count, count)
+          host.reached(rest)
         } else {
           host.signal(text.slice(1))
         }
@@ -213,6 +231,32 @@ export class RedisBackplane implements Backplane, BackplaneLog {
       }
     })
     return redis
+  }
+
+  /** There were `count` vital signals in this life of the log, and those who were told of all have heard of `before` until now. */
+  #counted(epoch: string, count: number, before: number): void {
+    const { epoch: known, count: heard } = this.#signals
+    this.#signals = { epoch, count }
+    if (known === epoch) {
+      if (before > heard) this.#host?.signalsMissed()
+    } else {
+      // Of the first life that it is told of, it has missed nothing that concerned it.
+      if (known !== '') {
+        void this.#leases.assertAll()
+        if (before > 0) this.#host?.signalsMissed()
+      }
+    }
+  }
+
+  async #unsubscribe(channels: readonly string[]): Promise<void> {
+    try {
+      const redis = await this.#subscriber.use()
+      // By now some may be watched again.
+      const names = channels.filter((name) => !this.#watched.has(name)).map((name) => this.#channelOf(name))
+      for (let i = 0; i < names.length; i += MAX_NAMES) await redis.unsubscribe(...names.slice(i, i + MAX_NAMES))
+    } catch {
+      // The connection broke: what comes back is what is watched.
+    }
   }
 
   /** Reports the first error of an outage. */
@@ -238,15 +282,35 @@ class EpochNames {
   }
 }
 
+async function subscribe(redis: Redis, names: readonly string[]): Promise<void> {
+  const commands: Promise<unknown>[] = []
+  for (let i = 0; i < names.length; i += MAX_NAMES) commands.push(redis.subscribe(...names.slice(i, i + MAX_NAMES)))
+  await Promise.all(commands)
+}
+
+/** What names this run of the server, by which it is noticed that it was started again. */
+async function runOf(redis: Redis): Promise<string> {
+  const info = await redis.info('server').catch((error: Error) => error.message)
+  const run = /^run_id:(\w+)/m.exec(info)?.[1]
+  if (run !== undefined) return run
+  throw new Error(`INFO does not tell the run_id of the server, by which it is noticed that it was started again (${info.slice(0, 100)}): let it, or set durable`)
+}
+
 function connect({ url, client }: RedisConnection, timeoutMs: number): Redis {
   const options = linkOptions(timeoutMs)
   if (client !== undefined) {
     // By what it does: another copy of ioredis has another class.
-    if (typeof client !== 'object' || client === null || typeof client.duplicate !== 'function' || !('options' in client) || 'nodes' in client) {
+    if (typeof client !== 'object' || client === null || typeof client.duplicate !== 'function' || typeof client.defineCommand !== 'function' || 'nodes' in client) {
       throw new TypeError(`client must be a Redis of ioredis, and not a cluster, got ${show(client)}`)
     }
     return client.duplicate(options)
   }
-  if (typeof url !== 'string' || !/^rediss?:\/\/|^\//.test(url)) throw new TypeError(`url must be a URL like redis://127.0.0.1:6379, or a client must be given, got ${show(url)}`)
-  return new Redis(url, options)
+  if (typeof url !== 'string') throw new TypeError(`url must be a URL like redis://127.0.0.1:6379, or a client must be given, got ${show(url)}`)
+  // There may be a password in it.
+  if (!/^rediss?:\/\/|^\//.test(url)) throw new TypeError(`url must be a URL like redis://127.0.0.1:6379, and begin with redis:, rediss: or /`)
+  const redis = new Redis(url, { lazyConnect: true })
+  const { db = 0, host, port } = redis.options
+  if (!Number.isInteger(db)) throw new TypeError(`url must have the number of a database as its path, if any: redis://${host}:${port}/0`)
+  // What the URL's query sets, it does not set here.
+  return redis.duplicate(options)
 }

@@ -9,8 +9,8 @@ const CLOSE_MS = 1_000
 
 /** What a link tells whoever has it. */
 export interface LinkEvents {
-  /** The connection is there, to the server with this run id; it is used once the promise resolves. */
-  readonly onConnected: (redis: Redis, run: string) => Promise<void>
+  /** The connection is there; it is used once the promise resolves. */
+  readonly onConnected: (redis: Redis) => Promise<void>
   readonly onReady: () => void
   /** The connection that was ready is gone. */
   readonly onClosed: () => void
@@ -28,6 +28,7 @@ export function linkOptions(timeoutMs: number) {
   return {
     lazyConnect: true,
     keyPrefix: '',
+    stringNumbers: false,
     enableOfflineQueue: false,
     enableReadyCheck: true,
     autoResubscribe: false,
@@ -138,8 +139,7 @@ export class RedisLink {
   async #connected(): Promise<void> {
     const connection = ++this.#connection
     try {
-      const run = /run_id:(\w+)/.exec(await this.#redis.info('server').catch(() => ''))
-      await this.#events.onConnected(this.#redis, run?.[1] ?? '')
+      await this.#events.onConnected(this.#redis)
     } catch (error) {
       if (connection !== this.#connection) return
       this.#failed(error as Error)
@@ -203,7 +203,11 @@ export class RedisLink {
 
   #unanswered(error: unknown): SseError {
     const { name, message } = error as Error
-    if (name === 'ReplyError') return this.unavailable(`it refused: ${message}`, error)
+    if (name === 'ReplyError') {
+      // A script that was begun has done what came before the line that failed.
+      const isPart = message.includes('@user_script') && !message.startsWith('OOM')
+      return this.unavailable(`it refused: ${message}${isPart ? '; a part of it may have been done' : ''}`, error)
+    }
     if (message === 'Command timed out') this.reconnect()
     return this.unavailable(`there was no answer (${message}); it may have been done`, error)
   }

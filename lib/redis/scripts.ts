@@ -10,7 +10,7 @@ export interface Script {
  * The keys and pub/sub channels, each beginning with `KEYS[1]`, the prefix in braces, so that a cluster keeps them together:
  *
  *     {p}                      hash: e epoch, l last position, r run id of the server, f floor of the channels forgotten, s cursor of
- *                              the sweep, c:<channel> "<last position> <bytes> <bytes before the oldest kept> <maxAgeMs> <latest>"
+ *                              the sweep, v how many vital signals there were, c:<channel> "<last position> <bytes> <bytes before the oldest kept> <maxAgeMs> <latest>"
  *     {p}:e:<epoch>:<channel>  stream: the entry <position>-0 has m, the message, and t, the bytes of all messages up to it
  *     {p}:k:<epoch>:<channel>  hash, of channels that keep the latest of each key: k<key> its position; l<position> the
  *                              position before it, where that in the message has been replaced
@@ -18,7 +18,8 @@ export interface Script {
  *     {p}:p                    sorted set: the processes, by when they were last heard of (ms)
  *     {p}:l:<key>              hash: how many streams of the key each process has
  *     {p}:c:<channel>          pub/sub: the messages of a channel
- *     {p}:s, {p}:n:<process>   pub/sub: what is for all processes, and for one
+ *     {p}:s                    pub/sub, for all processes: "<epoch> <which of the vital signals this is, or 0>\\n<text>"
+ *     {p}:n:<process>          pub/sub, for one: "s<text>", or "r<epoch> <vital signals so far>\\n<token>" when a read is reached
  *
  * A message is "<epoch> <position> <prev> <1 where the data is a string>\\n<event>\\n<key as JSON, or nothing>\\n<data>".
  *
@@ -64,6 +65,9 @@ const PUBLISH_HELP = `
 -- <epoch>-<position>/<channel, encoded as a URI component>.
 `
 
+/** A channel is remembered for so long after the last of its events was too old: what others forget of it is little then. */
+export const CHANNEL_KEPT_MS = 600_000
+
 /** Publishes an event: see above. */
 const PUBLISH = `
 local channel, event, data, flag, key, once = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
@@ -99,7 +103,7 @@ if latest then
     bytes = 0
     redis.call('DEL', keys)
   end
-  if key ~= '' then
+  if key ~= '' and maxEvents > 0 then
     local old = redis.call('HGET', keys, 'k' .. key)
     local entry = old and redis.call('XRANGE', stream, old, old)[1]
     if entry then
@@ -154,18 +158,18 @@ return { epoch, int(position), 1 }
 
 /**
  * Reads what channels have after positions, tells the process that asks for it when it had been told all before, and notes
- * that the process is there. A part of the channels is swept: those are forgotten whose events are all too old.
+ * that the process is there. Where that is due, a part of the channels is swept: those are forgotten whose events have been
+ * too old for long.
  *
  * KEYS: `{prefix}`. ARGV: 1 and 2 as for publishing · 3 process · 4 token · 5 the epoch that the positions belong to · 6 the most bytes
- * to read · 7 and on: channel, position after which to read, and so on.
+ * to read · 7 whether a sweep is due · 8 and on: channel, position after which to read, and so on.
  *
- * Returns the epoch, the position of this moment, 1 where the process was not known, and for each channel, as far as the
- * bytes go: the floor ('' where nothing is missing after the position), the messages, and the hash of what was replaced.
+ * Returns the epoch, the position of this moment, and for each channel, as far as the bytes go: the floor ('' where nothing is missing after the position), the messages, and the hash of what was replaced.
  */
 const READ = `
 local process, token, isSame, budget = ARGV[3], ARGV[4], ARGV[5] == epoch, tonumber(ARGV[6])
 local results = {}
-for i = 7, #ARGV, 2 do
+for i = 8, #ARGV, 2 do
   if budget <= 0 then break end
   local channel, after = ARGV[i], isSame and tonumber(ARGV[i + 1]) or 0
   local place = redis.call('HGET', base, 'c:' .. channel)
@@ -186,12 +190,17 @@ for i = 7, #ARGV, 2 do
   end
 end
 
-local sweep = redis.call('HSCAN', base, redis.call('HGET', base, 's') or '0', 'MATCH', 'c:*', 'COUNT', 200)
-for i = 1, #sweep[2], 2 do
-  local channel = string.sub(sweep[2][i], 3)
-  local newest, age, latest = string.match(sweep[2][i + 1], '^(%d+) %d+ %d+ (%d+) (%d)')
+local swept = {}
+if ARGV[7] == '1' then
+  local sweep = redis.call('HSCAN', base, redis.call('HGET', base, 's') or '0', 'MATCH', 'c:*', 'COUNT', 200)
+  redis.call('HSET', base, 's', sweep[1])
+  swept = sweep[2]
+end
+for i = 1, #swept, 2 do
+  local channel = string.sub(swept[i], 3)
+  local newest, age, latest = string.match(swept[i + 1], '^(%d+) %d+ %d+ (%d+) (%d)')
   local stream = base .. ':e:' .. epoch .. ':' .. channel
-  if tonumber(newest) + (age + 2000) * 1000 < now then
+  if tonumber(newest) + (age + ${CHANNEL_KEPT_MS}) * 1000 < now then
     floor = math.max(floor, tonumber(newest))
     redis.call('HDEL', base, 'c:' .. channel)
     redis.call('DEL', stream, base .. ':k:' .. epoch .. ':' .. channel)
@@ -199,45 +208,54 @@ for i = 1, #sweep[2], 2 do
     redis.call('XTRIM', stream, 'MINID', int(math.max(0, now - age * 1000)) .. '-0')
   end
 end
-redis.call('HSET', base, 'l', int(position), 'f', int(floor), 's', sweep[1])
-local isNew = redis.call('ZADD', base .. ':p', int(now / 1000), process)
-redis.call('PUBLISH', base .. ':n:' .. process, 'r' .. token)
-return { epoch, int(position), isNew, results }
+redis.call('HSET', base, 'l', int(position), 'f', int(floor))
+redis.call('ZADD', base .. ':p', int(now / 1000), process)
+redis.call('PUBLISH', base .. ':n:' .. process, 'r' .. epoch .. ' ' .. (redis.call('HGET', base, 'v') or '0') .. '\\n' .. token)
+return { epoch, int(position), results }
 `
 
 /** A process is taken for gone when nothing was heard of it for so long. */
 export const PROCESS_EXPIRY_MS = 15_000
 
-const ALIVE = (time: string): string => `
-local base = KEYS[1]
-local t = ${time}
-local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local gone = now - ${PROCESS_EXPIRY_MS}
-`
-
-/** Carries a text to all processes. ARGV: text, '1' where those that are gone are forgotten. Returns the processes. */
+/** Carries a text to all processes. ARGV: 1 and 2 as for publishing · 3 text · 4 whether it is vital. Returns the processes. */
 const SIGNAL = `
-if ARGV[2] == '1' then redis.call('ZREMRANGEBYSCORE', base .. ':p', '-inf', '(' .. string.format('%.0f', gone)) end
-redis.call('PUBLISH', base .. ':s', ARGV[1])
-return redis.call('ZRANGEBYSCORE', base .. ':p', string.format('%.0f', gone), '+inf')
+local gone = int(now / 1000 - ${PROCESS_EXPIRY_MS})
+local number = 0
+if ARGV[4] == '1' then
+  redis.call('ZREMRANGEBYSCORE', base .. ':p', '-inf', '(' .. gone)
+  number = redis.call('HINCRBY', base, 'v', 1)
+end
+redis.call('PUBLISH', base .. ':s', epoch .. ' ' .. number .. '\\n' .. ARGV[3])
+return redis.call('ZRANGEBYSCORE', base .. ':p', gone, '+inf')
 `
 
-/** Counts one more stream of a key. ARGV: key, process, max, how long the count is kept (ms). Returns 0 where there are max. */
-const ACQUIRE = `
+/**
+ * Counts one more stream of a key, where ARGV[4] is the most there may be of it, or one less where it is -1. ARGV: key,
+ * process, how long the count is kept (ms). Returns 0 where there are as many as there may be.
+ */
+const COUNT = (time: string): string => `
+local base = KEYS[1]
 local counts = base .. ':l:' .. ARGV[1]
+local process, most = ARGV[2], tonumber(ARGV[4])
+if most == -1 then
+  if redis.call('HINCRBY', counts, process, -1) < 1 then redis.call('HDEL', counts, process) end
+  return 1
+end
+local t = ${time}
+local gone = t[1] * 1000 + math.floor(t[2] / 1000) - ${PROCESS_EXPIRY_MS}
 local all = redis.call('HGETALL', counts)
 local sum = 0
 for i = 1, #all, 2 do
   local seen = redis.call('ZSCORE', base .. ':p', all[i])
-  if all[i] == ARGV[2] or (seen and tonumber(seen) >= gone) then
+  if all[i] == process or (seen and tonumber(seen) >= gone) then
     sum = sum + all[i + 1]
   else
     redis.call('HDEL', counts, all[i])
   end
 end
-if sum >= tonumber(ARGV[3]) then return 0 end
-redis.call('HINCRBY', counts, ARGV[2], 1)
-redis.call('PEXPIRE', counts, ARGV[4])
+if sum >= most then return 0 end
+redis.call('HINCRBY', counts, process, 1)
+redis.call('PEXPIRE', counts, ARGV[3])
 return 1
 `
 
@@ -250,8 +268,8 @@ export function scripts(time: string) {
   return {
     publish: script(BEGIN(time) + PUBLISH),
     read: script(BEGIN(time) + READ),
-    signal: script(ALIVE(time) + SIGNAL),
-    acquire: script(ALIVE(time) + ACQUIRE),
+    signal: script(BEGIN(time) + SIGNAL),
+    count: script(COUNT(time)),
   }
 }
 

@@ -10,6 +10,9 @@ export class LogReader {
   readonly #awaited = new Map<string, { readonly reached: () => void; readonly failed: (error: unknown) => void }>()
   #lastToken = 0
   #now: Promise<History> | null = null
+  /** The read of no place that is under way, and the one that comes after it. */
+  #telling: Promise<History> | null = null
+  #tellingNext: Promise<History> | null = null
   #deadline: Promise<never> | null = null
 
   constructor(log: BackplaneLog, timeline: Timeline) {
@@ -48,6 +51,20 @@ export class LogReader {
     return this.#now
   }
 
+  /**
+   * The moment now; everything before it was told. All who ask while one is asked for share the one after it.
+   *
+   * @throws {SseError} as {@link read}.
+   */
+  told(): Promise<History> {
+    if (this.#telling === null) return this.#tell()
+    this.#tellingNext ??= this.#telling.then(
+      () => this.#tell(),
+      () => this.#tell(),
+    )
+    return this.#tellingNext
+  }
+
   /** Rejects when the backplane has had the time that it may take. All who ask in a turn of the event loop share it. */
   deadline(): Promise<never> {
     if (this.#deadline === null) {
@@ -65,6 +82,15 @@ export class LogReader {
   /** No moment is reached any more of those that are waited for. */
   interrupted(): void {
     for (const { failed } of this.#awaited.values()) failed(new SseError('SSE_BACKPLANE_UNAVAILABLE', 'the connection to the backplane broke'))
+  }
+
+  #tell(): Promise<History> {
+    const telling = this.read([])
+    this.#telling = telling
+    this.#tellingNext = null
+    return telling.finally(() => {
+      if (this.#telling === telling) this.#telling = null
+    })
   }
 }
 

@@ -5,7 +5,7 @@ import type { ChannelRegistry } from '../delivery/channel-registry.ts'
 import type { Intake } from '../delivery/intake.ts'
 import type { Pump } from '../delivery/pump.ts'
 import type { Snapshots } from '../delivery/snapshots.ts'
-import { parseId } from '../event/event-id.ts'
+import { type Place as EventPlace, parseId } from '../event/event-id.ts'
 import type { Moment, Timeline } from '../event/timeline.ts'
 import { Copy } from './copy.ts'
 import { HeldBack, type Told } from './held-back.ts'
@@ -15,8 +15,8 @@ import { LogReader } from './log-reader.ts'
 const MAX_PLACES = 500
 /** How long it waits before it asks again what it could not be told. */
 const RETRY_MS = { min: 100, max: 5_000 }
-/** A process that was away for longer may have been taken for gone. */
-const MAX_AWAY_MS = 10_000
+/** So many lives of the log are remembered that are not the present one. */
+const MAX_EPOCHS = 1_000
 
 /** What a hub lends to its replica. */
 export interface ReplicaParts {
@@ -26,8 +26,6 @@ export interface ReplicaParts {
   readonly timeline: Timeline
   readonly snapshots: Snapshots
   readonly onError: OnError
-  /** Signals may have been missed that nobody waited for. */
-  readonly onReturn: () => void
 }
 
 interface Reading {
@@ -54,7 +52,7 @@ export class Replica {
   /** Whether what is told is held back, until the log was read. */
   #isHolding = true
   readonly #held = new HeldBack()
-  /** The lives of the log that are over: what comes of them comes late. */
+  /** The lives of the log that are not the present one: what comes of them comes late. */
   readonly #pastEpochs = new Set<string>()
   /** The newest catch-up: an older one gives up. */
   #run = 0
@@ -63,7 +61,8 @@ export class Replica {
   #isProbing = false
   /** Where the next probe goes on among the copies. */
   #probed = 0
-  #contactAt = -1
+  /** What this process has stored last, in which life of the log. */
+  #stored: Moment = { epoch: '', newest: 0 }
   #whenGoingOn: Promise<void> | null = null
   #resolve: (() => void) | null = null
   #isClosed = false
@@ -84,15 +83,21 @@ export class Replica {
   /**
    * Makes channels ready for somebody who comes with an id, and keeps them until {@link release}. `undefined`: they are.
    *
-   * @returns the moment when it was called, at which whoever has no id begins.
+   * @returns the moment when it was called, at which whoever has no id begins; `undefined` for who has one.
    * @throws {SseError} (as a rejection) `SSE_BACKPLANE_UNAVAILABLE` when it takes longer than the backplane may.
    */
-  prepare(names: readonly string[], lastEventId: string): Promise<Moment> | undefined {
+  prepare(names: readonly string[], lastEventId: string): Promise<Moment | undefined> | undefined {
     const copies = names.map((name) => this.#copyOf(name))
     for (const { channel } of copies) channel.pins++
-    if (!this.#isAhead(lastEventId) && copies.every(({ isLive }) => isLive)) return undefined
+    const { epoch, newest } = this.#parts.timeline
+    const isFirst = lastEventId === ''
+    const ahead = this.#placeAhead(lastEventId)
+    // What was stored here, and was not told yet, was published before.
+    const isBehind = isFirst && this.#stored.epoch === epoch && this.#stored.newest > newest
+    if (ahead === undefined && !isBehind && copies.every(({ isLive }) => isLive)) return undefined
     // Asked for now: it comes before whatever the caller publishes next.
-    return Promise.race([this.#ready(copies), this.#reader.deadline()])
+    const now = isFirst ? this.#reader.now() : undefined
+    return Promise.race([this.#ready(copies, ahead, now), this.#reader.deadline()])
   }
 
   /** What was prepared has begun, or never will. */
@@ -109,6 +114,11 @@ export class Replica {
   forget({ name }: Channel): void {
     this.#copies.delete(name)
     this.#log.unwatch([name])
+  }
+
+  /** An event of this process was stored. */
+  published(epoch: string, position: number): void {
+    if (epoch !== this.#stored.epoch || position > this.#stored.newest) this.#stored = { epoch, newest: position }
   }
 
   event(epoch: string, name: string, event: BackplaneEvent): void {
@@ -139,11 +149,12 @@ export class Replica {
     this.interrupted()
   }
 
-  /** Whether an id is of what this process has not heard of: another one is ahead of it, in this life of the log or by one. */
-  #isAhead(lastEventId: string): boolean {
+  /** The place of an id of which this process has not heard yet: another one is ahead of it, in this life of the log or by one. */
+  #placeAhead(lastEventId: string): EventPlace | undefined {
     const { epoch, newest } = this.#parts.timeline
     const place = parseId(lastEventId)
-    return place !== undefined && (place.epoch === epoch ? place.position > newest : !this.#pastEpochs.has(place.epoch))
+    if (place === undefined) return undefined
+    return (place.epoch === epoch ? place.position > newest : !this.#pastEpochs.has(place.epoch)) ? place : undefined
   }
 
   #copyOf(name: string): Copy {
@@ -156,19 +167,32 @@ export class Replica {
     return copy
   }
 
-  /** Settles when the copies are live, and everything before this moment is in them. */
-  async #ready(copies: readonly Copy[]): Promise<Moment> {
+  /** Settles when the copies are live, and what was published before the moment `now`, or up to a place `ahead`, is in them. */
+  async #ready(copies: readonly Copy[], ahead: EventPlace | undefined, asked: Promise<Moment> | undefined): Promise<Moment | undefined> {
     const { timeline } = this.#parts
-    const now = await this.#reader.now()
+    const now = await asked
     await Promise.all(copies.map(({ live }) => live))
-    if (now.epoch !== timeline.epoch && !this.#isHolding && !this.#pastEpochs.has(now.epoch)) void this.#catchUp()
+    if (now !== undefined) this.#isOf(now)
     while (this.#isHolding) await this.#goingOn()
-    if (now.epoch !== timeline.epoch || now.newest <= timeline.newest) return now
+    const isAhead = now === undefined ? ahead !== undefined : now.epoch === timeline.epoch && now.newest > timeline.newest
+    if (!isAhead) return now
     // It came before what was read of the copies was: another process is ahead of this one.
-    const told = await this.#reader.read([])
+    const told = await this.#reader.told()
+    this.#isOf(told)
     while (this.#isHolding) await this.#goingOn()
     if (told.epoch === timeline.epoch) timeline.moveTo(told.newest)
+    if (ahead !== undefined && ahead.epoch !== timeline.epoch) this.#isPast(ahead.epoch)
     return now
+  }
+
+  /** Catches up where the log was found to be in another life than the copies are. */
+  #isOf({ epoch }: Moment): void {
+    if (epoch !== this.#parts.timeline.epoch && !this.#isHolding && !this.#pastEpochs.has(epoch)) void this.#catchUp()
+  }
+
+  #isPast(epoch: string): void {
+    if (this.#pastEpochs.size >= MAX_EPOCHS) this.#pastEpochs.clear()
+    this.#pastEpochs.add(epoch)
   }
 
   /** Settles when nothing is held back any more. */
@@ -237,15 +261,15 @@ export class Replica {
         newest = next.history.newest
       }
       if (run !== this.#run) return
-      for (const epoch of suspects) if (epoch !== first.history.epoch) this.#pastEpochs.add(epoch)
+      for (const epoch of suspects) if (epoch !== first.history.epoch) this.#isPast(epoch)
       this.#goOn(first.history, newest, readings)
     } catch (error) {
       await this.#failed(run, error)
     }
   }
 
-  #goOn({ epoch, wasForgotten }: History, newest: number, readings: readonly Reading[]): void {
-    const { timeline, channels, snapshots, onReturn } = this.#parts
+  #goOn({ epoch }: History, newest: number, readings: readonly Reading[]): void {
+    const { timeline, channels, snapshots } = this.#parts
     const before = timeline.newest
     if (epoch !== timeline.epoch) {
       const isFirst = timeline.epoch === ''
@@ -256,8 +280,8 @@ export class Replica {
     }
     for (const reading of readings) this.#fill(reading, before)
     timeline.moveTo(newest)
-    if (wasForgotten && this.#contactAt >= 0 && performance.now() - this.#contactAt > MAX_AWAY_MS) onReturn()
     this.#inContact()
+    this.#pastEpochs.delete(epoch)
     this.#isHolding = false
     const isIncomplete = this.#held.hasOverflown
     const held = this.#forgetHeld()
@@ -367,7 +391,6 @@ export class Replica {
   }
 
   #inContact(): void {
-    this.#contactAt = performance.now()
     this.#isProbeHeard = true
     this.#failures = 0
   }

@@ -1,12 +1,13 @@
 import { SseError, type SseErrorCode } from '../basics/errors.ts'
 
-/** Why a stream was refused: at a limit, because the hub closes, a callback of the program failed, or the backplane is away. */
-export type RefusalReason = 'maxSubscribers' | 'maxSubscribersPerKey' | 'closing' | 'fault' | 'backplane'
+/** Why a stream was refused: at a limit, because the hub closes, a callback of the program failed, the backplane is away, or it was disconnected before it began. */
+export type RefusalReason = 'maxSubscribers' | 'maxSubscribersPerKey' | 'closing' | 'fault' | 'backplane' | 'disconnected'
 
 /** A client that is told to come back does so within this range, so that not all come at once. */
 const RETURN_MS = { min: 1_000, max: 5_000 }
 /** The same for one that is refused for as long as things stay as they are: it should not try again and again. */
 const REFUSED_MS = { min: 10_000, max: 30_000 }
+const PASSING: ReadonlySet<RefusalReason> = new Set(['closing', 'backplane', 'disconnected'])
 
 /**
  * A polite refusal. An EventSource that is answered 503 stops for good, so it gets 200, a `retry:` and the end; what does
@@ -26,10 +27,11 @@ const CAUSES: Readonly<Record<RefusalReason, readonly [SseErrorCode, string]>> =
   closing: ['SSE_HUB_CLOSED', 'the hub is closing'],
   fault: ['SSE_UNAVAILABLE', 'the subscription could not be prepared'],
   backplane: ['SSE_BACKPLANE_UNAVAILABLE', 'the backplane of the hub did not answer'],
+  disconnected: ['SSE_UNAVAILABLE', 'the subscription was ended before it began'],
 }
 
 export function refusal(reason: RefusalReason): Refusal {
-  const ms = randomFrom(reason === 'closing' || reason === 'backplane' ? RETURN_MS : REFUSED_MS)
+  const ms = randomFrom(PASSING.has(reason) ? RETURN_MS : REFUSED_MS)
   const seconds = Math.ceil(ms / 1_000)
   const [code, what] = CAUSES[reason]
   const error = new SseError(code, `${what}: come back in ${seconds} s`, { headers: { 'Retry-After': String(seconds) } })

@@ -258,7 +258,7 @@ export class Reader {
 export type Told =
   | { readonly what: 'event'; readonly epoch: string; readonly channel: string; readonly event: BackplaneEvent }
   | { readonly what: 'reached'; readonly token: string }
-  | { readonly what: 'interrupted' | 'resumed' }
+  | { readonly what: 'interrupted' | 'resumed' | 'signals missed' }
   | { readonly what: 'signal'; readonly text: string }
 
 /** A host that records what it is told. */
@@ -288,6 +288,10 @@ class RecordingHost implements BackplaneHost {
 
   signal(text: string): void {
     this.told.push({ what: 'signal', text })
+  }
+
+  signalsMissed(): void {
+    this.told.push({ what: 'signals missed' })
   }
 
   onError(error: unknown): void {

@@ -183,7 +183,7 @@ export class SimulatedEngine {
     let newest = this.moment()
     if (this.has('gives a moment that has passed')) newest = Math.max(node.lastTold, ...channels.map(({ floor, events }) => events.at(-1)?.position ?? floor))
     if (this.has('gives a moment that is yet to come')) newest = Number.MAX_SAFE_INTEGER
-    return { epoch: this.epochFor(node), newest, channels, wasForgotten: false }
+    return { epoch: this.epochFor(node), newest, channels }
   }
 
   /** Reads one channel at a later moment than the others. */

@@ -46,7 +46,7 @@ export class SimulatedEngine {
       const [first] = kept.events.filter(({ position }) => position > from)
       return { floor: first?.prev ?? (kept.last > from ? kept.last : 0), events: kept.events.filter(({ position }) => position > from) }
     })
-    return { epoch: this.epoch, newest, channels, wasForgotten: false }
+    return { epoch: this.epoch, newest, channels }
   }
 
   /** Forgets a channel, as if all that it has were too old. */

@@ -17,6 +17,7 @@ export class RedisProxy {
   readonly #server: net.Server
   readonly #links = new Set<Link>()
   #isStalled = false
+  #isCut = false
 
   constructor(port: number) {
     this.#port = port
@@ -44,6 +45,16 @@ export class RedisProxy {
     for (const { redis } of this.#links) redis.resume()
   }
 
+  /** Breaks all connections, and takes none until {@link mend}. */
+  cut(): void {
+    this.#isCut = true
+    for (const { hub } of this.#links) hub.destroy()
+  }
+
+  mend(): void {
+    this.#isCut = false
+  }
+
   async close(): Promise<void> {
     for (const { hub, redis } of this.#links) {
       hub.destroy()
@@ -53,6 +64,10 @@ export class RedisProxy {
   }
 
   #join(hub: net.Socket): void {
+    if (this.#isCut) {
+      hub.destroy()
+      return
+    }
     const redis = net.connect({ port: this.#port, host: '127.0.0.1', noDelay: true })
     const link: Link = { hub, redis, isSubscriber: false, isDropping: false }
     this.#links.add(link)
