@@ -479,6 +479,8 @@ describeRedis('a hub over Redis', () => {
     await server.command('ACL', 'SETUSER', 'limited', 'on', '>pw', '~*', '&*', '+@all', '-info')
     const url = server.url.replace('//', '//limited:pw@')
     const errors: string[] = []
+    // ioredis warns of its own ready check.
+    const warn = jest.spyOn(console, 'warn').mockImplementation(() => {})
     const hub = hubOf(prefix(), { onError: (error) => void errors.push(String(error)) }, { timeoutMs: 200 }, url)
     await expect(hub.publish('a', 'e', 1)).rejects.toMatchObject({ code: 'SSE_BACKPLANE_UNAVAILABLE', message: expect.stringContaining('INFO') as string })
     expect(hub.health()).toBe(false)
@@ -487,6 +489,7 @@ describeRedis('a hub over Redis', () => {
     await durable.publish('a', 'e', 1)
     expect(durable.stats().published).toBe(1)
     await Promise.all([hub.close(), durable.close()])
+    warn.mockRestore()
     await server.stop()
   })
 
