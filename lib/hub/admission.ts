@@ -1,6 +1,6 @@
 import type { BackplaneLog } from '../backplanes/backplane.ts'
 import type { Moment } from '../event/timeline.ts'
-import type { Replica } from '../replica/replica.ts'
+import type { Preparation } from '../replica/preparation.ts'
 import type { Connection } from '../stream/connection.ts'
 import { type Refusal, type RefusalReason } from '../stream/refusal.ts'
 import type { Plan } from '../stream/subscribable.ts'
@@ -11,7 +11,7 @@ import type { Roster, Waiting } from './roster.ts'
 export interface AdmissionParts {
   readonly roster: Roster
   readonly log: BackplaneLog | null
-  readonly replica: Replica | null
+  readonly preparation: Preparation | null
   /** Why nobody is let in now; `undefined` where it is open. */
   readonly closed: () => RefusalReason | undefined
   readonly refuse: (reason: RefusalReason, channels: readonly string[], key: string | undefined) => Refusal
@@ -50,10 +50,10 @@ export class Admission implements Plan, Waiting {
   }
 
   prepare(lastEventId: string): Promise<Refusal | undefined> | undefined {
-    const { replica, roster, log } = this.#parts
-    if (replica === null) return undefined
+    const { preparation, roster, log } = this.#parts
+    if (preparation === null) return undefined
     this.#isPrepared = true
-    const ready = replica.prepare(this.channels, lastEventId)
+    const ready = preparation.prepare(this.channels, lastEventId)
     const { key } = this
     const counted = log === null || key === undefined || roster.maxPerKey === Infinity ? undefined : this.#count(log, key, roster.maxPerKey)
     if (ready === undefined && counted === undefined) return undefined
@@ -71,9 +71,9 @@ export class Admission implements Plan, Waiting {
   }
 
   cancel(): void {
-    const { replica, log, roster } = this.#parts
+    const { preparation, log, roster } = this.#parts
     roster.awaitNoMore(this)
-    if (this.#isPrepared) replica?.release(this.channels)
+    if (this.#isPrepared) preparation?.release(this.channels)
     this.#isPrepared = false
     if (this.#isCounted && this.key !== undefined) log?.release(this.key)
     this.#isCounted = false

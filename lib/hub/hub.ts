@@ -21,6 +21,7 @@ import { type HubSchemas, Schemas } from '../event/schemas.ts'
 import { type Moment, Timeline } from '../event/timeline.ts'
 import { type HandlerOptions, type HandlerRequest, makeHandler, type SseHandler } from '../express/handler.ts'
 import { replayBounds, type ReplayOptions } from '../log/replay-log.ts'
+import { Preparation } from '../replica/preparation.ts'
 import { Replica } from '../replica/replica.ts'
 import type { Connection } from '../stream/connection.ts'
 import { type Refusal, type RefusalReason, refusal } from '../stream/refusal.ts'
@@ -47,6 +48,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
   readonly #backplane: Backplane
   /** Keeps the logs as copies of those of the backplane; `null` where they are all there is. */
   readonly #replica: Replica | null
+  readonly #preparation: Preparation | null
   readonly #channels: ChannelRegistry
   readonly #publisher: Publisher
   readonly #peers: Peers
@@ -94,7 +96,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
     const budget = new TurnBudget()
     const snapshots = new Snapshots(timeline, serialize, onError, (follower) => pump.ready(follower))
     const counters = this.#counters
-    this.#publisher = new Publisher({ hub: this, backplane, channels, pump, budget, counters, serialize, schemas, onStored: (epoch, position) => this.#replica?.published(epoch, position) })
+    this.#publisher = new Publisher({ hub: this, backplane, channels, pump, budget, counters, serialize, schemas, onStored: (epoch, position) => this.#preparation?.published(epoch, position) })
     this.#parts = {
       hub: this,
       pump,
@@ -117,11 +119,12 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
         for (const channel of iterator.channels) channels.left(channel)
       },
     }
-    this.#replica = log === null ? null : new Replica(log, { channels, intake, pump, timeline, snapshots, onError })
+    const replica = (this.#replica = log === null ? null : new Replica(log, { channels, intake, pump, timeline, snapshots, onError }))
+    this.#preparation = replica === null ? null : new Preparation(replica, timeline)
     this.#admissionParts = {
       roster,
       log,
-      replica: this.#replica,
+      preparation: this.#preparation,
       closed: () => (this.#isClosing ? 'closing' : undefined),
       refuse: (reason, names, key) => this.#refuse(reason, names, key),
       begin: (connection, admission, lastEventId, now, onRelease) => this.#begin(connection, admission, lastEventId, now, onRelease),
@@ -131,7 +134,6 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
       stats: () => this.#stats(),
       onError,
     })
-    const replica = this.#replica
     const place = backplane.open({
       event: (epoch, name, event) => (replica === null ? intake.take(channels.get(name), event) : replica.event(epoch, name, event)),
       reached: (token) => replica?.reached(token),
@@ -223,10 +225,10 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
     if (!iterator.isOver) {
       this.#iterators.add(iterator)
       const begin = (now?: Moment): void => iterator.begin(this.#channelsOf(names), startFrom(lastEventId, settings, this.#timeline, now))
-      const ready = this.#replica?.prepare(names, lastEventId)
+      const ready = this.#preparation?.prepare(names, lastEventId)
       if (ready === undefined) begin()
       else void ready.then(begin).catch((error: unknown) => iterator.fail(error))
-      const prepared = (): void => this.#replica?.release(names)
+      const prepared = (): void => this.#preparation?.release(names)
       if (ready === undefined) prepared()
       else void ready.then(prepared, prepared)
     }

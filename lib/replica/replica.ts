@@ -5,18 +5,16 @@ import type { ChannelRegistry } from '../delivery/channel-registry.ts'
 import type { Intake } from '../delivery/intake.ts'
 import type { Pump } from '../delivery/pump.ts'
 import type { Snapshots } from '../delivery/snapshots.ts'
-import { type Place as EventPlace, parseId } from '../event/event-id.ts'
 import type { Moment, Timeline } from '../event/timeline.ts'
 import { Copy } from './copy.ts'
 import { HeldBack, type Told } from './held-back.ts'
 import { LogReader } from './log-reader.ts'
+import { PastEpochs } from './past-epochs.ts'
 
 /** So many channels are read at once. */
 const MAX_PLACES = 500
 /** How long it waits before it asks again what it could not be told. */
 const RETRY_MS = { min: 100, max: 5_000 }
-/** So many lives of the log are remembered that are not the present one. */
-const MAX_EPOCHS = 1_000
 
 /** What a hub lends to its replica. */
 export interface ReplicaParts {
@@ -44,7 +42,7 @@ interface Reading {
 export class Replica {
   readonly #log: BackplaneLog
   readonly #parts: ReplicaParts
-  readonly #reader: LogReader
+  readonly reader: LogReader
   readonly #copies = new Map<string, Copy>()
   /** Those that the backplane was not asked for yet. */
   #fresh: Copy[] = []
@@ -52,8 +50,7 @@ export class Replica {
   /** Whether what is told is held back, until the log was read. */
   #isHolding = true
   readonly #held = new HeldBack()
-  /** The lives of the log that are not the present one: what comes of them comes late. */
-  readonly #pastEpochs = new Set<string>()
+  readonly pastEpochs = new PastEpochs()
   /** The newest catch-up: an older one gives up. */
   #run = 0
   #failures = 0
@@ -61,8 +58,6 @@ export class Replica {
   #isProbing = false
   /** Where the next probe goes on among the copies. */
   #probed = 0
-  /** What this process has stored last, in which life of the log. */
-  #stored: Moment = { epoch: '', newest: 0 }
   #whenGoingOn: Promise<void> | null = null
   #resolve: (() => void) | null = null
   #isClosed = false
@@ -71,7 +66,7 @@ export class Replica {
   constructor(log: BackplaneLog, parts: ReplicaParts) {
     this.#log = log
     this.#parts = parts
-    this.#reader = new LogReader(log, parts.timeline)
+    this.reader = new LogReader(log, parts.timeline)
     this.#timer = setInterval(() => void this.#probe(), log.probeMs).unref()
   }
 
@@ -80,34 +75,13 @@ export class Replica {
     return !this.#isAway && !this.#isHolding && this.#isProbeHeard && !this.#isClosed
   }
 
-  /**
-   * Makes channels ready for somebody who comes with an id, and keeps them until {@link release}. `undefined`: they are.
-   *
-   * @returns the moment when it was called, at which whoever has no id begins; `undefined` for who has one.
-   * @throws {SseError} (as a rejection) `SSE_BACKPLANE_UNAVAILABLE` when it takes longer than the backplane may.
-   */
-  prepare(names: readonly string[], lastEventId: string): Promise<Moment | undefined> | undefined {
-    const copies = names.map((name) => this.#copyOf(name))
-    for (const { channel } of copies) channel.pins++
-    const { epoch, newest } = this.#parts.timeline
-    const isFirst = lastEventId === ''
-    const ahead = this.#placeAhead(lastEventId)
-    // What was stored here, and was not told yet, was published before.
-    const isBehind = isFirst && this.#stored.epoch === epoch && this.#stored.newest > newest
-    if (ahead === undefined && !isBehind && copies.every(({ isLive }) => isLive)) return undefined
-    // Asked for now: it comes before whatever the caller publishes next.
-    const now = isFirst ? this.#reader.now() : undefined
-    return Promise.race([this.#ready(copies, ahead, now), this.#reader.deadline()])
+  /** Whether what is told is held back, until the log was read. */
+  get isHolding(): boolean {
+    return this.#isHolding
   }
 
-  /** What was prepared has begun, or never will. */
-  release(names: readonly string[]): void {
-    for (const name of names) {
-      const copy = this.#copies.get(name)
-      if (copy === undefined) continue
-      copy.channel.pins--
-      copy.channel.usedAt = performance.now()
-    }
+  find(name: string): Copy | undefined {
+    return this.#copies.get(name)
   }
 
   /** Nobody has asked for the channel for a while. */
@@ -116,17 +90,12 @@ export class Replica {
     this.#log.unwatch([name])
   }
 
-  /** An event of this process was stored. */
-  published(epoch: string, position: number): void {
-    if (epoch !== this.#stored.epoch || position > this.#stored.newest) this.#stored = { epoch, newest: position }
-  }
-
   event(epoch: string, name: string, event: BackplaneEvent): void {
     this.#tell({ epoch, name, event }, this.#parts.timeline.newest)
   }
 
   reached(token: string): void {
-    this.#reader.reached(token)
+    this.reader.reached(token)
   }
 
   interrupted(): void {
@@ -134,7 +103,7 @@ export class Replica {
     this.#isHolding = true
     this.#run++
     this.#forgetHeld()
-    this.#reader.interrupted()
+    this.reader.interrupted()
   }
 
   resumed(): void {
@@ -149,15 +118,8 @@ export class Replica {
     this.interrupted()
   }
 
-  /** The place of an id of which this process has not heard yet: another one is ahead of it, in this life of the log or by one. */
-  #placeAhead(lastEventId: string): EventPlace | undefined {
-    const { epoch, newest } = this.#parts.timeline
-    const place = parseId(lastEventId)
-    if (place === undefined) return undefined
-    return (place.epoch === epoch ? place.position > newest : !this.#pastEpochs.has(place.epoch)) ? place : undefined
-  }
-
-  #copyOf(name: string): Copy {
+  /** The copy of a channel, made when there is none. */
+  copyOf(name: string): Copy {
     const known = this.#copies.get(name)
     if (known !== undefined) return known
     const copy = new Copy(this.#parts.channels.get(name))
@@ -167,36 +129,13 @@ export class Replica {
     return copy
   }
 
-  /** Settles when the copies are live, and what was published before the moment `now`, or up to a place `ahead`, is in them. */
-  async #ready(copies: readonly Copy[], ahead: EventPlace | undefined, asked: Promise<Moment> | undefined): Promise<Moment | undefined> {
-    const { timeline } = this.#parts
-    const now = await asked
-    await Promise.all(copies.map(({ live }) => live))
-    if (now !== undefined) this.#isOf(now)
-    while (this.#isHolding) await this.#goingOn()
-    const isAhead = now === undefined ? ahead !== undefined : now.epoch === timeline.epoch && now.newest > timeline.newest
-    if (!isAhead) return now
-    // It came before what was read of the copies was: another process is ahead of this one.
-    const told = await this.#reader.told()
-    this.#isOf(told)
-    while (this.#isHolding) await this.#goingOn()
-    if (told.epoch === timeline.epoch) timeline.moveTo(told.newest)
-    if (ahead !== undefined && ahead.epoch !== timeline.epoch) this.#isPast(ahead.epoch)
-    return now
-  }
-
   /** Catches up where the log was found to be in another life than the copies are. */
-  #isOf({ epoch }: Moment): void {
-    if (epoch !== this.#parts.timeline.epoch && !this.#isHolding && !this.#pastEpochs.has(epoch)) void this.#catchUp()
-  }
-
-  #isPast(epoch: string): void {
-    if (this.#pastEpochs.size >= MAX_EPOCHS) this.#pastEpochs.clear()
-    this.#pastEpochs.add(epoch)
+  isOf({ epoch }: Moment): void {
+    if (epoch !== this.#parts.timeline.epoch && !this.#isHolding && !this.pastEpochs.has(epoch)) void this.#catchUp()
   }
 
   /** Settles when nothing is held back any more. */
-  #goingOn(): Promise<void> {
+  goingOn(): Promise<void> {
     this.#whenGoingOn ??= new Promise((resolve) => (this.#resolve = resolve))
     return this.#whenGoingOn
   }
@@ -261,7 +200,7 @@ export class Replica {
         newest = next.history.newest
       }
       if (run !== this.#run) return
-      for (const epoch of suspects) if (epoch !== first.history.epoch) this.#isPast(epoch)
+      for (const epoch of suspects) if (epoch !== first.history.epoch) this.pastEpochs.add(epoch)
       this.#goOn(first.history, newest, readings)
     } catch (error) {
       await this.#failed(run, error)
@@ -281,7 +220,7 @@ export class Replica {
     for (const reading of readings) this.#fill(reading, before)
     timeline.moveTo(newest)
     this.#inContact()
-    this.#pastEpochs.delete(epoch)
+    this.pastEpochs.delete(epoch)
     this.#isHolding = false
     const isIncomplete = this.#held.hasOverflown
     const held = this.#forgetHeld()
@@ -298,7 +237,7 @@ export class Replica {
   #tell(told: Told, before: number): void {
     const { epoch, name, event } = told
     const copy = this.#copies.get(name)
-    if (copy === undefined || this.#pastEpochs.has(epoch)) return
+    if (copy === undefined || this.pastEpochs.has(epoch)) return
     const isOfNow = epoch === this.#parts.timeline.epoch
     if (this.#isHolding) {
       this.#held.push(told)
@@ -350,7 +289,7 @@ export class Replica {
   async #readSome(copies: readonly Copy[]): Promise<{ readonly history: History; readonly readings: readonly Reading[] }> {
     const some = copies.slice(0, MAX_PLACES)
     const places = some.map(({ channel, isLive, seen }) => ({ channel: channel.name, after: isLive ? seen : 0 }))
-    const history = await this.#reader.read(places)
+    const history = await this.reader.read(places)
     const { newest } = history
     return { history, readings: history.channels.map((channel, i) => ({ copy: some[i] as Copy, history: channel, newest })) }
   }

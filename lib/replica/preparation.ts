@@ -1,0 +1,85 @@
+import { type Place, parseId } from '../event/event-id.ts'
+import type { Moment, Timeline } from '../event/timeline.ts'
+import type { Copy } from './copy.ts'
+import type { LogReader } from './log-reader.ts'
+import type { PastEpochs } from './past-epochs.ts'
+import type { Replica } from './replica.ts'
+
+/** Makes ready what somebody needs who is about to follow channels: their copies, up to the moment or the place where that begins. */
+export class Preparation {
+  readonly #replica: Replica
+  readonly #reader: LogReader
+  readonly #pastEpochs: PastEpochs
+  readonly #timeline: Timeline
+  /** What this process has stored last, in which life of the log. */
+  #stored: Moment = { epoch: '', newest: 0 }
+
+  constructor(replica: Replica, timeline: Timeline) {
+    this.#replica = replica
+    this.#reader = replica.reader
+    this.#pastEpochs = replica.pastEpochs
+    this.#timeline = timeline
+  }
+
+  /**
+   * Makes channels ready for somebody who comes with an id, and keeps them until {@link release}. `undefined`: they are.
+   *
+   * @returns the moment when it was called, at which whoever has no id begins; `undefined` for who has one.
+   * @throws {SseError} (as a rejection) `SSE_BACKPLANE_UNAVAILABLE` when it takes longer than the backplane may.
+   */
+  prepare(names: readonly string[], lastEventId: string): Promise<Moment | undefined> | undefined {
+    const copies = names.map((name) => this.#replica.copyOf(name))
+    for (const { channel } of copies) channel.pins++
+    const { epoch, newest } = this.#timeline
+    const isFirst = lastEventId === ''
+    const ahead = this.#placeAhead(lastEventId)
+    // What was stored here, and was not told yet, was published before.
+    const isBehind = isFirst && this.#stored.epoch === epoch && this.#stored.newest > newest
+    if (ahead === undefined && !isBehind && copies.every(({ isLive }) => isLive)) return undefined
+    // Asked for now: it comes before whatever the caller publishes next.
+    const now = isFirst ? this.#reader.now() : undefined
+    return Promise.race([this.#ready(copies, ahead, now), this.#reader.deadline()])
+  }
+
+  /** What was prepared has begun, or never will. */
+  release(names: readonly string[]): void {
+    for (const name of names) {
+      const copy = this.#replica.find(name)
+      if (copy === undefined) continue
+      copy.channel.pins--
+      copy.channel.usedAt = performance.now()
+    }
+  }
+
+  /** An event of this process was stored. */
+  published(epoch: string, position: number): void {
+    if (epoch !== this.#stored.epoch || position > this.#stored.newest) this.#stored = { epoch, newest: position }
+  }
+
+  /** The place of an id of which this process has not heard yet: another one is ahead of it, in this life of the log or by one. */
+  #placeAhead(lastEventId: string): Place | undefined {
+    const { epoch, newest } = this.#timeline
+    const place = parseId(lastEventId)
+    if (place === undefined) return undefined
+    return (place.epoch === epoch ? place.position > newest : !this.#pastEpochs.has(place.epoch)) ? place : undefined
+  }
+
+  /** Settles when the copies are live, and what was published before the moment `now`, or up to a place `ahead`, is in them. */
+  async #ready(copies: readonly Copy[], ahead: Place | undefined, asked: Promise<Moment> | undefined): Promise<Moment | undefined> {
+    const timeline = this.#timeline
+    const replica = this.#replica
+    const now = await asked
+    await Promise.all(copies.map(({ live }) => live))
+    if (now !== undefined) replica.isOf(now)
+    while (replica.isHolding) await replica.goingOn()
+    const isAhead = now === undefined ? ahead !== undefined : now.epoch === timeline.epoch && now.newest > timeline.newest
+    if (!isAhead) return now
+    // It came before what was read of the copies was: another process is ahead of this one.
+    const told = await this.#reader.told()
+    replica.isOf(told)
+    while (replica.isHolding) await replica.goingOn()
+    if (told.epoch === timeline.epoch) timeline.moveTo(told.newest)
+    if (ahead !== undefined && ahead.epoch !== timeline.epoch) this.#pastEpochs.add(ahead.epoch)
+    return now
+  }
+}
