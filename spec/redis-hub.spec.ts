@@ -27,6 +27,12 @@ async function subscribe(hub: Hub, channels: readonly string[], lastEventId = ''
 describeRedis('a hub over Redis', () => {
   const prefixes: string[] = []
   const hubs: Hub[] = []
+  const servers: RedisServer[] = []
+  /** A server of a test's own, which is stopped after it. */
+  const startServer = async (): Promise<RedisServer> => {
+    servers.push(await RedisServer.start())
+    return servers.at(-1) as RedisServer
+  }
   const prefix = (): string => {
     prefixes.push(freshPrefix())
     return prefixes.at(-1) as string
@@ -39,6 +45,7 @@ describeRedis('a hub over Redis', () => {
   afterEach(async () => {
     await Promise.all(hubs.splice(0).map((hub) => hub.close()))
     await deleteKeys(prefixes.splice(0))
+    await Promise.all(servers.splice(0).map((server) => server.stop()))
   })
 
   describe('what it costs', () => {
@@ -158,7 +165,7 @@ describeRedis('a hub over Redis', () => {
   })
 
   it('lets in by the limit of its own while Redis cannot count', async () => {
-    const server = await RedisServer.start()
+    const server = await startServer()
     const hub = hubOf(prefix(), { maxSubscribersPerKey: 2, onError() {} }, { timeoutMs: 300 }, server.url)
     await subscribe(hub, ['a'], '', 'u')
     await server.kill()
@@ -166,7 +173,6 @@ describeRedis('a hub over Redis', () => {
     await subscribe(hub, ['a'], '', 'u')
     await expect(subscribe(hub, ['a'], '', 'u')).rejects.toThrow('refused')
     await hub.close()
-    await server.stop()
   })
 
   it('ends the streams of a key in every process, and says so where one did not answer', async () => {
@@ -391,7 +397,7 @@ describeRedis('a hub over Redis', () => {
   })
 
   it('asks Redis once for all who come with ids of a life that it does not know', async () => {
-    const server = await RedisServer.start()
+    const server = await startServer()
     const hub = hubOf(prefix(), {}, { probeMs: 5_000 }, server.url)
     await subscribe(hub, ['a'])
     await server.command('CONFIG', 'RESETSTAT')
@@ -406,7 +412,6 @@ describeRedis('a hub over Redis', () => {
     const text = String(await server.command('INFO', 'commandstats'))
     expect(Number(/cmdstat_evalsha:calls=(\d+)/.exec(text)?.[1])).toBeLessThan(8)
     await hub.close()
-    await server.stop()
   })
 
   it('begins events() and streams without an id after what it has published', async () => {
@@ -428,7 +433,7 @@ describeRedis('a hub over Redis', () => {
   })
 
   it('knows the place of events() from the beginning, and when they fail', async () => {
-    const server = await RedisServer.start()
+    const server = await startServer()
     const hub = hubOf(prefix(), { onError() {} }, { timeoutMs: 100 }, server.url)
     const id = await hub.publish('a', 'e', 1)
     const events = hub.events(['a'], { lastEventId: id })
@@ -438,11 +443,10 @@ describeRedis('a hub over Redis', () => {
     await expect(failing.next()).rejects.toMatchObject({ code: 'SSE_BACKPLANE_UNAVAILABLE' })
     expect(failing.lastEventId).toBe(id)
     await hub.close()
-    await server.stop()
   })
 
   it('keeps counting the streams of a key while Redis is away, and when it has forgotten them', async () => {
-    const server = await RedisServer.start()
+    const server = await startServer()
     const name = prefix()
     const options = { maxSubscribersPerKey: 2, onError() {} }
     const [one, two] = [hubOf(name, options, { probeMs: 50, timeoutMs: 200 }, server.url), hubOf(name, options, { probeMs: 50, timeoutMs: 200 }, server.url)]
@@ -471,11 +475,10 @@ describeRedis('a hub over Redis', () => {
     await counted(0)
     expect(await server.command('KEYS', `{${name}}:l:*`)).toEqual([])
     await Promise.all([one.close(), two.close()])
-    await server.stop()
   })
 
   it('does not begin where it is not told by INFO which run of the server this is, unless it need not know', async () => {
-    const server = await RedisServer.start()
+    const server = await startServer()
     await server.command('ACL', 'SETUSER', 'limited', 'on', '>pw', '~*', '&*', '+@all', '-info')
     const url = server.url.replace('//', '//limited:pw@')
     const errors: string[] = []
@@ -490,7 +493,6 @@ describeRedis('a hub over Redis', () => {
     expect(durable.stats().published).toBe(1)
     await Promise.all([hub.close(), durable.close()])
     warn.mockRestore()
-    await server.stop()
   })
 
   it('goes on being told of the others when a channel is left and joined again at once', async () => {

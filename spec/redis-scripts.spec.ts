@@ -180,6 +180,10 @@ describeRedis('the scripts, compared with all that was published', () => {
     const here = await world()
     await here.publish('a', 'one', undefined)
     const ended = here.newest
+    // For a while it is known that others had nothing.
+    await here.setClock(here.now + (MAX_AGE_MS + 60_000) * 1_000)
+    await here.read('a', here.newest)
+    expect(await here.read('never', ended - 1)).toEqual({ floor: 0, events: [] })
     await here.setClock(here.now + (MAX_AGE_MS + CHANNEL_KEPT_MS + 100) * 1_000)
     await here.read('b', here.newest)
     expect(await here.redis.hkeys(`{${here.prefix}}`)).not.toContain('c:a')

@@ -237,15 +237,12 @@ export class RedisBackplane implements Backplane, BackplaneLog {
   #counted(epoch: string, count: number, before: number): void {
     const { epoch: known, count: heard } = this.#signals
     this.#signals = { epoch, count }
-    if (known === epoch) {
-      if (before > heard) this.#host?.signalsMissed()
-    } else {
-      // Of the first life that it is told of, it has missed nothing that concerned it.
-      if (known !== '') {
-        void this.#leases.assertAll()
-        if (before > 0) this.#host?.signalsMissed()
-      }
-    }
+    // Of what came before the first that it is told of, nothing concerned it.
+    if (known === '') return
+    const isOfNow = epoch === known
+    // Redis has forgotten how many streams there are.
+    if (!isOfNow) void this.#leases.assertAll()
+    if (before > (isOfNow ? heard : 0)) this.#host?.signalsMissed()
   }
 
   async #unsubscribe(channels: readonly string[]): Promise<void> {

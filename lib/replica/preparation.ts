@@ -1,23 +1,18 @@
 import { type Place, parseId } from '../event/event-id.ts'
 import type { Moment, Timeline } from '../event/timeline.ts'
 import type { Copy } from './copy.ts'
-import type { LogReader } from './log-reader.ts'
-import type { PastEpochs } from './past-epochs.ts'
 import type { Replica } from './replica.ts'
 
 /** Makes ready what somebody needs who is about to follow channels: their copies, up to the moment or the place where that begins. */
 export class Preparation {
   readonly #replica: Replica
-  readonly #reader: LogReader
-  readonly #pastEpochs: PastEpochs
   readonly #timeline: Timeline
-  /** What this process has stored last, in which life of the log. */
-  #stored: Moment = { epoch: '', newest: 0 }
+  /** In which life of the log this process has stored its last event, and where. */
+  #storedEpoch = ''
+  #storedNewest = 0
 
   constructor(replica: Replica, timeline: Timeline) {
     this.#replica = replica
-    this.#reader = replica.reader
-    this.#pastEpochs = replica.pastEpochs
     this.#timeline = timeline
   }
 
@@ -34,11 +29,12 @@ export class Preparation {
     const isFirst = lastEventId === ''
     const ahead = this.#placeAhead(lastEventId)
     // What was stored here, and was not told yet, was published before.
-    const isBehind = isFirst && this.#stored.epoch === epoch && this.#stored.newest > newest
+    const isBehind = isFirst && this.#storedEpoch === epoch && this.#storedNewest > newest
     if (ahead === undefined && !isBehind && copies.every(({ isLive }) => isLive)) return undefined
     // Asked for now: it comes before whatever the caller publishes next.
-    const now = isFirst ? this.#reader.now() : undefined
-    return Promise.race([this.#ready(copies, ahead, now), this.#reader.deadline()])
+    const { reader } = this.#replica
+    const now = isFirst ? reader.now() : undefined
+    return Promise.race([this.#ready(copies, ahead, now), reader.deadline()])
   }
 
   /** What was prepared has begun, or never will. */
@@ -53,7 +49,8 @@ export class Preparation {
 
   /** An event of this process was stored. */
   published(epoch: string, position: number): void {
-    if (epoch !== this.#stored.epoch || position > this.#stored.newest) this.#stored = { epoch, newest: position }
+    this.#storedNewest = epoch === this.#storedEpoch ? Math.max(this.#storedNewest, position) : position
+    this.#storedEpoch = epoch
   }
 
   /** The place of an id of which this process has not heard yet: another one is ahead of it, in this life of the log or by one. */
@@ -61,7 +58,7 @@ export class Preparation {
     const { epoch, newest } = this.#timeline
     const place = parseId(lastEventId)
     if (place === undefined) return undefined
-    return (place.epoch === epoch ? place.position > newest : !this.#pastEpochs.has(place.epoch)) ? place : undefined
+    return (place.epoch === epoch ? place.position > newest : !this.#replica.pastEpochs.has(place.epoch)) ? place : undefined
   }
 
   /** Settles when the copies are live, and what was published before the moment `now`, or up to a place `ahead`, is in them. */
@@ -70,16 +67,16 @@ export class Preparation {
     const replica = this.#replica
     const now = await asked
     await Promise.all(copies.map(({ live }) => live))
-    if (now !== undefined) replica.isOf(now)
+    if (now !== undefined) replica.noticeLife(now)
     while (replica.isHolding) await replica.goingOn()
     const isAhead = now === undefined ? ahead !== undefined : now.epoch === timeline.epoch && now.newest > timeline.newest
     if (!isAhead) return now
     // It came before what was read of the copies was: another process is ahead of this one.
-    const told = await this.#reader.told()
-    replica.isOf(told)
+    const told = await replica.reader.told()
+    replica.noticeLife(told)
     while (replica.isHolding) await replica.goingOn()
     if (told.epoch === timeline.epoch) timeline.moveTo(told.newest)
-    if (ahead !== undefined && ahead.epoch !== timeline.epoch) this.#pastEpochs.add(ahead.epoch)
+    if (ahead !== undefined && ahead.epoch !== timeline.epoch) replica.pastEpochs.add(ahead.epoch)
     return now
   }
 }

@@ -130,7 +130,7 @@ export class Replica {
   }
 
   /** Catches up where the log was found to be in another life than the copies are. */
-  isOf({ epoch }: Moment): void {
+  noticeLife({ epoch }: Moment): void {
     if (epoch !== this.#parts.timeline.epoch && !this.#isHolding && !this.pastEpochs.has(epoch)) void this.#catchUp()
   }
 

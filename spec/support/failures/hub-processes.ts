@@ -12,8 +12,6 @@ const NO_PROGRESS: Progress = { accepted: 0, rejected: 0, isHealthy: false }
 /** A process with a hub, seen from the test. */
 export class HubProcess {
   progress = NO_PROGRESS
-  /** Whether the hub has been found to be unhealthy, and healthy, since this was last set. */
-  seen = { healthy: false, unhealthy: false }
   readonly #child: ChildProcess
   readonly #asked = new Map<number, Asked>()
   readonly ready: Promise<unknown>
@@ -53,7 +51,6 @@ export class HubProcess {
   #heard(answer: Answer): void {
     if ('progress' in answer) {
       this.progress = answer.progress
-      this.seen[answer.progress.isHealthy ? 'healthy' : 'unhealthy'] = true
       return
     }
     const asked = this.#asked.get(answer.id)
@@ -65,7 +62,6 @@ export class HubProcess {
   /** Forgets what the last hub said. */
   reset(): void {
     this.progress = NO_PROGRESS
-    this.seen = { healthy: false, unhealthy: false }
   }
 }
 
