@@ -211,7 +211,8 @@ describeRedis('a hub over Redis', () => {
     async function away(): Promise<{ hub: Hub; other: Hub; keyed: FakeConnection; unkeyed: FakeConnection }> {
       const name = prefix()
       const options = { probeMs: 50, timeoutMs: 5_000 }
-      const [hub, other] = [hubOf(name, { onError() {} }, options, await proxy.listen()), hubOf(name, {}, options, server.url)]
+      const limits = { maxSubscribersPerKey: 1 }
+      const [hub, other] = [hubOf(name, { ...limits, onError() {} }, options, await proxy.listen()), hubOf(name, limits, options, server.url)]
       const [keyed, unkeyed] = [await subscribe(hub, ['a'], '', 'u'), await subscribe(hub, ['a'])]
       await until(() => other.health(), 'the other is there')
       proxy.cut()
@@ -237,6 +238,15 @@ describeRedis('a hub over Redis', () => {
       proxy.mend()
       await until(() => !keyed.isOpen, 'the stream with a key is ended')
       expect(unkeyed.isOpen).toBe(true)
+    })
+
+    it('says when it is back which of them have ended by themselves', async () => {
+      const { hub, other, keyed } = await away()
+      await expect(subscribe(other, ['a'], '', 'u')).rejects.toThrow('refused')
+      keyed.leave()
+      proxy.mend()
+      await until(() => hub.health(), 'it is back')
+      expect((await subscribe(other, ['a'], '', 'u')).isOpen).toBe(true)
     })
 
     it('ends none where there was nothing to end', async () => {
