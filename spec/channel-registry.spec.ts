@@ -2,7 +2,7 @@ import { type Channel, type Follower, Member } from '../lib/delivery/channel.ts'
 import { ChannelRegistry } from '../lib/delivery/channel-registry.ts'
 import { replayBounds, type ReplayOptions } from '../lib/log/replay-log.ts'
 
-const follower: Follower = { deliver: () => true, restart() {} }
+const follower: Follower = { deliver: () => true, restart() {}, fellOut() {} }
 
 function makeRegistry(options: ReplayOptions = {}, maxTotalBytes = 1_000_000) {
   const registry = new ChannelRegistry(() => replayBounds('replay', options), maxTotalBytes)
@@ -17,7 +17,7 @@ function makeRegistry(options: ReplayOptions = {}, maxTotalBytes = 1_000_000) {
 
 function follow(channel: Channel): Member {
   const member = new Member(channel, follower)
-  channel.members.add(member)
+  channel.add(member)
   return member
 }
 
@@ -103,7 +103,7 @@ describe('ChannelRegistry', () => {
     expect([registry.find('a'), registry.find('followed')]).toEqual([undefined, followed])
     expect(registry.get('new').log.floor).toBe(a.log.last)
     expect(registry.get('a').log.floor).toBe(3)
-    followed.members.remove(member)
+    followed.remove(member)
     registry.left(followed)
     jest.advanceTimersByTime(900)
     expect(registry.find('followed')).toBe(followed)
@@ -125,10 +125,10 @@ describe('ChannelRegistry', () => {
     const { registry } = makeRegistry()
     const channel = registry.get('a')
     const [one, two] = [follow(channel), follow(channel)]
-    channel.members.remove(one)
+    channel.remove(one)
     registry.left(channel)
     expect(registry.find('a')).toBe(channel)
-    channel.members.remove(two)
+    channel.remove(two)
     registry.left(channel)
     expect([registry.find('a'), jest.getTimerCount()]).toEqual([undefined, 0])
   })

@@ -1,21 +1,20 @@
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import type http from 'node:http'
 import os from 'node:os'
 import path from 'node:path'
 import { Queue } from 'bullmq'
-import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core'
+import type { Browser, BrowserContext, Page } from 'playwright-core'
 import type { HashState } from '../demo/jobs/hash-job.ts'
 import { meetingPlace } from '../demo/jobs/jobs-hub.ts'
 import { createDemo } from '../demo/server.ts'
+import { hasChromium, launchChromium } from './support/chromium.ts'
 import { TestClient, until } from './support/client.ts'
 import { DemoProcess, stopDemoProcesses } from './support/demo-process.ts'
 import { deleteKeys, describeRedis, freshPrefix, REDIS_URL, RedisServer } from './support/redis.ts'
 import { serve, stopServers } from './support/servers.ts'
 
-const CHROMIUM = '/usr/bin/chromium'
-const ARGS = ['--headless', '--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking', '--disable-sync']
-const describePages = existsSync(CHROMIUM) || process.env['CI'] === 'true' ? describeRedis : describe.skip
+const describePages = hasChromium('the tests of the jobs page') ? describeRedis : describe.skip
 const FILES = 220
 const ALL_STEPS = Array.from({ length: FILES }, (_, index) => index + 1)
 /** Told of this step, a worker rests no more. */
@@ -198,7 +197,7 @@ describePages('the jobs page in Chromium', () => {
   beforeAll(async () => {
     newPrefix()
     worker = startWorker()
-    browser = await chromium.launch({ executablePath: CHROMIUM, args: ARGS })
+    browser = await launchChromium()
     one = await serveDemo()
     two = await serveDemo()
   })

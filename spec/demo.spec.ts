@@ -1,28 +1,14 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
 import type http from 'node:http'
 import net from 'node:net'
 import path from 'node:path'
 import { EventSource, type FetchLike } from 'eventsource'
-import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core'
+import type { Browser, BrowserContext, Page } from 'playwright-core'
 import { createDemo } from '../demo/server.ts'
+import { hasChromium, launchChromium } from './support/chromium.ts'
 import { TestClient, until } from './support/client.ts'
 import { serve, stopServers } from './support/servers.ts'
-
-const CHROMIUM = '/usr/bin/chromium'
-const ARGS = [
-  '--headless',
-  '--no-sandbox',
-  '--disable-gpu',
-  '--disable-quic',
-  '--no-first-run',
-  '--disable-background-networking',
-  '--disable-component-update',
-  '--disable-sync',
-]
-const isSkipped = !existsSync(CHROMIUM) && process.env['CI'] !== 'true'
-if (isSkipped) console.warn(`the tests of the demo pages are skipped: there is no ${CHROMIUM}`)
 
 /** These pages need no Redis, so there is none. */
 const redisUrl = 'redis://127.0.0.1:1'
@@ -205,7 +191,7 @@ describe('npm run demo', () => {
   })
 })
 
-const inChromium = isSkipped ? describe.skip : describe
+const inChromium = hasChromium('the tests of the demo pages') ? describe : describe.skip
 
 inChromium('the demo pages in Chromium', () => {
   let browser: Browser
@@ -213,7 +199,7 @@ inChromium('the demo pages in Chromium', () => {
   let faults: string[] = []
 
   beforeAll(async () => {
-    browser = await chromium.launch({ executablePath: CHROMIUM, args: ARGS })
+    browser = await launchChromium()
   })
 
   afterAll(async () => browser?.close())

@@ -7,10 +7,11 @@ const LIB = path.join(__dirname, '../lib')
 const LAYERS: readonly { readonly folder: string; readonly files: readonly string[] }[] = [
   { folder: 'basics', files: ['errors', 'options', 'names', 'guard', 'fifo', 'swap-list', 'slice', 'turn-budget', 'drain'] },
   { folder: 'event', files: ['event-id', 'event', 'timeline', 'channel-types', 'schemas'] },
+  { folder: 'gzip', files: ['checksum', 'deflate', 'shared-bytes', 'gzip-body'] },
   { folder: 'log', files: ['log-page', 'replay-log', 'idempotency-keys'] },
   { folder: 'backplanes', files: ['backplane', 'memory'] },
-  { folder: 'stream', files: ['refusal', 'event-filter', 'subscription', 'request', 'departure', 'source', 'watchdog', 'output', 'connection', 'subscribable', 'stream'] },
-  { folder: 'delivery', files: ['channel', 'channel-registry', 'control-events', 'event-reader', 'cursor', 'pump', 'snapshots', 'sink', 'start', 'subscriber', 'intake'] },
+  { folder: 'stream', files: ['refusal', 'event-filter', 'subscription', 'request', 'departure', 'source', 'watchdog', 'gather', 'output', 'connection', 'subscribable', 'stream'] },
+  { folder: 'delivery', files: ['cohort', 'channel', 'channel-registry', 'control-events', 'event-reader', 'cursor', 'pump', 'snapshots', 'sink', 'start', 'subscriber', 'intake'] },
   { folder: 'replica', files: ['copy', 'held-back', 'log-reader', 'past-epochs', 'replica', 'preparation'] },
   { folder: 'express', files: ['middleware', 'handler'] },
   { folder: 'hub', files: ['counters', 'diagnostics', 'hub-options', 'hub-subscription', 'roster', 'event-iterator', 'admission', 'publisher', 'peers', 'hub', 'hub-constructor'] },

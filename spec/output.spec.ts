@@ -1,5 +1,7 @@
 import type { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
+import { SharedBytes } from '../lib/gzip/shared-bytes.ts'
+import { Gather } from '../lib/stream/gather.ts'
 import { Output } from '../lib/stream/output.ts'
 import { TestClient, until } from './support/client.ts'
 import { serve, stopServers } from './support/servers.ts'
@@ -7,7 +9,7 @@ import { serve, stopServers } from './support/servers.ts'
 afterEach(stopServers)
 
 /** An output on a real response, and the client that reads it. */
-async function openOutput(prepare: (res: ServerResponse) => void = () => {}) {
+async function openOutput(prepare: (res: ServerResponse) => void = () => {}, gather = new Gather()) {
   const ticks = { tick: 0 }
   const owner = { drained: jest.fn<void, []>(), failed: jest.fn<void, [unknown]>() }
   const made: { output: Output; res: ServerResponse }[] = []
@@ -15,7 +17,7 @@ async function openOutput(prepare: (res: ServerResponse) => void = () => {}) {
     prepare(res)
     res.removeHeader('Transfer-Encoding')
     res.shouldKeepAlive = false
-    const output = new Output(res, owner, ticks)
+    const output = new Output(res, owner, ticks, null, gather)
     made.push({ output, res })
     output.begin(req, ':\n\n')
   })
@@ -26,7 +28,7 @@ async function openOutput(prepare: (res: ServerResponse) => void = () => {}) {
 
 const MIB = 1_048_576
 const KIB_64 = 65_536
-const event = (letter: string, length: number): Buffer => Buffer.from(`data: ${letter.repeat(length)}\n\n`)
+const event = (letter: string, length: number): SharedBytes => new SharedBytes(Buffer.from(`data: ${letter.repeat(length)}\n\n`))
 
 /** Writes shared bytes until the output is full, and reads nothing. */
 function fill(output: Output): number {
@@ -49,7 +51,7 @@ describe('an output', () => {
     }
     await first.client.over()
     await second.client.over()
-    expect(first.client.text).toBe(`:\n\n${shared.toString()}`)
+    expect(first.client.text).toBe(`:\n\n${shared.bytes.toString()}`)
     expect(second.client.text).toBe(first.client.text)
     expect(first.client.response.headers).not.toHaveProperty('transfer-encoding')
   })
@@ -145,7 +147,7 @@ describe('an output', () => {
     const { output, socket, client } = await openOutput()
     await until(() => client.text === ':\n\n', 'the head came')
     const before = socket.bytesWritten - socket.writableLength
-    const write = jest.spyOn(socket, '_writev' as 'write')
+    const write = jest.spyOn(socket, 'write')
     // However often it is corked, one uncork lets everything go.
     output.cork()
     output.cork()
@@ -155,6 +157,59 @@ describe('an output', () => {
     output.uncork()
     await client.received(10)
     expect(write).toHaveBeenCalledTimes(1)
+  })
+
+  test('keeps the order of small and large writes while it is corked', async () => {
+    const { output, client } = await openOutput()
+    const lengths = [10, 5_000, 20, 30, 4_000, 4_000, 4_000, 4_000, 4_000, 100_000, 40]
+    output.cork()
+    for (const length of lengths) {
+      if (length > 65_536) output.uncork()
+      output.write(event('a', length))
+    }
+    output.uncork()
+    await client.received(lengths.length)
+    expect(client.events.map(({ data }) => data.length)).toEqual(lengths)
+  })
+
+  test('does not write over what a socket still holds, though others gather in the same place', async () => {
+    const gather = new Gather()
+    const [one, two] = [await openOutput(undefined, gather), await openOutput(undefined, gather)]
+    await until(() => one.client.text === ':\n\n', 'the head came')
+    one.socket.cork()
+    for (const [letter, { output }] of [['a', one], ['b', two], ['c', one], ['d', two]] as const) {
+      output.cork()
+      for (let n = 0; n < 3; n++) output.write(event(letter, 10))
+      output.uncork()
+    }
+    one.socket.uncork()
+    await Promise.all([one.client.received(6), two.client.received(6)])
+    expect(one.client.events.map(({ data }) => data[0]).join('')).toBe('aaaccc')
+    expect(two.client.events.map(({ data }) => data[0]).join('')).toBe('bbbddd')
+  })
+
+  test('gathers nothing while another output does, and mixes nothing up', async () => {
+    const gather = new Gather()
+    const [one, two] = [await openOutput(undefined, gather), await openOutput(undefined, gather)]
+    one.output.cork()
+    one.output.write(event('a', 10))
+    two.output.cork()
+    two.output.write(event('b', 10))
+    one.output.write(event('c', 10))
+    two.output.uncork()
+    one.output.uncork()
+    await Promise.all([one.client.received(2), two.client.received(1)])
+    expect(one.client.text).toBe(`:\n\n${event('a', 10).bytes.toString()}${event('c', 10).bytes.toString()}`)
+    expect(two.client.text).toBe(`:\n\n${event('b', 10).bytes.toString()}`)
+  })
+
+  test('ends after what was gathered', async () => {
+    const { output, client } = await openOutput()
+    output.cork()
+    output.write(event('a', 10))
+    output.end()
+    await client.over()
+    expect(client.text).toBe(`:\n\n${event('a', 10).bytes.toString()}`)
   })
 
   test('is full when what was gathered does not leave', async () => {

@@ -2,7 +2,7 @@ import net from 'node:net'
 import type { Request, Response } from 'express'
 import supertest from 'supertest'
 import { sseMiddleware } from 'express-sse-hub'
-import { acceptsEventStream, hasBody } from '../lib/stream/request.ts'
+import { acceptsEventStream, acceptsGzip, hasBody } from '../lib/stream/request.ts'
 import { until } from './support/client.ts'
 import { EXPRESS_VERSIONS, serve, stopServers } from './support/servers.ts'
 
@@ -58,6 +58,28 @@ describe('acceptsEventStream', () => {
   test('a hostile header of 16 KiB is decided', () => {
     expect(acceptsEventStream(`${','.repeat(8192)}${';'.repeat(8192)}`)).toBe(false)
     expect(acceptsEventStream(`${'text/*;q=0,'.repeat(1500)}text/event-stream`)).toBe(true)
+  })
+})
+
+describe('acceptsGzip', () => {
+  test.each<[boolean, string | undefined]>([
+    [true, 'gzip'],
+    [true, 'GZIP'],
+    [true, 'x-gzip'],
+    [true, 'gzip, deflate, br, zstd'],
+    [true, 'br;q=1.0, gzip;q=0.001, *;q=0'],
+    [true, '*'],
+    [true, '*;q=0, gzip'],
+    [false, undefined],
+    [false, ''],
+    [false, 'identity'],
+    [false, 'br, deflate'],
+    [false, 'gzip;q=0'],
+    [false, 'gzip;q=0.0, *'],
+    [false, '*;q=0'],
+    [false, 'gzipped'],
+  ])('is %s for %j', (expected, acceptEncoding) => {
+    expect(acceptsGzip(acceptEncoding)).toBe(expected)
   })
 })
 

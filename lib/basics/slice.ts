@@ -3,6 +3,11 @@ const SLICE_MS = 4
 /** The clock is read once per so many units of work: one unit is a few microseconds. */
 const CLOCK_EVERY = 8
 
+/** What giving so many bytes counts as: many may have to be compressed first. */
+export function unitsFor(bytes: number): number {
+  return 1 + (bytes >>> 13)
+}
+
 /** A short stretch of time in which work may hold the event loop. */
 export class Slice {
   /** Whether the last {@link spend} found the time to be over. */
@@ -25,10 +30,10 @@ export class Slice {
     this.begin()
   }
 
-  /** Adds a unit of work done, and tells whether the time is over. */
-  spend(): boolean {
+  /** Adds units of work done, and tells whether the time is over. */
+  spend(units = 1): boolean {
     if (this.isOver) return true
-    this.#work++
+    this.#work += units
     if (this.#work < CLOCK_EVERY) return false
     this.#work = 0
     this.isOver = performance.now() > this.#until

@@ -76,7 +76,7 @@ export class ChannelRegistry {
     const now = performance.now()
     channel.log.append(block, position, now - age, isString, key)
     if (this.#onForgotten === null) channel.usedAt = now
-    if (channel.members.size === 0) this.settle(channel, position)
+    if (channel.size === 0) this.settle(channel, position)
     if (this.#totals.bytes > WAITING_FACTOR * this.#maxTotalBytes + WAITING_SLACK_BYTES) this.#evictWaiting()
     this.#sweepWithin(channel.log.bounds.maxAgeMs)
   }
@@ -104,10 +104,8 @@ export class ChannelRegistry {
   restart(floor: number): void {
     this.#floor = floor
     for (const channel of this.#channels.values()) {
-      channel.log.clear()
-      channel.gap = -1
       this.#forgetRecency(channel)
-      for (const member of channel.members.items) member.follower.restart()
+      channel.restart()
     }
   }
 
@@ -118,7 +116,7 @@ export class ChannelRegistry {
 
   /** Somebody stopped following the channel: one that never had an event is forgotten at once. */
   left(channel: Channel): void {
-    if (channel.members.size > 0) return
+    if (channel.size > 0) return
     channel.usedAt = performance.now()
     if (this.#onForgotten === null && channel.log.last === 0 && this.#channels.get(channel.name) === channel) this.#channels.delete(channel.name)
   }
@@ -202,11 +200,11 @@ export class ChannelRegistry {
   }
 
   #keepOrForget(channel: Channel, now: number): void {
-    const { log, members } = channel
+    const { log } = channel
     this.#trim(channel, now)
     if (log.count > 0) return
     log.release()
-    if (members.size > 0 || now - channel.usedAt < log.bounds.maxAgeMs) return
+    if (channel.size > 0 || now - channel.usedAt < log.bounds.maxAgeMs) return
     this.#floor = Math.max(this.#floor, log.last)
     this.#channels.delete(channel.name)
   }
@@ -215,7 +213,7 @@ export class ChannelRegistry {
   #keepOrDrop(channel: Channel, now: number, onForgotten: (channel: Channel) => void): void {
     this.#trim(channel, now)
     if (channel.log.count === 0) channel.log.release()
-    if (channel.members.size > 0 || channel.pins > 0 || now - channel.usedAt < LINGER_MS) return
+    if (channel.size > 0 || channel.pins > 0 || now - channel.usedAt < LINGER_MS) return
     this.#channels.delete(channel.name)
     channel.log.clear()
     this.#forgetRecency(channel)

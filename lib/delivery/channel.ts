@@ -1,6 +1,7 @@
 import type { Slice } from '../basics/slice.ts'
 import { SwapList, type Slotted } from '../basics/swap-list.ts'
 import type { ReplayLog } from '../log/replay-log.ts'
+import { Cohort, type Taker } from './cohort.ts'
 
 /** What follows channels: it is given what it has not had yet. */
 export interface Follower {
@@ -8,6 +9,8 @@ export interface Follower {
   restart(): void
   /** Takes what is due, as far as it can; `false` when the slice was over before it had all up to the position `goal`. */
   deliver(slice: Slice, goal: number): boolean
+  /** It kept step with others up to the position, and goes on by itself. */
+  fellOut(position: number): void
 }
 
 /** One follower's place in one channel. */
@@ -17,6 +20,8 @@ export class Member implements Slotted {
   readonly follower: Follower
   /** The follower is given nothing of this channel at or before this position, whatever its cursor says. */
   after = -1
+  /** Whether it keeps step with others. */
+  isInStep = false
 
   constructor(channel: Channel, follower: Follower) {
     this.channel = channel
@@ -28,7 +33,9 @@ export class Member implements Slotted {
 export class Channel {
   readonly name: string
   readonly log: ReplayLog
-  readonly members = new SwapList<Member>()
+  /** The followers that each stand at a place of their own, and those that keep step: made when the first does. */
+  readonly alone = new SwapList<Member>()
+  #cohort: Cohort<Member> | null = null
   /** Ends the id of each of its events. */
   readonly idSuffix: string
   /** How many subscriptions are about to begin: it is not forgotten before they have. */
@@ -45,5 +52,57 @@ export class Channel {
     this.log = log
     this.idSuffix = `/${encodeURIComponent(name)}`
     this.usedAt = now
+  }
+
+  /** How many follow it. */
+  get size(): number {
+    return this.alone.size + (this.#cohort?.size ?? 0)
+  }
+
+  add(member: Member): void {
+    this.alone.add(member)
+  }
+
+  remove(member: Member): void {
+    if (member.isInStep) this.#cohort?.remove(member)
+    else this.alone.remove(member)
+    member.isInStep = false
+  }
+
+  /** Lets a member that has all that there is keep step with the others who do, unless they are about to be given more. */
+  keepStep(member: Member, taker: Taker): void {
+    const cohort = (this.#cohort ??= new Cohort())
+    const { end } = this.log
+    if (!cohort.admits(end)) return
+    this.alone.remove(member)
+    cohort.add(member, taker, end)
+    member.isInStep = true
+  }
+
+  /** Up to where those who keep step with a member, and it, were given everything. */
+  positionOf(member: Member): number {
+    return this.#cohort?.positionOf(member) ?? 0
+  }
+
+  /** Lets a member go on by itself. */
+  readonly fallOut = (member: Member): void => {
+    if (!member.isInStep) return
+    const position = this.positionOf(member)
+    this.remove(member)
+    this.add(member)
+    member.follower.fellOut(position)
+  }
+
+  /** Gives those who keep step what they have not had, up to the position `goal`; `false` when the slice was over before. */
+  sweep(slice: Slice, goal: number, counters: { delivered: number }): boolean {
+    return this.#cohort?.sweep(this.log, goal, slice, counters, this.fallOut) ?? true
+  }
+
+  /** Another life of its log begins. */
+  restart(): void {
+    this.log.clear()
+    this.gap = -1
+    this.#cohort?.disband(this.fallOut)
+    for (const { follower } of this.alone.items) follower.restart()
   }
 }

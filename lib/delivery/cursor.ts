@@ -24,11 +24,12 @@ export abstract class Cursor implements Follower {
     this.members = channels.map((channel) => new Member(channel, this))
     // A field that begins as a number is changed in place; one that begins as `undefined` costs an object for each change.
     this.position = position
-    for (const member of this.members) member.channel.members.add(member)
+    for (const member of this.members) member.channel.add(member)
   }
 
   abstract deliver(slice: Slice | null, goal: number): boolean
   abstract restart(): void
+  abstract fellOut(position: number): void
 
   get names(): string[] {
     return this.members.map(({ channel }) => channel.name)
@@ -37,7 +38,7 @@ export abstract class Cursor implements Follower {
   /** The cursor is over, and follows nothing any more. */
   leave(): void {
     this.isActive = false
-    for (const member of this.members) member.channel.members.remove(member)
+    for (const member of this.members) member.channel.remove(member)
   }
 
   /**

@@ -22,6 +22,6 @@ export class Intake {
     const { epoch } = this.#timeline
     this.#timeline.moveTo(position)
     this.#channels.append(channel, `id: ${epoch}-${position}${channel.idSuffix}\n${formatBody(text, event)}`, position, isString, key, age)
-    if (channel.members.size > 0) this.#pump.published(channel)
+    if (channel.size > 0) this.#pump.published(channel)
   }
 }

@@ -15,11 +15,16 @@ export interface QueuedFollower extends Follower {
  */
 export class Pump {
   readonly #onRound: (channel: Channel, position: number) => void
+  readonly #counters: { delivered: number }
   readonly #slice = new Slice()
   readonly #channels = new Fifo<Channel>()
   readonly #followers = new Fifo<QueuedFollower>()
-  /** The round in progress: its channel, the index of the follower that is next, and the position that its log ended at. */
+  /**
+   * The round in progress: its channel, the index of the follower that is next of those at places of their own,
+   * once those who keep step have had it, and the position that its log ended at.
+   */
   #channel: Channel | null = null
+  #isSwept = false
   #at = -1
   #goal = 0
   #followersFirst = false
@@ -28,8 +33,9 @@ export class Pump {
   #resolve: (() => void) | null = null
 
   /** @param onRound is told after each round up to which position a channel's events were offered. */
-  constructor(onRound: (channel: Channel, position: number) => void) {
+  constructor(onRound: (channel: Channel, position: number) => void, counters: { delivered: number }) {
     this.#onRound = onRound
+    this.#counters = counters
   }
 
   /** A channel has an event that its followers have not had. */
@@ -85,9 +91,14 @@ export class Pump {
       this.#channel ??= this.#begin()
       const channel = this.#channel
       if (channel === null) return true
+      if (!this.#isSwept) {
+        if (!channel.sweep(this.#slice, this.#goal, this.#counters)) return false
+        this.#isSwept = true
+        this.#at = channel.alone.size - 1
+      }
       // From the last down, at the index where the last slice ended: see SwapList.
       while (this.#at >= 0) {
-        const member = channel.members.items[this.#at]
+        const member = channel.alone.items[this.#at]
         if (member === undefined || member.follower.deliver(this.#slice, this.#goal)) this.#at--
         if (this.#slice.isOver) return false
       }
@@ -104,7 +115,7 @@ export class Pump {
     const channel = this.#channels.shift()
     if (channel === undefined) return null
     channel.isQueued = false
-    this.#at = channel.members.size - 1
+    this.#isSwept = false
     this.#goal = channel.log.last
     return channel
   }

@@ -1,11 +1,17 @@
+import type { SharedBytes } from '../gzip/shared-bytes.ts'
 import type { Chunk } from '../log/log-page.ts'
 import type { Channel } from './channel.ts'
+import type { Taker } from './cohort.ts'
 import type { ResetReason } from './control-events.ts'
 
 /** What takes a subscriber's events. */
 export interface Sink {
   /** Whether it takes nothing now. */
   readonly full: boolean
+  /** Whether a chunk must not go beyond the segment of its page in which it begins. */
+  readonly inSegments: boolean
+  /** Where the bytes go that others who keep step are given too; `null` where they cannot go there at once. */
+  readonly taker: Taker | null
   /** Takes a stretch of events of one channel, which others are given too. */
   events(chunk: Chunk, channel: Channel): void
   /** The replay is over, with so many events: what follows is live. */
@@ -15,7 +21,7 @@ export interface Sink {
   /** Everything up to the position was dealt with, though nothing of it was wanted. */
   moved(position: number): void
   /** Takes the encoded state of the channels, which others are given too, and the position that it belongs to. */
-  snapshot(position: number, body: Buffer): void
+  snapshot(position: number, body: SharedBytes): void
   /** Nothing may be given any more: the client has to come back. */
   turnedAway(): void
   cork(): void

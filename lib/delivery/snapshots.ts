@@ -3,6 +3,7 @@ import { isThenable, type OnError } from '../basics/guard.ts'
 import { checkEventName } from '../basics/names.ts'
 import { formatBody, type Serialize, toText } from '../event/event.ts'
 import type { Timeline } from '../event/timeline.ts'
+import { SharedBytes } from '../gzip/shared-bytes.ts'
 import type { Snapshot, TakeSnapshot } from '../stream/subscription.ts'
 import type { QueuedFollower } from './pump.ts'
 
@@ -19,7 +20,7 @@ export class SnapshotCall {
   readonly startedAt = performance.now()
   readonly waiting = new Set<QueuedFollower>()
   /** `undefined` while pending, `null` when it failed: else the encoded event without its id, for all who waited. */
-  body: Buffer | null | undefined
+  body: SharedBytes | null | undefined
 
   constructor(position: number) {
     this.position = position
@@ -91,7 +92,7 @@ export class Snapshots {
     call.waiting.clear()
   }
 
-  #encode(snapshot: unknown): Buffer {
+  #encode(snapshot: unknown): SharedBytes {
     if (typeof snapshot !== 'object' || snapshot === null || !('data' in snapshot)) {
       throw new SseError('SSE_INVALID_SNAPSHOT', `snapshot must return { event?, data }, it returned ${show(snapshot)}`)
     }
@@ -101,7 +102,7 @@ export class Snapshots {
     }
     const { event = 'snapshot', data } = snapshot as Snapshot
     checkEventName(event)
-    return Buffer.from(formatBody(toText(data, this.#serialize, () => 'snapshot: '), event))
+    return new SharedBytes(Buffer.from(formatBody(toText(data, this.#serialize, () => 'snapshot: '), event)))
   }
 
   /** Whether this is one of many calls for the same channels that could have been one. */

@@ -1,18 +1,17 @@
 import type { OnError } from '../basics/guard.ts'
-import type { Slice } from '../basics/slice.ts'
+import { type Slice, unitsFor } from '../basics/slice.ts'
 import type { Chunk, LogPage } from '../log/log-page.ts'
 import { type EventFilter, isWanted } from '../stream/event-filter.ts'
-import type { TakeSnapshot } from '../stream/subscription.ts'
+import { MAX_WRITE_BYTES } from '../stream/output.ts'
+import type { SubscribeSettings, TakeSnapshot } from '../stream/subscription.ts'
 import type { Channel, Member } from './channel.ts'
+import type { Taker } from './cohort.ts'
 import type { ResetReason } from './control-events.ts'
 import { Cursor, EVENT, LOSS, NOTHING } from './cursor.ts'
 import type { EventReader } from './event-reader.ts'
 import type { Sink } from './sink.ts'
 import type { SnapshotCall, Snapshots } from './snapshots.ts'
 import type { Start } from './start.ts'
-
-/** More than this is not gathered into one write. */
-const MAX_GATHERED_BYTES = 65_536
 
 /** What the subscribers of a hub share. */
 export interface Delivery {
@@ -34,9 +33,9 @@ export class Subscriber extends Cursor {
   isQueued = false
   readonly #sink: Sink
   readonly #delivery: Delivery
-  readonly #filter: EventFilter | undefined
-  readonly #takeSnapshot: TakeSnapshot | undefined
-  readonly #expiresAt: number = 0
+  readonly #settings: SubscribeSettings
+  /** Where its bytes go, if it may keep step with others; nothing is to be asked about any event then. */
+  readonly #taker: Taker | null
   /** The snapshot that goes out before anything else does. */
   #snapshot: SnapshotCall | null = null
   /** The newest position that the client has as an id. */
@@ -48,8 +47,8 @@ export class Subscriber extends Cursor {
   /** What the filter has skipped since the client's id was last moved, and how much it may before the id is moved. */
   #skippedEvents = 0
   #skippedBytes = 0
-  readonly #maxSkippedEvents: number
-  readonly #maxSkippedBytes: number
+  readonly #maxSkippedEvents: number = 1
+  readonly #maxSkippedBytes: number = 1
   #isDelivering = false
   /** The wanted events that were looked at and not given yet: a part of a page. */
   #page: LogPage | null = null
@@ -63,22 +62,21 @@ export class Subscriber extends Cursor {
     super(channels, start.position)
     this.#sink = sink
     this.#delivery = delivery
-    this.#filter = start.filter
-    this.#takeSnapshot = start.snapshot
-    this.#expiresAt = start.expiresAt
+    const { settings } = start
+    const { filter, snapshot, rewind, expiresAt } = settings
+    this.#settings = settings
     this.#reason = start.reason
+    const isPlain = channels.length === 1 && filter === undefined && expiresAt === Infinity
+    this.#taker = isPlain && !channels[0]?.log.bounds.latestPerKey ? sink.taker : null
     this.#openAt = delivery.timeline.newest
-    // A client that is not told moves out of the log sooner than it hears of it: a quarter of the log is early enough.
-    let maxEvents = Infinity
-    let maxBytes = Infinity
-    for (const { log } of channels) {
-      maxEvents = Math.min(maxEvents, log.bounds.maxEvents)
-      maxBytes = Math.min(maxBytes, log.bounds.maxBytes)
+    if (filter !== undefined) {
+      // A client that is not told moves out of the log sooner than it hears of it: a quarter of the log is early enough.
+      const bounds = channels.map(({ log }) => log.bounds)
+      this.#maxSkippedEvents = Math.max(1, Math.min(...bounds.map(({ maxEvents }) => maxEvents)) / 4)
+      this.#maxSkippedBytes = Math.max(1, Math.min(...bounds.map(({ maxBytes }) => maxBytes)) / 4)
     }
-    this.#maxSkippedEvents = Math.max(1, maxEvents / 4)
-    this.#maxSkippedBytes = Math.max(1, maxBytes / 4)
-    if (start.isFirst && start.snapshot !== undefined) this.giveUp(this.members, this.#ask(start.snapshot, this.members))
-    else if (start.isFirst && start.rewind > 0) this.rewind(start.rewind)
+    if (start.isFirst && snapshot !== undefined) this.giveUp(this.members, this.#ask(snapshot, this.members))
+    else if (start.isFirst && rewind > 0) this.rewind(rewind)
   }
 
   /**
@@ -88,8 +86,10 @@ export class Subscriber extends Cursor {
    */
   deliver(slice: Slice | null, goal: number): boolean {
     if (this.#isDelivering) return true
+    this.#fallOut()
     this.#isDelivering = true
     const sink = this.#sink
+    const { filter } = this.#settings
     if (this.isExpired) sink.turnedAway()
     let gathered = 0
     let isOver = false
@@ -103,13 +103,14 @@ export class Subscriber extends Cursor {
         sink.moved(this.position)
       } else if (found === EVENT) {
         // Runs of several channels that interleave, and the stretches that a filter leaves, go out in one write.
-        if (gathered === 0 && (this.until < limit || this.#filter !== undefined)) sink.cork()
-        gathered += this.#filter === undefined ? this.#giveRun() : this.#giveWanted(this.#filter, slice)
-        if (gathered >= MAX_GATHERED_BYTES) {
+        if (gathered === 0 && (this.until < limit || filter !== undefined)) sink.cork()
+        const given = filter === undefined ? this.#giveRun() : this.#giveWanted(filter, slice)
+        gathered += given
+        if (gathered >= MAX_WRITE_BYTES) {
           sink.uncork()
           gathered = 0
         }
-        isOver = slice !== null && slice.spend()
+        isOver = slice !== null && slice.spend(unitsFor(given))
       } else if (this.#openAt >= 0) {
         this.#open()
       } else {
@@ -119,6 +120,7 @@ export class Subscriber extends Cursor {
     sink.uncork()
     this.#isDelivering = false
     if (this.#onFinished !== null && this.isActive && this.#hasFinished()) this.#onFinished()
+    this.#keepStep()
     return !isOver || this.position >= goal
   }
 
@@ -158,22 +160,45 @@ export class Subscriber extends Cursor {
 
   /** The newest position that the client has as an id. */
   get sent(): number {
-    return this.#sent
+    const member = this.members[0] as Member
+    return member.isInStep ? Math.max(this.#sent, member.channel.positionOf(member)) : this.#sent
   }
 
   /** Whether the access of the client has ended. */
   get isExpired(): boolean {
-    return this.#expiresAt !== Infinity && Date.now() >= this.#expiresAt
+    const { expiresAt } = this.#settings
+    return expiresAt !== Infinity && Date.now() >= expiresAt
   }
 
   /** Moves the client's id to the hub's newest position; `false` where it is there, or has events due before it. */
   keepAlive(): boolean {
     const { newest } = this.#delivery.timeline
-    if (newest <= this.#sent || this.#openAt >= 0 || this.#snapshot !== null || this.find(Infinity) !== NOTHING) return false
+    if (newest <= this.sent) return false
+    this.#fallOut()
+    if (this.#openAt >= 0 || this.#snapshot !== null || this.find(Infinity) !== NOTHING) return false
     this.position = newest
     this.#giveId()
     this.#sink.moved(newest)
+    this.#keepStep()
     return true
+  }
+
+  fellOut(position: number): void {
+    this.position = Math.max(this.position, position)
+    this.#sent = Math.max(this.#sent, position)
+  }
+
+  #fallOut(): void {
+    const member = this.members[0] as Member
+    if (member.isInStep) member.channel.fallOut(member)
+  }
+
+  /** Keeps step with the others who have all that there is, where it may and does. */
+  #keepStep(): void {
+    const taker = this.#taker
+    if (taker === null || !taker.isDirect || taker.full || !this.isActive || this.#openAt >= 0 || this.#snapshot !== null || this.#finishAt !== Infinity) return
+    const member = this.members[0] as Member
+    if (this.position >= member.channel.log.end) member.channel.keepStep(member, taker)
   }
 
   #hasFinished(): boolean {
@@ -195,7 +220,7 @@ export class Subscriber extends Cursor {
     const member = this.next as Member
     const { log } = member.channel
     log.seek(this.after(member))
-    const chunk = log.page.chunk(log.slot, log.page.endOf(log.slot, this.until))
+    const chunk = log.page.chunk(log.slot, this.#endOf(log.page, log.slot))
     this.position = chunk.position
     this.#give(chunk, member.channel)
     return chunk.bytes.length
@@ -208,7 +233,7 @@ export class Subscriber extends Cursor {
     const { reader, onError } = this.#delivery
     channel.log.seek(this.after(member))
     const { page, slot } = channel.log
-    const end = page.endOf(slot, this.until)
+    const end = this.#endOf(page, slot)
     let given = 0
     this.#page = page
     this.#from = this.#to = slot
@@ -233,6 +258,15 @@ export class Subscriber extends Cursor {
     return given
   }
 
+  /** Where the run that begins in a slot ends for this sink. */
+  #endOf(page: LogPage, slot: number): number {
+    const end = page.endOf(slot, this.until)
+    if (!this.#sink.inSegments) return end
+    const cut = page.segmentEnd(slot, end)
+    if (cut < end) this.#sink.cork()
+    return cut
+  }
+
   #flushStretch(): number {
     if (this.#page === null || this.#from === this.#to || !this.isActive) return 0
     const chunk = this.#page.chunk(this.#from, this.#to)
@@ -250,7 +284,7 @@ export class Subscriber extends Cursor {
   #reset(): void {
     const lost = this.lost()
     const names = lost.map(({ channel }) => channel.name)
-    const take = this.#takeSnapshot
+    const take = this.#settings.snapshot
     this.giveUp(lost, take === undefined ? this.#delivery.timeline.newest : this.#ask(take, lost))
     if (take === undefined) this.#giveId()
     this.#delivery.counters.resets++

@@ -1,9 +1,11 @@
 import { type IncomingMessage, type OutgoingHttpHeader, type OutgoingHttpHeaders, type ServerResponse, validateHeaderName, validateHeaderValue } from 'node:http'
 import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2'
+import { show } from '../basics/errors.ts'
 import { guarded, type OnError, warn } from '../basics/guard.ts'
 import { checkDuration, checkFunction, checkInteger, checkOptions } from '../basics/options.ts'
 import { TurnBudget } from '../basics/turn-budget.ts'
 import type { Deserialize, Serialize } from '../event/event.ts'
+import { Gather } from '../stream/gather.ts'
 import { SseStream, type StreamContext } from '../stream/stream.ts'
 import { Watchdog } from '../stream/watchdog.ts'
 
@@ -45,6 +47,20 @@ export interface SseMiddlewareOptions {
   readonly maxQueuedBytes?: number | undefined
   /** A stream is closed at 80 to 100 % of it, at random, and the client resumes: for load balancers. Default `false`: never. */
   readonly maxLifetimeMs?: number | false | undefined
+  /**
+   * Whether clients that accept gzip are sent it. What a hub delivers is compressed once per batch of one channel and turn,
+   * and the very same bytes go to all of them, with a memory of nothing per client: unlike behind `compression()`. Default
+   * `false`.
+   *
+   * `true` compresses each batch by itself: small events become little smaller, large ones to a third. `'shared'` lets a batch
+   * refer to what the channel sent before it, where the client was sent that too: about half of what `true` makes, also of
+   * small events. **Whoever can publish into a channel can then guess at its other events** from the sizes on the wire, as the
+   * attacks CRIME and BREACH did; so can, with `true`, who publishes in the same turn of the event loop. Nothing ever refers
+   * to another channel. Use it where all who publish into a channel may see it.
+   *
+   * An event larger than 1 MiB, and a direct send of less than 256 bytes, goes as it is.
+   */
+  readonly compress?: boolean | 'shared' | undefined
   /** Turns the data of direct sends, where it is not a string, into text. Default `JSON.stringify`. */
   readonly serialize?: Serialize | undefined
   /** The reverse of `serialize`. Default `JSON.parse`. */
@@ -105,6 +121,7 @@ function contextOf(options: SseMiddlewareOptions): StreamContext {
     'stallTimeoutMs',
     'maxQueuedBytes',
     'maxLifetimeMs',
+    'compress',
     'serialize',
     'deserialize',
     'onError',
@@ -113,18 +130,22 @@ function contextOf(options: SseMiddlewareOptions): StreamContext {
   const stallTimeoutMs = checkDuration('stallTimeoutMs', options.stallTimeoutMs, 30_000)
   const maxLifetimeMs = checkDuration('maxLifetimeMs', options.maxLifetimeMs, false)
   checkFunction('deserialize', options.deserialize, undefined)
+  const headers = headersOf(options.headers)
+  const compress = checkCompress(options.compress, headers)
   const watchdog = new Watchdog([keepAliveMs, stallTimeoutMs, maxLifetimeMs])
   const ticks = (ms: number | false): number => (ms === false ? Infinity : watchdog.ticksIn(ms))
   return {
     watchdog,
     budget: new TurnBudget(),
+    gather: new Gather(),
     keepAliveMs,
     keepAliveTicks: ticks(keepAliveMs),
     // A tick may be about to end when the stall begins: one more makes it at least so long.
     stallTicks: ticks(stallTimeoutMs) + 1,
     lifetimeTicks: ticks(maxLifetimeMs),
     status: checkStatus(options.status),
-    headers: headersOf(options.headers),
+    headers,
+    compress,
     retryMs: checkDuration('retryMs', options.retryMs, 2_000, 0),
     maxQueuedBytes: checkInteger('maxQueuedBytes', options.maxQueuedBytes, 1_048_576, { min: 0 }),
     serialize: checkFunction('serialize', options.serialize, JSON.stringify),
@@ -136,6 +157,14 @@ function checkStatus(status: number | undefined): number {
   const checked = checkInteger('status', status, 200, { min: 200, max: 599 })
   if ([204, 205, 304].includes(checked)) throw new RangeError(`status must be one that has a body, got ${checked}`)
   return checked
+}
+
+function checkCompress(compress: SseMiddlewareOptions['compress'] = false, headers: StreamContext['headers']): StreamContext['compress'] {
+  if (typeof compress !== 'boolean' && compress !== 'shared') throw new TypeError(`compress must be a boolean or 'shared', got ${show(compress)}`)
+  if (compress !== false && headers.some(([name]) => name.toLowerCase() === 'content-encoding')) {
+    throw new TypeError(`headers: Content-Encoding cannot be set together with compress: ${show(compress)}, which sets it`)
+  }
+  return compress
 }
 
 function headersOf(headers: SseMiddlewareOptions['headers']): [string, OutgoingHttpHeader][] {

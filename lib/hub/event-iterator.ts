@@ -166,6 +166,9 @@ export class EventIterator implements HubEvents, Sink {
     else this.#parts.pump.ready(this.#subscriber)
   }
 
+  readonly inSegments = false
+  readonly taker = null
+
   get full(): boolean {
     return this.#heldBytes >= MAX_HELD_BYTES && !this.#isPulling
   }

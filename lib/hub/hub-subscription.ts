@@ -1,10 +1,12 @@
 import type { Slice } from '../basics/slice.ts'
 import type { Channel } from '../delivery/channel.ts'
+import type { Taker } from '../delivery/cohort.ts'
 import type { ControlEvents, ResetReason } from '../delivery/control-events.ts'
 import type { Pump } from '../delivery/pump.ts'
 import type { Sink } from '../delivery/sink.ts'
 import type { Start } from '../delivery/start.ts'
 import { type Delivery, Subscriber } from '../delivery/subscriber.ts'
+import type { SharedBytes } from '../gzip/shared-bytes.ts'
 import type { Chunk } from '../log/log-page.ts'
 import type { Connection, Feed } from '../stream/connection.ts'
 import { comeBack } from '../stream/refusal.ts'
@@ -98,8 +100,16 @@ export class HubSubscription implements Subscription, Feed, Sink {
     return this.#connection.output.full
   }
 
+  get inSegments(): boolean {
+    return this.#connection.output.isGzip
+  }
+
+  get taker(): Taker {
+    return this.#connection.output
+  }
+
   events(chunk: Chunk): void {
-    this.#connection.output.write(chunk.bytes)
+    this.#connection.output.write(chunk)
   }
 
   opened(position: number, replayed: number): void {
@@ -110,16 +120,16 @@ export class HubSubscription implements Subscription, Feed, Sink {
   reset(position: number | undefined, lost: readonly string[], reason: ResetReason): void {
     if (diagnostics.reset.hasSubscribers) diagnostics.reset.publish({ ...this.#about(), lost, reason })
     if (this.closed) return
-    this.#connection.output.write(this.#parts.control.reset(position, lost, reason))
+    this.#connection.output.writeOwn(this.#parts.control.reset(position, lost, reason))
   }
 
   moved(position: number): void {
     this.#connection.output.write(this.#parts.control.position(position))
   }
 
-  snapshot(position: number, body: Buffer): void {
+  snapshot(position: number, body: SharedBytes): void {
     const { output } = this.#connection
-    output.write(this.#parts.control.id(position))
+    output.writeOwn(this.#parts.control.id(position))
     // Full or not: the rest of an event follows its id.
     output.write(body)
   }
@@ -146,9 +156,12 @@ export class HubSubscription implements Subscription, Feed, Sink {
 
   watch(tick: number): void {
     const { sent } = this.#subscriber
+    const { output } = this.#connection
     if (sent !== this.#sent) {
       this.#sent = sent
       this.#sentAt = tick
+      // Since the last tick, that is.
+      output.touched = Math.max(output.touched, tick - 1)
     } else if (tick - this.#sentAt >= this.#connection.context.watchdog.ticksIn(this.#maxIdAgeMs)) {
       this.keepAlive()
     }

@@ -91,11 +91,11 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
     const timeline = this.#timeline
     const onForgotten = log === null ? null : (channel: Channel) => this.#replica?.forget(channel)
     const channels = (this.#channels = new ChannelRegistry(boundsOf, maxTotalBytes, onForgotten))
-    const pump = new Pump((channel, position) => channels.settle(channel, position))
+    const counters = this.#counters
+    const pump = new Pump((channel, position) => channels.settle(channel, position), counters)
     const intake = new Intake(channels, timeline, pump)
     const budget = new TurnBudget()
     const snapshots = new Snapshots(timeline, serialize, onError, (follower) => pump.ready(follower))
-    const counters = this.#counters
     this.#publisher = new Publisher({ hub: this, backplane, channels, pump, budget, counters, serialize, schemas, onStored: (epoch, position) => this.#preparation?.published(epoch, position) })
     this.#parts = {
       hub: this,
@@ -186,7 +186,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
       name,
       publish: (event, data, options) => this.publish(name, event, data, options),
       get subscriberCount() {
-        return channels.find(name)?.members.size ?? 0
+        return channels.find(name)?.size ?? 0
       },
       get lastEventId() {
         const last = channels.find(name)?.log.last ?? 0

@@ -60,7 +60,7 @@ export class Publisher {
     counters.published++
     this.#parts.onStored(epoch, position)
     if (diagnostics.publish.hasSubscribers) diagnostics.publish.publish({ hub, channel, event, id })
-    if (target !== undefined && target.members.size > 0) {
+    if (target !== undefined && target.size > 0) {
       const { budget, pump } = this.#parts
       if (budget.isSpent()) await budget.nextTurn()
       const { log } = target

@@ -16,9 +16,9 @@ export interface Waiting extends SubscriberInfo {
 export class Roster {
   readonly #maxSubscribers: number
   readonly #maxPerKey: number
-  /** Those that are subscribed now, and those whose stream is not gone yet, ended or not. */
-  readonly #active = new Set<HubSubscription>()
+  /** Those whose stream is not gone yet, ended or not, and how many of them are subscribed now. */
   readonly #present = new Set<HubSubscription>()
+  #size = 0
   readonly #byKey = new Map<string, Set<HubSubscription>>()
   readonly #waiting = new Set<Waiting>()
   #onEmpty: (() => void) | null = null
@@ -30,7 +30,7 @@ export class Roster {
 
   /** How many are subscribed. */
   get size(): number {
-    return this.#active.size
+    return this.#size
   }
 
   /** How many may be subscribed with the same key. */
@@ -40,14 +40,14 @@ export class Roster {
 
   /** The limit at which one more is refused; `undefined` where there is room. */
   limitFor(key: string | undefined): RefusalReason | undefined {
-    if (this.#active.size >= this.#maxSubscribers) return 'maxSubscribers'
+    if (this.#size >= this.#maxSubscribers) return 'maxSubscribers'
     if (key !== undefined && (this.#byKey.get(key)?.size ?? 0) >= this.#maxPerKey) return 'maxSubscribersPerKey'
     return undefined
   }
 
   add(subscription: HubSubscription): void {
     const { key } = subscription
-    this.#active.add(subscription)
+    this.#size++
     this.#present.add(subscription)
     if (key === undefined) return
     const same = this.#byKey.get(key)
@@ -58,7 +58,7 @@ export class Roster {
   /** The subscription is over. */
   released(subscription: HubSubscription): void {
     const { key } = subscription
-    this.#active.delete(subscription)
+    this.#size--
     if (key === undefined) return
     const same = this.#byKey.get(key)
     same?.delete(subscription)
@@ -83,7 +83,7 @@ export class Roster {
 
   /** Those that are subscribed now with a key, or for which a predicate is true. Those that wait for it are not let in any more. */
   disconnect(which: string | ((subscriber: SubscriberInfo) => boolean)): HubSubscription[] {
-    if (typeof which === 'function') return this.#disconnect([...this.#active], ({ key, channels }) => asBoolean(which({ key, channels })))
+    if (typeof which === 'function') return this.#disconnect(this.#active(), ({ key, channels }) => asBoolean(which({ key, channels })))
     if (typeof which !== 'string') throw new SseError('SSE_INVALID_KEY', `disconnect takes a key or a predicate, got ${show(which)}`)
     const wanted = checkOwner('disconnect: the key', which) ?? ''
     return this.#disconnect([...(this.#byKey.get(wanted) ?? [])], ({ key }) => key === wanted)
@@ -91,7 +91,7 @@ export class Roster {
 
   /** The same for those with any key. */
   disconnectKeyed(): HubSubscription[] {
-    return this.#disconnect([...this.#active], ({ key }) => key !== undefined)
+    return this.#disconnect(this.#active(), ({ key }) => key !== undefined)
   }
 
   /** Those whose stream is not gone yet. */
@@ -102,6 +102,10 @@ export class Roster {
   /** Settles when every stream is gone. Ask once. */
   async empty(): Promise<void> {
     if (this.#present.size > 0) await new Promise<void>((resolve) => (this.#onEmpty = resolve))
+  }
+
+  #active(): HubSubscription[] {
+    return [...this.#present].filter(({ closed }) => !closed)
   }
 
   #disconnect(some: readonly HubSubscription[], matches: (subscriber: SubscriberInfo) => boolean): HubSubscription[] {

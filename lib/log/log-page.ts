@@ -1,8 +1,12 @@
-/** A stretch of consecutive events of one page, as the very bytes that every subscriber at its start is given. */
-export class Chunk {
+import { deflate } from '../gzip/deflate.ts'
+import { SharedBytes, type Window } from '../gzip/shared-bytes.ts'
+
+/**
+ * A stretch of consecutive events of one page, as the very bytes that every subscriber at its start is given: a view of
+ * the page, never a copy.
+ */
+export class Chunk extends SharedBytes {
   readonly page: LogPage
-  /** The encoded events: a view of the page, never a copy. */
-  readonly bytes: Buffer
   /** How many events it holds. */
   readonly count: number
   /** The position of its last event. */
@@ -10,19 +14,47 @@ export class Chunk {
   /** The slots of the page that it covers, the last one excluded. */
   readonly start: number
   readonly end: number
+  #deflatedInWindow: Buffer | null = null
 
   constructor(page: LogPage, bytes: Buffer, start: number, end: number) {
+    // What a stream of several channels, or a filter, leaves of a batch in small pieces is shared by few.
+    super(bytes, bytes.length >= MIN_PIECE_BYTES || end === page.count)
     this.page = page
-    this.bytes = bytes
     this.count = end - start
     this.position = page.positions[end - 1] as number
     this.start = start
     this.end = end
   }
+
+  /** Whoever has had all of the segment that comes before is given blocks that refer to it; these are shared as well. */
+  override deflatedFor(window: Window): Buffer {
+    const { page, start } = this
+    const before = start === 0 ? 0 : (page.positions[start - 1] as number)
+    if (window.at !== before) window.from = page.positions[start] as number
+    window.at = this.position
+    const first = page.segmentStart(start)
+    if (!this.isWorthIt || first === start || window.from > (page.positions[first] as number)) return this.deflated
+    return (this.#deflatedInWindow ??= deflate(this.bytes, page.bytesOf(first, start)))
+  }
 }
+
+/**
+ * Where streams are compressed, no chunk goes beyond the segment of a page in which it begins: those who catch up from
+ * different places soon share the same bytes, and what refers to the events before it refers to none before its segment.
+ */
+const SEGMENT_BYTES = 16_384
+/** A smaller piece from within a page is not compressed. */
+const MIN_PIECE_BYTES = 1_024
+
+/** How many of the last events are looked at before a search is worth it. */
+const NEAR = 4
 
 /** Chunks remembered per page: enough for the groups of subscribers that stand at different places of it. */
 const REMEMBERED = 8
+/** The same for single events, of which a batch of several channels is made. */
+const REMEMBERED_SINGLES = 64
+/** How many segments a page has, unless it is that of one large event. */
+const PAGE_SEGMENTS = 4
 
 /**
  * A stretch of a replay log: a buffer into which events are encoded once, one after the other. It grows by doubling, so
@@ -47,6 +79,8 @@ export class LogPage {
   /** The keys of events that have one, and the slots after the first that hold no event any more: made when needed. */
   #keys: Map<number, string> | null = null
   #gaps: Set<number> | null = null
+  /** Whether others than these events may have been given in the places that they have now. */
+  #isCompacted = false
 
   constructor(capacity: number) {
     this.#buffer = Buffer.allocUnsafeSlow(capacity)
@@ -75,6 +109,7 @@ export class LogPage {
 
   /** Appends what another page keeps. */
   appendAll(page: LogPage): void {
+    this.#isCompacted = true
     for (let slot = page.first; slot < page.count; slot = page.#after(slot)) {
       const size = page.sizeOf(slot)
       this.#reserve(size)
@@ -104,6 +139,18 @@ export class LogPage {
     return this.#buffer.toString('utf8', this.#startOf(slot), this.ends[slot])
   }
 
+  /** The same as {@link slotAfter} where that is one of the last few and has one before it, as for all who keep up; -1 elsewhere. */
+  slotNear(position: number): number {
+    if (this.#gaps !== null) return -1
+    const { positions } = this
+    const last = positions.length - 1
+    const least = Math.max(this.first, last - NEAR)
+    for (let slot = last; slot > least; slot--) {
+      if ((positions[slot - 1] as number) <= position) return slot
+    }
+    return -1
+  }
+
   /** The slot of the first event kept whose position is later than `position`; `count` where there is none. */
   slotAfter(position: number): number {
     const slot = this.#search(position)
@@ -130,15 +177,46 @@ export class LogPage {
     return to
   }
 
+  /** Where a stretch from `slot` to `end` leaves the segment that it begins in, or else `end`. */
+  segmentEnd(slot: number, end: number): number {
+    const limit = (this.#segmentOf(slot) + 1) * SEGMENT_BYTES
+    return this.#startOf(end - 1) < limit ? end : this.#slotFrom(limit)
+  }
+
+  /** The slot in which the segment of `slot` begins, as far as those before it can be referred to. */
+  segmentStart(slot: number): number {
+    return this.#isCompacted ? slot : this.#slotFrom(this.#segmentOf(slot) * SEGMENT_BYTES)
+  }
+
+  /** The bytes from slot `start` up to and without slot `end`, removed events included. */
+  bytesOf(start: number, end: number): Buffer {
+    return this.#buffer.subarray(this.#startOf(start), this.ends[end - 1])
+  }
+
   /** The events from slot `start` up to and without slot `end`. Asked again, the same object comes back. */
   chunk(start: number, end: number): Chunk {
-    const place = start % REMEMBERED
+    const place = this.#placeOf(start, end)
     const known = this.#chunks[place]
     if (known !== undefined && known.start === start && known.end === end) return known
-    const bytes = this.#buffer.subarray(this.#startOf(start), this.ends[end - 1])
-    const chunk = new Chunk(this, bytes, start, end)
+    const chunk = new Chunk(this, this.bytesOf(start, end), start, end)
     this.#chunks[place] = chunk
     return chunk
+  }
+
+  /** Where a chunk is remembered: whole segments and single events apart from what happens to be live. */
+  #placeOf(start: number, end: number): number {
+    if (end === start + 1) return PAGE_SEGMENTS + REMEMBERED + (start % REMEMBERED_SINGLES)
+    const segment = this.#segmentOf(start)
+    return segment < PAGE_SEGMENTS && this.#slotFrom(segment * SEGMENT_BYTES) === start ? segment : PAGE_SEGMENTS + (start % REMEMBERED)
+  }
+
+  #segmentOf(slot: number): number {
+    return Math.floor(this.#startOf(slot) / SEGMENT_BYTES)
+  }
+
+  /** The first slot that begins at `offset` or later. */
+  #slotFrom(offset: number): number {
+    return offset === 0 ? 0 : firstOver(this.ends, offset - 1) + 1
   }
 
   #startOf(slot: number): number {
@@ -154,15 +232,7 @@ export class LogPage {
 
   /** The first slot, whatever it holds, whose position is later than `position`. */
   #search(position: number): number {
-    const { positions } = this
-    let low = 0
-    let high = positions.length
-    while (low < high) {
-      const middle = (low + high) >>> 1
-      if ((positions[middle] as number) > position) high = middle
-      else low = middle + 1
-    }
-    return low
+    return firstOver(this.positions, position)
   }
 
   #added(length: number, position: number, time: number, isString: boolean, key: string | undefined): void {
@@ -186,4 +256,16 @@ export class LogPage {
     this.#buffer = grown
     this.#chunks.length = 0
   }
+}
+
+/** The index of the first of ascending numbers that is greater than `limit`. */
+function firstOver(numbers: readonly number[], limit: number): number {
+  let low = 0
+  let high = numbers.length
+  while (low < high) {
+    const middle = (low + high) >>> 1
+    if ((numbers[middle] as number) > limit) high = middle
+    else low = middle + 1
+  }
+  return low
 }

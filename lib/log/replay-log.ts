@@ -87,6 +87,11 @@ export class ReplayLog {
     this.#maxPageBytes = Math.min(MAX_PAGE_BYTES, Math.max(4 * MIN_PAGE_BYTES, powerOfTwo(bounds.maxBytes / 8)))
   }
 
+  /** The position from which on nothing is there, and nothing was lost. */
+  get end(): number {
+    return Math.max(this.last, this.floor)
+  }
+
   /** How many bytes may wait to be offered before the oldest of them is dropped. */
   get waitingCeiling(): number {
     return 4 * this.bounds.maxBytes + WAITING_SLACK_BYTES
@@ -171,6 +176,14 @@ export class ReplayLog {
   seek(position: number): boolean {
     if (position >= this.last || this.count === 0) return false
     if (position === this.#asked && this.slot >= this.page.first) return true
+    const newest = this.#pages[this.#pages.length - 1] as LogPage
+    const near = newest.slotNear(position)
+    if (near >= 0) {
+      this.page = newest
+      this.slot = near
+      this.#asked = position
+      return true
+    }
     const index = this.#indexAfter(position)
     let page = this.#pages[index] as LogPage
     let slot = page.slotAfter(position)

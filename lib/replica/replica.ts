@@ -268,7 +268,7 @@ export class Replica {
       if (isLost) channels.lose(channel, floor)
       for (const event of events) intake.take(channel, event, Math.max(0, (newest - event.position) / 1_000))
     }
-    if (channel.members.size > 0) pump.published(channel)
+    if (channel.size > 0) pump.published(channel)
     copy.setLive()
   }
 

@@ -1,17 +1,21 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { OnError } from '../basics/guard.ts'
 import type { TurnBudget } from '../basics/turn-budget.ts'
+import type { GzipBody } from '../gzip/gzip-body.ts'
+import { SharedBytes } from '../gzip/shared-bytes.ts'
 import { onGone } from './departure.ts'
+import type { Gather } from './gather.ts'
 import { Output, type OutputOwner } from './output.ts'
 import { comeBack } from './refusal.ts'
 import type { Watchdog, Watched } from './watchdog.ts'
 
-const KEEP_ALIVE = Buffer.from(':\n\n')
+const KEEP_ALIVE = new SharedBytes(Buffer.from(':\n\n'))
 
 /** What all connections of a middleware share. Durations in ticks of the watchdog; `Infinity` where switched off. */
 export interface ConnectionContext {
   readonly watchdog: Watchdog
   readonly budget: TurnBudget
+  readonly gather: Gather
   readonly keepAliveTicks: number
   readonly keepAliveMs: number | false
   readonly stallTicks: number
@@ -26,7 +30,7 @@ export interface Feed {
   drained(): void
   /** Whether the client's access has ended: asked about once a tick. */
   readonly isExpired: boolean
-  /** Called about once a tick while the output takes bytes. */
+  /** Called about once a tick while the output takes bytes: it may have been written to past the output. */
   watch(tick: number): void
   /** Nothing was written for a while: `true` when the feed wrote something in place of the comment. */
   keepAlive(): boolean
@@ -60,11 +64,12 @@ export class Connection implements Watched, OutputOwner {
    * Sends the head that was set on the response.
    *
    * @param first goes out together with the head.
+   * @param gzip what makes a gzip stream of the body, where the head says that it is one.
    */
-  constructor(req: IncomingMessage, res: ServerResponse, context: ConnectionContext, first: string) {
+  constructor(req: IncomingMessage, res: ServerResponse, context: ConnectionContext, first: string, gzip: GzipBody | null) {
     const { watchdog, lifetimeTicks } = context
     this.context = context
-    this.output = new Output(res, this, watchdog)
+    this.output = new Output(res, this, watchdog, gzip, context.gather)
     // Spread, so that the clients that came together do not all leave together.
     this.#lastTick = watchdog.tick + lifetimeTicks * (0.8 + 0.2 * Math.random())
     onGone(req, res, () => this.#gone())
@@ -160,10 +165,9 @@ export class Connection implements Watched, OutputOwner {
     } else if (this.#last !== null && tick - this.#lastSince >= context.stallTicks) {
       // It is not the client that keeps the feed from finishing: let it come back for the rest.
       this.end(comeBack())
-    } else if (tick - output.touched >= context.keepAliveTicks && !this.#feed?.keepAlive()) {
-      output.write(KEEP_ALIVE)
     } else {
       this.#feed?.watch(tick)
+      if (tick - output.touched >= context.keepAliveTicks && !this.#feed?.keepAlive()) output.write(KEEP_ALIVE)
     }
   }
 

@@ -1,5 +1,6 @@
 import { type IncomingMessage, ServerResponse } from 'node:http'
 import type { ServerHttp2Stream } from 'node:http2'
+import type { Socket } from 'node:net'
 
 /** Whether a response belongs to an HTTP/2 stream: its socket must not be touched then. */
 export function isHttp2(res: ServerResponse): boolean {
@@ -23,29 +24,40 @@ export function isGone(req: IncomingMessage, res: ServerResponse): boolean {
  * thrown. Only the response's own 'close' tells: the request's comes as soon as its body was read.
  */
 export function onGone(req: IncomingMessage, res: ServerResponse, listener: () => void): void {
-  // A pipelined response has no socket yet, and on Node 20 never closes when the connection does.
-  const socket = !isHttp2(res) && res.socket === null ? req.socket : null
+  res.on('error', ignore)
   const stream = http2StreamOf(res)
+  if (stream !== undefined) onStreamGone(res, stream, listener)
+  else if (res.socket === null) onPipelinedGone(res, req.socket, listener)
+  else res.on('close', listener)
+}
+
+function onStreamGone(res: ServerResponse, stream: ServerHttp2Stream, listener: () => void): void {
   const gone = (): void => {
     res.off('close', gone)
-    socket?.off('close', gone)
-    stream?.off('aborted', aborted)
+    stream.off('aborted', aborted)
     listener()
   }
   const aborted = (): void => {
     // Reset without an error, an HTTP/2 stream waits for what it still has to write, which nobody takes any more.
-    stream?.destroy()
+    stream.destroy()
     gone()
   }
-  res.on('error', ignore)
   res.on('close', gone)
-  stream?.on('aborted', aborted)
-  if (socket !== null) {
-    // One connection may carry many pipelined requests: that is no leak to warn of.
-    const most = socket.getMaxListeners()
-    if (most !== 0) socket.setMaxListeners(Math.max(most, socket.listenerCount('close') + 2))
-    socket.on('close', gone)
+  stream.on('aborted', aborted)
+}
+
+/** A pipelined response has no socket yet, and on Node 20 never closes when the connection does. */
+function onPipelinedGone(res: ServerResponse, socket: Socket, listener: () => void): void {
+  const gone = (): void => {
+    res.off('close', gone)
+    socket.off('close', gone)
+    listener()
   }
+  res.on('close', gone)
+  // One connection may carry many pipelined requests: that is no leak to warn of.
+  const most = socket.getMaxListeners()
+  if (most !== 0) socket.setMaxListeners(Math.max(most, socket.listenerCount('close') + 2))
+  socket.on('close', gone)
 }
 
 function http2StreamOf(res: ServerResponse): ServerHttp2Stream | undefined {

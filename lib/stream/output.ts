@@ -1,9 +1,12 @@
 import { type IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
+import type { GzipBody } from '../gzip/gzip-body.ts'
+import type { SharedBytes } from '../gzip/shared-bytes.ts'
 import { hasLeft, isHttp2 } from './departure.ts'
+import { Gather } from './gather.ts'
 
 /** The most that one write of shared bytes hands to the socket. */
-const MAX_WRITE_BYTES = 65_536
+export const MAX_WRITE_BYTES = 65_536
 
 /** Is told when an output that was full takes bytes again, and when it broke. */
 export interface OutputOwner {
@@ -37,6 +40,7 @@ export class Output {
   readonly #owner: OutputOwner
   readonly #ticks: Ticks
   readonly #res: Flushable
+  readonly #gzip: GzipBody | null
   /** What takes the bytes: the socket itself, or `null` where they go through the response. */
   #socket: Socket | null = null
   /** Whether a wrapper turns the bytes into others: what it holds back then shows in no `writableLength`. */
@@ -44,7 +48,10 @@ export class Output {
   #wrapped = false
   /** Whether the response waits for an earlier one on its connection (pipelining). */
   #waiting = false
-  #corked = false
+  #isCorked = false
+  /** Whether, while it is corked, small chunks are put together here; else the socket keeps them. */
+  #isGathering = false
+  readonly #gather: Gather
   /** The part of a large chunk that was not written yet. Nothing may be written before it is. */
   #rest: Buffer | null = null
   #restAt = 0
@@ -59,11 +66,28 @@ export class Output {
   #fullSince = 0
   #progress = 0
 
-  constructor(res: ServerResponse, owner: OutputOwner, ticks: Ticks) {
+  /** @param gzip what makes a gzip stream of all that is written; `null` where it goes out as it is. */
+  constructor(res: ServerResponse, owner: OutputOwner, ticks: Ticks, gzip: GzipBody | null = null, gather = new Gather()) {
     this.#res = res
     this.#owner = owner
     this.#ticks = ticks
+    this.#gzip = gzip
+    this.#gather = gather
     this.touched = ticks.tick
+  }
+
+  /** Whether a write goes straight to the socket. */
+  get isDirect(): boolean {
+    return this.#socket !== null
+  }
+
+  /** The socket, where the bytes go there as they are: whoever writes to it says so by {@link block} and {@link touched}. */
+  get socket(): Socket | null {
+    return this.#gzip === null ? this.#socket : null
+  }
+
+  get isGzip(): boolean {
+    return this.#gzip !== null
   }
 
   /** Whether the end of the response has been written. */
@@ -75,10 +99,15 @@ export class Output {
   begin(req: IncomingMessage, first: string): void {
     const res = this.#res
     this.#wrapped = res.write !== ServerResponse.prototype.write
-    if (first === '') res.flushHeaders()
-    else res.write(first)
+    const body = this.#gzip === null ? first : this.#gzip.begin(Buffer.from(first))
+    const socket = this.#wrapped || req.httpVersionMajor >= 2 ? null : res.socket
+    // Node keeps the head for as long as the response lasts: sent by itself as one string, with more as a chain of its parts.
+    socket?.cork()
+    if (socket !== null || body.length === 0) res.flushHeaders()
+    if (body.length > 0) res.write(body)
+    if (socket !== null) process.nextTick(uncork, socket)
     this.#flush()
-    this.#transformed = this.#wrapped && res.hasHeader('content-encoding')
+    this.#transformed = this.#wrapped && this.#gzip === null && res.hasHeader('content-encoding')
     if (req.httpVersionMajor >= 2) return
     if (res.socket === null) {
       this.#waiting = this.full = true
@@ -89,7 +118,16 @@ export class Output {
   }
 
   /** Writes bytes that other streams may be given too. Call it only while not {@link full}. */
-  write(chunk: Buffer): void {
+  write(shared: SharedBytes): void {
+    this.#write(this.#gzip === null ? shared.bytes : this.#gzip.shared(shared))
+  }
+
+  /** Writes bytes that are this stream's alone. Call it only while not {@link full}. */
+  writeOwn(bytes: Buffer): void {
+    this.#write(this.#gzip === null ? bytes : this.#gzip.own(bytes))
+  }
+
+  #write(chunk: Buffer): void {
     this.touched = this.#ticks.tick
     if (chunk.length <= MAX_WRITE_BYTES) {
       this.#put(chunk)
@@ -103,17 +141,26 @@ export class Output {
 
   /** Gathers the writes up to {@link uncork} into one. Corked already, it stays so. */
   cork(): void {
-    if (this.#socket === null || this.#corked) return
-    this.#corked = true
-    this.#socket.cork()
+    const socket = this.#socket
+    if (socket === null || this.#isCorked) return
+    this.#isCorked = true
+    // A socket that encrypts takes long to let go of what it was given.
+    this.#isGathering = !('encrypted' in socket) && this.#gather.begin()
+    if (!this.#isGathering) socket.cork()
   }
 
   uncork(): void {
     const socket = this.#socket
-    if (socket === null || !this.#corked) return
-    this.#corked = false
+    if (socket === null || !this.#isCorked) return
+    this.#isCorked = false
+    if (this.#isGathering) {
+      this.#isGathering = false
+      this.#writeGathered(socket)
+      this.#gather.end()
+      return
+    }
     socket.uncork()
-    if (socket.writableNeedDrain && socket.writableLength > 0) this.#block()
+    if (socket.writableNeedDrain && socket.writableLength > 0) this.block()
   }
 
   /**
@@ -133,14 +180,17 @@ export class Output {
     }
     this.touched = this.#ticks.tick
     this.#finishRest()
-    this.#direct = queued + bytes.length
-    this.#put(bytes)
+    const body = this.#gzip === null ? bytes : this.#gzip.own(bytes)
+    this.#direct = queued + body.length
+    this.#put(body)
     return true
   }
 
   /** Ends the response after everything written so far. */
   end(): void {
     this.#finishRest()
+    this.uncork()
+    if (this.#gzip !== null) this.#put(this.#gzip.end())
     this.#fullSince = this.#ticks.tick
     this.#progress = this.#measure()
     try {
@@ -153,6 +203,19 @@ export class Output {
   destroy(): void {
     this.#rest = null
     this.#res.destroy()
+  }
+
+  /** Bytes that were written have stayed in the buffers: it is {@link full} until they have left. */
+  block(): void {
+    this.full = true
+    if (this.#blocked) return
+    this.#blocked = true
+    this.#fullSince = this.#ticks.tick
+    this.#progress = this.#measure()
+    const source = this.#socket ?? this.#res
+    if (source === this.#drainSource) return
+    this.#drainSource = source
+    source.on('drain', () => this.#drained())
   }
 
   /** For how many ticks nothing has left a full or ended output. */
@@ -170,9 +233,14 @@ export class Output {
   #put(chunk: Buffer): void {
     const socket = this.#socket
     if (socket !== null) {
+      if (this.#isGathering) {
+        if (this.#gather.add(chunk)) return
+        this.#writeGathered(socket)
+        if (this.#gather.add(chunk)) return
+      }
       if (!socket.writable) this.full = true
       // A write over the high-water mark says false even when the kernel took all of it: only bytes that stay are "full".
-      else if (!socket.write(chunk) && socket.writableLength > 0 && !this.#corked) this.#block()
+      else if (!socket.write(chunk) && socket.writableLength > 0 && (!this.#isCorked || this.#isGathering)) this.block()
       return
     }
     const res = this.#res
@@ -184,12 +252,25 @@ export class Output {
       this.#handed += chunk.length
       // A wrapper that returns nothing did not say that it is full.
       const answer: unknown = res.write(chunk)
-      if (answer === false && (this.#transformed || res.writableLength > 0)) this.#block()
+      if (answer === false && (this.#transformed || res.writableLength > 0)) this.block()
       this.#flush()
     } catch (error) {
       this.full = true
       this.#owner.failed(error)
     }
+  }
+
+  #writeGathered(socket: Socket): void {
+    const bytes = this.#gather.take()
+    if (bytes === null) return
+    if (!socket.writable) {
+      this.full = true
+      return
+    }
+    const hasRoom = socket.write(bytes)
+    if (socket.writableLength === 0) return
+    this.#gather.leave()
+    if (!hasRoom) this.block()
   }
 
   #flush(): void {
@@ -215,18 +296,6 @@ export class Output {
     this.#put(rest.subarray(this.#restAt))
   }
 
-  #block(): void {
-    this.full = true
-    if (this.#blocked) return
-    this.#blocked = true
-    this.#fullSince = this.#ticks.tick
-    this.#progress = this.#measure()
-    const source = this.#socket ?? this.#res
-    if (source === this.#drainSource) return
-    this.#drainSource = source
-    source.on('drain', () => this.#drained())
-  }
-
   #drained(): void {
     if (!this.#blocked || this.#waiting) return
     this.#blocked = false
@@ -243,7 +312,7 @@ export class Output {
     if (!this.#wrapped) this.#socket = this.#res.socket
     const { socket } = this.#res
     if (socket.writableNeedDrain && socket.writableLength > 0) {
-      this.#block()
+      this.block()
     } else {
       this.full = false
       this.#owner.drained()
@@ -261,4 +330,8 @@ export class Output {
     if (socket === null) return this.#handed - this.#res.writableLength
     return socket.bytesWritten - socket.writableLength - (socket._handle?.writeQueueSize ?? 0)
   }
+}
+
+function uncork(socket: Socket): void {
+  socket.uncork()
 }

@@ -9,10 +9,17 @@ export interface StreamRequest {
 }
 
 /** How closely a media range names `text/event-stream`. */
-const SPECIFICITY: ReadonlyMap<string, number> = new Map([
+const MEDIA_RANGES: ReadonlyMap<string, number> = new Map([
   ['*/*', 1],
   ['text/*', 2],
   ['text/event-stream', 3],
+])
+
+/** How closely a coding names gzip. */
+const CODINGS: ReadonlyMap<string, number> = new Map([
+  ['*', 1],
+  ['gzip', 2],
+  ['x-gzip', 2],
 ])
 
 /**
@@ -20,12 +27,26 @@ const SPECIFICITY: ReadonlyMap<string, number> = new Map([
  * matches decides, `q=0` refuses, and a missing or empty header allows everything.
  */
 export function acceptsEventStream(accept: string | undefined): boolean {
-  if (accept === undefined || accept.trim() === '') return true
+  // What an EventSource sends, and what most others do.
+  if (accept === undefined || accept === 'text/event-stream' || accept === '*/*') return true
+  return accept.trim() === '' || isAllowed(accept, MEDIA_RANGES)
+}
+
+/**
+ * Whether an `Accept-Encoding` header names gzip (RFC 9110, section 12.5.3). One that is missing or empty does not: such
+ * clients seldom decode anything.
+ */
+export function acceptsGzip(acceptEncoding: string | undefined): boolean {
+  return acceptEncoding !== undefined && isAllowed(acceptEncoding, CODINGS)
+}
+
+/** Whether a list of ranges with their qualities allows something: of those that match it, by how closely they do, the closest decides. */
+function isAllowed(list: string, closeness: ReadonlyMap<string, number>): boolean {
   let best = 0
   let allowed = false
-  for (const range of accept.split(',')) {
+  for (const range of list.split(',')) {
     const [type = '', ...parameters] = range.split(';')
-    const specificity = SPECIFICITY.get(type.trim().toLowerCase()) ?? 0
+    const specificity = closeness.get(type.trim().toLowerCase()) ?? 0
     if (specificity === 0 || specificity < best) continue
     const accepted = quality(parameters) > 0
     allowed = specificity === best ? allowed || accepted : accepted

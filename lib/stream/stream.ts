@@ -3,16 +3,19 @@ import { SseError, show } from '../basics/errors.ts'
 import { checkOptions } from '../basics/options.ts'
 import type { ChannelName } from '../event/channel-types.ts'
 import { checkedFields, encodeComment, type EventFields, type EventInput, formatEvent, type Serialize, toText } from '../event/event.ts'
+import { GzipBody } from '../gzip/gzip-body.ts'
 import { Connection, type ConnectionContext } from './connection.ts'
 import { isGone, isHttp2, onGone } from './departure.ts'
 import type { Refusal } from './refusal.ts'
-import { acceptsEventStream, hasBody, lastEventIdOf } from './request.ts'
+import { acceptsEventStream, acceptsGzip, hasBody, lastEventIdOf } from './request.ts'
 import { readAll, readSource, type Source } from './source.ts'
 import { join, type Plan, type Subscribable } from './subscribable.ts'
 import { closedSubscription, type SubscribeOptions, type Subscription } from './subscription.ts'
 
 /** Never 2^31 or more: clients on Node would then reconnect at once, again and again. */
 const NEVER_MS = 2_000_000_000
+/** What the head may say of a body that is not sent. */
+const OTHER_BODY_HEADERS = ['Content-Length', 'Content-Encoding', 'ETag']
 const CLOSE_BLOCK = formatEvent('', { event: 'stream-close', retry: NEVER_MS })
 
 /** What all streams of a middleware share. */
@@ -22,6 +25,8 @@ export interface StreamContext extends ConnectionContext {
   readonly headers: readonly (readonly [name: string, value: OutgoingHttpHeader])[]
   readonly retryMs: number | false
   readonly serialize: Serialize
+  /** Whether clients that take gzip are given it, and whether what one channel sent before is referred to. */
+  readonly compress: boolean | 'shared'
 }
 
 /** How a stream is closed. */
@@ -277,7 +282,7 @@ export class SseStream {
       this.#setClosed()
       return false
     }
-    if (this.#isUnacceptable()) {
+    if (!acceptsEventStream(req.headers.accept)) {
       this.#refuse(new SseError('SSE_NOT_ACCEPTABLE', `the client does not accept text/event-stream, it sent "Accept: ${req.headers.accept}"`))
       return false
     }
@@ -299,10 +304,11 @@ export class SseStream {
   #begin(): boolean {
     const req = this.#req
     const res = this.#res
-    const { status, headers, retryMs } = this.#context
+    const { status, headers, retryMs, compress } = this.#context
     res.statusCode = status
-    for (const name of ['Content-Length', 'Content-Encoding', 'ETag']) res.removeHeader(name)
+    for (const name of OTHER_BODY_HEADERS) if (res.hasHeader(name)) res.removeHeader(name)
     for (const [name, value] of headers) res.setHeader(name, value)
+    const gzip = compress !== false && this.#takesGzip() ? new GzipBody(compress === 'shared') : null
     if (req.method === 'HEAD') {
       this.#setClosed()
       res.end()
@@ -316,10 +322,20 @@ export class SseStream {
       req.socket.setTimeout(0)
       req.socket.setNoDelay(true)
     }
-    this.#connection = new Connection(req, res, this.#context, retryMs === false ? '' : `retry: ${retryMs}\n\n`)
+    this.#connection = new Connection(req, res, this.#context, retryMs === false ? '' : `retry: ${retryMs}\n\n`, gzip)
     const { signal } = this.#controller ?? {}
     if (signal !== undefined) this.#connection.onClosed(() => this.#controller?.abort())
     return true
+  }
+
+  /** Whether the client takes gzip; the head says what it is given, and that others may be given something else. */
+  #takesGzip(): boolean {
+    const res = this.#res
+    const vary = [res.getHeader('Vary') ?? []].flat().join(', ')
+    if (!/(^|,)\s*(\*|accept-encoding)\s*(,|$)/i.test(vary)) res.setHeader('Vary', vary === '' ? 'Accept-Encoding' : `${vary}, Accept-Encoding`)
+    const takesGzip = acceptsGzip(this.#req.headers['accept-encoding'])
+    if (takesGzip) res.setHeader('Content-Encoding', 'gzip')
+    return takesGzip
   }
 
   #setClosed(): void {

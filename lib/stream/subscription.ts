@@ -61,10 +61,13 @@ export interface SubscribeSettings {
   readonly snapshot: TakeSnapshot | undefined
 }
 
+const DEFAULTS: SubscribeSettings = { filter: undefined, rewind: 0, key: undefined, expiresAt: Infinity, snapshot: undefined }
+
 /** Checks the options of a subscription and fills in their defaults. */
 export function checkSubscribeOptions(options: object | undefined): SubscribeSettings {
+  if (options === undefined) return DEFAULTS
   checkOptions('subscribe', options, ['filter', 'rewind', 'key', 'expiresAt', 'snapshot'])
-  const { filter, rewind, key, expiresAt, snapshot }: SubscribeOptions = options ?? {}
+  const { filter, rewind, key, expiresAt, snapshot }: SubscribeOptions = options
   if (snapshot !== undefined && rewind !== undefined && rewind > 0) {
     throw new RangeError(`rewind and snapshot exclude each other: the events before a snapshot are in it; got rewind ${show(rewind)}`)
   }

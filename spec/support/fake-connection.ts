@@ -1,4 +1,7 @@
+import { gunzipSync } from 'node:zlib'
 import { createParser, type EventSourceMessage } from 'eventsource-parser'
+import type { GzipBody } from '../../lib/gzip/gzip-body.ts'
+import type { SharedBytes } from '../../lib/gzip/shared-bytes.ts'
 import type { Connection, Feed } from '../../lib/stream/connection.ts'
 
 /** A connection without a socket: it keeps every write, and is full when the test says so. */
@@ -10,16 +13,32 @@ export class FakeConnection {
   isOpen = true
   feed: Feed | null = null
   onWrite: (chunk: Buffer) => void = () => {}
-  readonly output = {
-    full: false,
-    write: (chunk: Buffer): void => {
-      this.writes.push(chunk)
-      this.onWrite(chunk)
-      this.room--
-      if (this.room <= 0) this.output.full = true
-    },
-    cork: (): void => {},
-    uncork: (): void => {},
+  /** The same writes as a gzip stream, where it has one. */
+  readonly gzipped: Buffer[] = []
+  readonly output
+  readonly #gzip: GzipBody | null
+
+  constructor(gzip: GzipBody | null = null) {
+    this.#gzip = gzip
+    if (gzip !== null) this.gzipped.push(gzip.begin(Buffer.alloc(0)))
+    this.output = {
+      full: false,
+      isGzip: gzip !== null,
+      isDirect: true,
+      socket: null,
+      touched: 0,
+      block: (): void => {},
+      write: (shared: SharedBytes): void => {
+        if (gzip !== null) this.gzipped.push(gzip.shared(shared))
+        this.#take(shared.bytes)
+      },
+      writeOwn: (bytes: Buffer): void => {
+        if (gzip !== null) this.gzipped.push(gzip.own(bytes))
+        this.#take(bytes)
+      },
+      cork: (): void => {},
+      uncork: (): void => {},
+    }
   }
 
   /** The same object, as the hub knows it. */
@@ -59,12 +78,24 @@ export class FakeConnection {
     this.feed = null
   }
 
+  /** What a client that takes gzip makes of the writes. */
+  get gunzipped(): Buffer {
+    return gunzipSync(Buffer.concat([...this.gzipped, this.#gzip?.end() ?? Buffer.alloc(0)]))
+  }
+
   get events(): EventSourceMessage[] {
     return parse(Buffer.concat(this.writes).toString())
   }
 
   get channelEvents(): EventSourceMessage[] {
     return this.events.filter((event) => !event.event?.startsWith('stream-'))
+  }
+
+  #take(chunk: Buffer): void {
+    this.writes.push(chunk)
+    this.onWrite(chunk)
+    this.room--
+    if (this.room <= 0) this.output.full = true
   }
 }
 

@@ -1,0 +1,25 @@
+import { existsSync } from 'node:fs'
+import { type Browser, chromium } from 'playwright-core'
+
+const CHROMIUM = '/usr/bin/chromium'
+const ARGS = [
+  '--headless',
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+]
+
+/** Whether there is a Chromium to test with; without one what needs it is skipped, and says so. */
+export function hasChromium(what: string): boolean {
+  const isThere = existsSync(CHROMIUM) || process.env['CI'] === 'true'
+  if (!isThere) console.warn(`${what} are skipped: there is no ${CHROMIUM}`)
+  return isThere
+}
+
+export async function launchChromium(): Promise<Browser> {
+  return chromium.launch({ executablePath: CHROMIUM, args: ARGS })
+}
