@@ -1,0 +1,73 @@
+import { type ScenarioResult, shown } from '../report/result.ts'
+import { costOf } from '../support/cost.ts'
+import type { LoadOptions } from '../support/load.ts'
+import { withRig } from '../support/rig.ts'
+import { type BenchContext, interleave, Samples } from '../support/scenario.ts'
+import { figure, ratio, seeded } from '../support/statistics.ts'
+import type { PublishOrder } from '../servers/server-process.ts'
+
+const CLIENTS = 1_000
+const CHANNELS = 100
+const PER_CLIENT = 5
+
+type Order = Pick<PublishOrder, 'turns' | 'perTurn' | 'intervalMs' | 'channels' | 'spread'>
+interface Case {
+  readonly text: string
+  readonly many: boolean
+  readonly order: Order
+}
+
+const CASES = {
+  'one, 10': { text: 'one channel, 10 events a turn: 10 per client and turn', many: false, order: { turns: 150, perTurn: 10, intervalMs: 0 } },
+  'one, 1': { text: 'one channel, 1 event a turn: 1 per client and turn', many: false, order: { turns: 250, perTurn: 1, intervalMs: 0 } },
+  equal: { text: '5 of 100 channels, 2 events a turn to each channel: 10 per client and turn', many: true, order: { turns: 100, perTurn: 200, intervalMs: 0, channels: CHANNELS } },
+  random: { text: '5 of 100 channels, 10 events a turn to any of them: 0.5 per client and turn', many: true, order: { turns: 300, perTurn: 10, intervalMs: 0, channels: CHANNELS, spread: 'random' } },
+} as const satisfies Record<string, Case>
+type CaseName = keyof typeof CASES
+
+/** What several channels on a stream cost, against one. */
+export async function channels(context: BenchContext): Promise<ScenarioResult> {
+  const { quick, log } = context
+  const names = Object.keys(CASES) as CaseName[]
+  const samples = new Samples()
+  await interleave(names, quick ? 1 : 2, async (name, round) => {
+    const { many, order } = CASES[name]
+    const load: LoadOptions = many ? { channels: picks(), named: true } : { clients: CLIENTS }
+    await withRig('express-sse-hub', {}, async (rig) => {
+      const { perMillion } = await costOf(rig, context, load, { ...order, bytes: 200, turns: Math.ceil(order.turns / (quick ? 3 : 1)) }, Math.ceil(order.turns / 4))
+      samples.add(name, perMillion)
+    })
+    log(`round ${round + 1} ${name}: ${samples.of(name).at(-1)?.toFixed(3)}`)
+  })
+  return {
+    title: 'Channels: each of 1,000 clients on 5 of 100',
+    method: [
+      'Server CPU seconds of express-sse-hub per million deliveries of 200 bytes. A turn begins when the one before was written.',
+      'What a delivery costs depends on how many events go out in one write: a client that is due ten events in a turn costs one write for ten, one that is due a single event costs a write for it. So the target compares cases in which each client gets ten events in a turn, from one channel or from five.',
+      'Where events go to any channel, a client gets one event in every second turn, and each delivery is a write of its own: that compares with one event a turn on one channel.',
+    ],
+    tables: [
+      {
+        caption: 'CPU seconds per million deliveries',
+        columns: ['case', 'CPU', 'against one channel, 10 a turn', 'against one channel, 1 a turn'],
+        rows: names.map((name) => [
+          CASES[name].text,
+          shown(figure(samples.of(name))),
+          shown(ratio(samples.of(name), samples.of('one, 10')), '×'),
+          shown(ratio(samples.of(name), samples.of('one, 1')), '×'),
+        ]),
+      },
+    ],
+    targets: [{ text: 'CPU per delivery on 5 of 100 channels against one channel, ten events per client and turn', measured: ratio(samples.of('equal'), samples.of('one, 10')), limit: 2, bound: 'most', unit: '×' }],
+  }
+}
+
+/** Five different channels for each client, the same in every run. */
+function picks(): number[][] {
+  const random = seeded(5)
+  return Array.from({ length: CLIENTS }, () => {
+    const picked = new Set<number>()
+    while (picked.size < PER_CLIENT) picked.add(Math.floor(random() * CHANNELS))
+    return [...picked]
+  })
+}

@@ -1,0 +1,133 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { type ChartPoint, type ScenarioResult, shown, type Target } from '../report/result.ts'
+import type { PublishOrder } from '../servers/server-process.ts'
+import { Load } from '../support/load.ts'
+import { hasNchan } from '../support/nginx.ts'
+import { type BenchContext, Samples } from '../support/scenario.ts'
+import { Server, type ServerName } from '../support/server.ts'
+import { figure, ratio } from '../support/statistics.ts'
+
+const CLIENTS = 1_000
+const BYTES = 200
+const FAST: readonly ServerName[] = ['express-sse-hub', 'socket-writer', 'nchan']
+const SLOW: readonly ServerName[] = ['node-buffer', 'express-tutorial', 'better-sse', 'express-sse']
+/** Events that are published before there is a client. */
+const UNHEARD = 3_000
+/** Events per turn, and the turns of fast and of slow servers: first those that warm it up, then those that count. */
+const LOADS = [
+  { perTurn: 1, fast: [60, 300], slow: [15, 40] },
+  { perTurn: 10, fast: [20, 150], slow: [2, 6] },
+  { perTurn: 20, fast: [20, 100], slow: [2, 4] },
+] as const
+
+/** What delivering to 1,000 clients of one channel costs each server, by how much is published in a turn of the event loop. */
+export async function throughput(context: BenchContext): Promise<ScenarioResult> {
+  const servers = [...FAST, ...SLOW].filter((name) => name !== 'nchan' || hasNchan())
+  const rounds = context.quick ? 1 : 5
+  const cost = new Samples()
+  const load = new Samples()
+  for (let round = 0; round < rounds; round++) {
+    const turned = [...servers.slice(round % servers.length), ...servers.slice(0, round % servers.length)]
+    await measure(turned, context, { cost, load })
+    for (const name of servers) context.log(`round ${round + 1} ${name}: ${LOADS.map(({ perTurn }) => cost.of(`${name} ${perTurn}`).at(-1)?.toFixed(3)).join(' / ')}`)
+  }
+  const ours = (perTurn: number): readonly number[] => cost.of(`express-sse-hub ${perTurn}`)
+  const against = (peer: ServerName, limits: readonly number[]): Target[] =>
+    LOADS.map(({ perTurn }, index) => ({
+      text: `CPU per delivery against ${peer}, ${perTurn} per turn`,
+      measured: ratio(ours(perTurn), cost.of(`${peer} ${perTurn}`)),
+      limit: limits[index] ?? NaN,
+      bound: 'most',
+      unit: '×',
+    }))
+  return {
+    title: 'Throughput: 1,000 clients of one channel, events of 200 bytes',
+    method: [
+      'CPU seconds of the server process per million deliveries, median of the rounds and their spread; ratios are taken round by round.',
+      'A turn of the event loop publishes 1, 10 or 20 events, and the next begins when all have been written, so that the process does not sleep in between: waking up costs much, how much depends on the machine, and it would hide what delivering does.',
+      'Each server is measured for about a second at a time, right after turns that warm it up, and the servers take turns.',
+      'The last columns say how busy the one client process was until the last was published: below 100 %, it kept up.',
+      'Of nginx with nchan the CPU of its worker and master counts, not that of the process that publishes to it.',
+    ],
+    tables: [
+      {
+        caption: 'CPU seconds per million deliveries',
+        columns: ['server', ...LOADS.map(({ perTurn }) => `${perTurn} per turn`), ...LOADS.map(({ perTurn }) => `client busy, ${perTurn}`)],
+        rows: servers.map((name) => [
+          name,
+          ...LOADS.map(({ perTurn }) => shown(figure(cost.of(`${name} ${perTurn}`)))),
+          ...LOADS.map(({ perTurn }) => `${Math.round(100 * figure(load.of(`${name} ${perTurn}`)).median)} %`),
+        ]),
+      },
+      {
+        caption: 'express-sse-hub against each',
+        columns: ['against', ...LOADS.map(({ perTurn }) => `${perTurn} per turn`)],
+        rows: servers.slice(1).map((name) => [name, ...LOADS.map(({ perTurn }) => shown(ratio(ours(perTurn), cost.of(`${name} ${perTurn}`)), '×'))]),
+      },
+    ],
+    targets: [...against('socket-writer', [1.05, 1.1, 1.1]), ...against('better-sse', [0.31, 0.055, 0.03])],
+    chart: servers.flatMap((server) =>
+      LOADS.map(({ perTurn }): ChartPoint => ({ server, group: `${perTurn} per turn`, value: figure(cost.of(`${server} ${perTurn}`)) })),
+    ),
+  }
+}
+
+interface Rig {
+  readonly name: ServerName
+  readonly server: Server
+  readonly clients: Load
+}
+
+/** One round: every server is started afresh, and they take turns of some tenths of a second. */
+async function measure(names: readonly ServerName[], { quick, machine }: BenchContext, samples: { readonly cost: Samples; readonly load: Samples }): Promise<void> {
+  const rigs: Rig[] = []
+  try {
+    for (const name of names) {
+      const rig = { name, server: await Server.start(name), clients: await Load.start() }
+      rigs.push(rig)
+      // So that what a publish runs is compiled by then; there is little of it when a thousand writes follow each.
+      if (name !== 'nchan') await rig.server.publish({ turns: UNHEARD / 10, perTurn: 10, intervalMs: 0, bytes: BYTES })
+      await rig.clients.connect(rig.server, { clients: CLIENTS, from: name === 'nchan' ? 0 : UNHEARD })
+    }
+    await sleep(200)
+    for (const { perTurn, fast, slow } of LOADS) {
+      for (const rig of rigs) {
+        const [warmUp, turns] = isFast(rig.name) ? fast : slow
+        const order = { turns: quick ? Math.ceil(turns / 3) : turns, perTurn, intervalMs: 0, bytes: BYTES }
+        const { perMillion, clientBusy } = await machine.during(async () => publishTo(rig, warmUp, order))
+        samples.cost.add(`${rig.name} ${perTurn}`, perMillion)
+        samples.load.add(`${rig.name} ${perTurn}`, clientBusy)
+      }
+    }
+    for (const { clients } of rigs) await clients.report()
+  } finally {
+    for (const { clients, server } of rigs) {
+      await clients.stop()
+      await server.stop()
+    }
+  }
+}
+
+interface Spent {
+  /** CPU seconds of the server per million deliveries. */
+  readonly perMillion: number
+  /** CPU seconds of the clients per second: past 1, they have not kept up. */
+  readonly clientBusy: number
+}
+
+/** Publishes turns that warm the server up, and at once those that count. */
+async function publishTo({ server, clients }: Rig, warmUp: number, order: PublishOrder): Promise<Spent> {
+  const before = await clients.report()
+  const start = performance.now()
+  await server.publish({ ...order, turns: warmUp })
+  const cpu = server.cpu()
+  await server.publish(order)
+  const spent = server.cpu() - cpu
+  const seconds = (performance.now() - start) / 1_000
+  const after = await clients.reach(server)
+  return { perMillion: (spent * 1e6) / (order.turns * order.perTurn * CLIENTS), clientBusy: (after.cpu - before.cpu) / seconds }
+}
+
+function isFast(name: ServerName): boolean {
+  return FAST.includes(name)
+}
