@@ -2,7 +2,7 @@ import { type Channel, type Follower, Member } from '../lib/delivery/channel.ts'
 import { ChannelRegistry } from '../lib/delivery/channel-registry.ts'
 import { replayBounds, type ReplayOptions } from '../lib/log/replay-log.ts'
 
-const follower: Follower = { deliver: () => true, restart() {}, fellOut() {} }
+const follower: Follower = { position: 0, deliver: () => true, restart() {}, fellOut() {} }
 
 function makeRegistry(options: ReplayOptions = {}, maxTotalBytes = 1_000_000) {
   const registry = new ChannelRegistry(() => replayBounds('replay', options), maxTotalBytes)

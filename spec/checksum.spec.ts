@@ -1,6 +1,6 @@
 import { crc32 } from 'node:zlib'
 import { array, assert, property, uint8Array } from 'fast-check'
-import { Checksum } from '../lib/gzip/checksum.ts'
+import { advanced, Checksum } from '../lib/gzip/checksum.ts'
 
 describe('a checksum', () => {
   it('continues the CRC-32 of whatever came before, by a product and by a table', () => {
@@ -21,5 +21,12 @@ describe('a checksum', () => {
     const checksum = new Checksum(bytes)
     const before = crc32('before') | 0
     for (let use = 0; use < 10; use++) expect(checksum.after(before) >>> 0).toBe(crc32(bytes, before >>> 0))
+  })
+
+  it('counts for what it does when more follows, also past 4 GiB', () => {
+    const [one, two] = [Buffer.from('one'), Buffer.from('and two')]
+    expect((advanced(crc32(one) | 0, two.length) ^ crc32(two)) >>> 0).toBe(crc32(Buffer.concat([one, two])))
+    expect(advanced(advanced(12_345, 3_000_000_000), 3_000_000_000)).toBe(advanced(12_345, 6_000_000_000))
+    expect(advanced(12_345, 6_000_000_000)).not.toBe(advanced(12_345, 6_000_000_000 - 2 ** 32))
   })
 })

@@ -1,38 +1,61 @@
+import type { Socket } from 'node:net'
+import { gunzipSync } from 'node:zlib'
 import type { Slice } from '../lib/basics/slice.ts'
 import { Channel, type Follower, Member } from '../lib/delivery/channel.ts'
 import type { Taker } from '../lib/delivery/cohort.ts'
-import type { SharedBytes } from '../lib/gzip/shared-bytes.ts'
-import type { Chunk } from '../lib/log/log-page.ts'
+import { GzipBody } from '../lib/gzip/gzip-body.ts'
 import { ReplayLog, replayBounds, type ReplayOptions } from '../lib/log/replay-log.ts'
 import { randomFrom } from './support/fake-connection.ts'
 
 /** A follower that is at a place of its own whenever it is full, and else keeps step. */
 class Walker implements Follower, Taker {
   full = false
-  readonly isDirect = true
-  readonly socket = null
-  readonly isGzip: boolean
+  isOpen = true
+  readonly gzip: GzipBody | null
   readonly member: Member
-  readonly received: number[] = []
+  readonly writes: Buffer[] = []
   position: number
   /** Becomes full after so many writes more. */
   room = Infinity
   onWrite: () => void = () => {}
   lost = 0
+  /** How many events it took by itself. */
+  byItself = 0
 
-  constructor(channel: Channel, isGzip = false) {
-    this.isGzip = isGzip
+  constructor(channel: Channel, gzip: GzipBody | null = null) {
+    this.gzip = gzip
+    if (gzip !== null) this.writes.push(gzip.begin(Buffer.alloc(0)))
     this.position = channel.log.last
     this.member = new Member(channel, this)
     channel.add(this.member)
     this.catchUp()
   }
 
-  write(shared: SharedBytes): void {
-    const chunk = shared as Chunk
-    for (let slot = chunk.start; slot < chunk.end; slot++) this.received.push(chunk.page.positions[slot] as number)
+  get socket(): Socket {
+    const state = { writable: () => this.isOpen, writableLength: () => Number(this.full) }
+    return {
+      get writable() {
+        return state.writable()
+      },
+      get writableLength() {
+        return state.writableLength()
+      },
+      write: (bytes: Buffer) => this.write(bytes),
+    } as unknown as Socket
+  }
+
+  /** The positions of what it was given: of gzip once it has left. */
+  get received(): number[] {
+    const wire = Buffer.concat(this.writes)
+    const text = (this.gzip === null ? wire : gunzipSync(Buffer.concat([wire, this.gzip.end()]))).toString()
+    return [...text.matchAll(/\d+/g)].map(Number)
+  }
+
+  write(bytes: Buffer): boolean {
+    this.writes.push(bytes)
     if (--this.room <= 0) this.full = true
     this.onWrite()
+    return !this.full
   }
 
   fellOut(position: number): void {
@@ -42,7 +65,7 @@ class Walker implements Follower, Taker {
   /** Takes what is due by itself, then keeps step. */
   catchUp(): void {
     const { channel } = this.member
-    channel.fallOut(this.member)
+    this.member.part()
     const { log } = channel
     if (log.floor > this.position) {
       this.lost++
@@ -51,9 +74,10 @@ class Walker implements Follower, Taker {
     while (!this.full && log.seek(this.position)) {
       const chunk = log.page.chunk(log.slot, log.page.endOf(log.slot, Infinity))
       this.position = chunk.position
-      this.write(chunk)
+      this.byItself += chunk.count
+      this.write(this.gzip === null ? chunk.bytes : this.gzip.shared(chunk))
     }
-    if (!this.full && this.position >= log.last) channel.keepStep(this.member, this)
+    if (!this.full && this.position >= log.last) channel.keepStep(this.member, this.socket, this)
   }
 
   deliver(): boolean {
@@ -74,7 +98,7 @@ function setup(options: ReplayOptions = {}) {
   const counters = { delivered: 0 }
   let position = 1_000
   const publish = (count = 1, size = 100): void => {
-    for (let n = 0; n < count; n++) log.append('x'.repeat(size), ++position, 0, true)
+    for (let n = 0; n < count; n++) log.append(`${++position}${'x'.repeat(size)}`.slice(0, size), position, 0, true)
   }
   /** A round of the pump, or as much of it as the slice allows. */
   const sweep = (slice: Slice = endless): boolean => channel.sweep(slice, log.last, counters)
@@ -123,6 +147,34 @@ describe('a cohort', () => {
     full.deliver()
     expect([slow, full, other].map(({ received }) => received)).toEqual([upTo(1_000, 1_003), upTo(1_000, 1_003), upTo(1_000, 1_003)])
     expect(channel.alone.size).toBe(0)
+  })
+
+  it('writes to nobody whose socket is closed', () => {
+    const { channel, publish, sweep } = setup()
+    const walkers = [new Walker(channel), new Walker(channel)]
+    ;(walkers[0] as Walker).isOpen = false
+    publish(1)
+    expect(sweep()).toBe(true)
+    expect(walkers.map(({ received, member }) => [received.length, member.isInStep])).toEqual([
+      [0, false],
+      [1, true],
+    ])
+  })
+
+  it('lets everybody take an event by itself that is too large for one write', () => {
+    const { channel, publish, sweep } = setup()
+    const walkers = [new Walker(channel), new Walker(channel)]
+    publish(1, 70_000)
+    expect(sweep()).toBe(true)
+    expect(walkers.map(({ writes, member }) => [writes.length, member.isInStep])).toEqual([
+      [0, false],
+      [0, false],
+    ])
+    for (const walker of walkers) walker.deliver()
+    expect(walkers.map(({ received, member }) => [received, member.isInStep])).toEqual([
+      [[1_001], true],
+      [[1_001], true],
+    ])
   })
 
   it('takes nobody in who is not where the others are', () => {
@@ -185,8 +237,8 @@ describe('a cohort', () => {
   it.each([false, true])('gives chunks of a segment where one of them takes gzip (%p)', (isGzip) => {
     const { channel, publish, sweep } = setup()
     const sizes: number[] = []
-    const walkers = [new Walker(channel), new Walker(channel, isGzip)]
-    jest.spyOn(walkers[0] as Walker, 'write').mockImplementation((shared) => void sizes.push(shared.bytes.length))
+    const walkers = [new Walker(channel), new Walker(channel, isGzip ? new GzipBody(false) : null)]
+    jest.spyOn(walkers[0] as Walker, 'write').mockImplementation(({ length }) => sizes.push(length) > 0)
     publish(10, 1_000)
     sweep()
     publish(10, 1_000)
@@ -208,18 +260,13 @@ describe('a cohort', () => {
       const { log, channel, counters, publish, sweep, last } = setup({ maxEvents: 5 })
       const walkers = new Map<Walker, number>()
       let counted = 0
-      /** What is sent by itself is not counted by the sweep. */
-      const caughtUp = (walker: Walker, act: () => void): void => {
-        const before = walker.received.length
-        act()
-        counted -= walker.received.length - before
-      }
       const check = (walker: Walker, from: number): void => {
-        counted += walker.received.length
-        received += walker.received.length
+        const { received: got } = walker
+        // What is sent by itself is not counted by the sweep.
+        counted += got.length - walker.byItself
+        received += got.length
         losses += walker.lost
         const expected = upTo(from === 0 ? 1_000 : from, last())
-        const { received: got } = walker
         const isWhole = walker.lost === 0 ? got.join() === expected.slice(0, got.length).join() : got.every((one, i) => i === 0 || one > (got[i - 1] as number))
         if (!isWhole) throw new Error(`seed ${seed}: ${got.join()} of ${expected.join()}`)
       }
@@ -227,27 +274,29 @@ describe('a cohort', () => {
       for (let step = 0; step < 80; step++) {
         const dice = random()
         const walker = [...walkers.keys()][below(walkers.size)]
-        if (dice < 0.2) publish(1 + below(3), 100)
+        if (dice < 0.2) publish(1 + below(3), random() < 0.8 ? 100 : 6_000)
         else if (dice < 0.5) {
           isSwept = sweep(sliceOf(() => random() < 0.4))
           if (isSwept) {
             for (let at = channel.alone.size - 1; at >= 0; at--) {
               const { follower } = channel.alone.items[at] ?? {}
-              if (follower !== undefined) caughtUp(follower as Walker, () => (follower as Walker).deliver())
+              if (follower !== undefined) (follower as Walker).deliver()
             }
             log.offer(log.last)
             log.trim(0)
           } else midSweep++
         } else if (dice < 0.65) {
           const from = log.last
-          walkers.set(new Walker(channel, random() < 0.3), from)
+          const gzip = random() < 0.3 ? new GzipBody(random() < 0.5) : null
+          walkers.set(new Walker(channel, gzip), from)
         } else if (walker === undefined) continue
         else if (dice < 0.75) walker.room = 1 + below(3)
         else if (dice < 0.85) {
           walker.full = false
           walker.room = Infinity
-          caughtUp(walker, () => walker.deliver())
-        } else if (dice < 0.9) channel.fallOut(walker.member)
+          walker.deliver()
+        } else if (dice < 0.87) walker.member.part()
+        else if (dice < 0.9) walker.writes.push(walker.gzip?.own(Buffer.from('own')) ?? Buffer.alloc(0))
         else {
           channel.remove(walker.member)
           check(walker, walkers.get(walker) as number)
@@ -258,7 +307,7 @@ describe('a cohort', () => {
       for (const [walker, from] of walkers) {
         walker.full = false
         walker.room = Infinity
-        caughtUp(walker, () => walker.deliver())
+        walker.deliver()
         if (walker.lost === 0 && walker.received.length !== last() - (from === 0 ? 1_000 : from)) throw new Error(`seed ${seed}: ${walker.received.length} of ${last() - from} came`)
         check(walker, from)
       }

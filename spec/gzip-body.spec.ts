@@ -1,7 +1,8 @@
 import { constants, createGunzip, gunzipSync, inflateRawSync } from 'node:zlib'
 import { deflate, store } from '../lib/gzip/deflate.ts'
-import { GzipBody } from '../lib/gzip/gzip-body.ts'
+import { type Company, GzipBody, Tally } from '../lib/gzip/gzip-body.ts'
 import { SharedBytes } from '../lib/gzip/shared-bytes.ts'
+import { LogPage } from '../lib/log/log-page.ts'
 import { randomFrom } from './support/fake-connection.ts'
 
 /** Decodes blocks that are not the end of a stream. */
@@ -92,5 +93,82 @@ describe('a gzip body', () => {
   it('gives the very same block to all who take shared bytes', () => {
     const shared = new SharedBytes(TEXT)
     expect(new GzipBody(false).shared(shared)).toBe(new GzipBody(true).shared(shared))
+  })
+})
+
+describe('gzip bodies that keep step', () => {
+  const shared = new SharedBytes(TEXT)
+  const first = Buffer.from('data: first\n\n')
+
+  /** A body that is given the same as others from the beginning of `tally` on, and what it is told when it goes on by itself. */
+  function joined(keepsWindow: boolean, tally: Tally, position = 7) {
+    const body = new GzipBody(keepsWindow)
+    const parts = [body.begin(first)]
+    const now = { tally, position, parted: 0 }
+    const company: Company = {
+      part: () => {
+        now.parted++
+        body.leave(now.tally, now.position)
+      },
+    }
+    const from = body.join(company, tally, position)
+    /** Gives it what all are given. */
+    const give = (count: number): void => {
+      for (let n = 0; n < count; n++) {
+        now.tally = now.tally.after(shared)
+        now.position++
+        parts.push(shared.deflated)
+      }
+    }
+    return { body, parts, now, give, from }
+  }
+
+  it.each([
+    ['a block of its own', (body: GzipBody) => [body.own(first), first]],
+    ['bytes that others are given too', (body: GzipBody) => [body.shared(new SharedBytes(first)), first]],
+    ['its end', () => [Buffer.alloc(0), Buffer.alloc(0)]],
+  ])('have the checksum of all they were given, up to %s', (_what, act) => {
+    // Others had been given something before.
+    const { body, parts, now, give } = joined(false, new Tally().after(shared).after(new SharedBytes(first)))
+    give(3)
+    const [block, plain] = act(body) as [Buffer, Buffer]
+    expect(gunzipSync(Buffer.concat([...parts, block, body.end()])).toString()).toBe(Buffer.concat([first, TEXT, TEXT, TEXT, plain]).toString())
+    expect(now.parted).toBe(1)
+  })
+
+  it('join again where they left', () => {
+    const { body, parts, now, give } = joined(false, new Tally())
+    give(2)
+    body.leave(now.tally, now.position)
+    parts.push(body.own(first))
+    body.join({ part: () => body.leave(now.tally, now.position) }, now.tally, now.position)
+    give(1)
+    expect(gunzipSync(Buffer.concat([...parts, body.end()])).toString()).toBe(Buffer.concat([first, TEXT, TEXT, first, TEXT]).toString())
+  })
+
+  it('say from where on blocks may refer to events: never, or from after where they joined', () => {
+    expect(joined(false, new Tally()).from).toBe(Infinity)
+    expect(joined(true, new Tally(), 7).from).toBe(8)
+  })
+
+  it('are given blocks that refer to what they were given with others', () => {
+    const page = new LogPage(65_536)
+    for (let position = 1; position <= 4; position++) page.append(TEXT.toString(), TEXT.length, position, 0, true, undefined)
+    const [alone, inWindow] = [page.chunk(3, 4).deflated, page.chunk(3, 4).deflatedSince(1)]
+    expect(inWindow.length).toBeLessThan(alone.length / 2)
+    const body = new GzipBody(true)
+    body.begin(first)
+    expect(body.join({ part() {} }, new Tally(), 0)).toBe(1)
+    body.leave(new Tally().after(page.chunk(0, 3)), 3)
+    expect(body.shared(page.chunk(3, 4))).toBe(inWindow)
+    // Which one that came later is not.
+    expect([2, 3, Infinity].map((from) => page.chunk(3, 4).deflatedSince(from) === alone)).toEqual([true, true, true])
+  })
+
+  it('are given small pieces from within a page as they are, window or not', () => {
+    const page = new LogPage(65_536)
+    for (let position = 1; position <= 3; position++) page.append(TEXT.toString(), TEXT.length, position, 0, true, undefined)
+    expect(page.chunk(1, 2).deflatedSince(1)).toHaveLength(TEXT.length + 5)
+    expect(page.chunk(2, 3).deflatedSince(1).length).toBeLessThan(TEXT.length / 2)
   })
 })

@@ -1,12 +1,16 @@
+import type { Socket } from 'node:net'
 import type { Slice } from '../basics/slice.ts'
 import { SwapList, type Slotted } from '../basics/swap-list.ts'
 import type { ReplayLog } from '../log/replay-log.ts'
+import type { Company } from '../gzip/gzip-body.ts'
 import { Cohort, type Taker } from './cohort.ts'
 
 /** What follows channels: it is given what it has not had yet. */
 export interface Follower {
   /** Where it stands belongs to a life of the hub that is over: it is told so before anything else. */
   restart(): void
+  /** Everything at or before it was dealt with. */
+  readonly position: number
   /** Takes what is due, as far as it can; `false` when the slice was over before it had all up to the position `goal`. */
   deliver(slice: Slice, goal: number): boolean
   /** It kept step with others up to the position, and goes on by itself. */
@@ -14,18 +18,25 @@ export interface Follower {
 }
 
 /** One follower's place in one channel. */
-export class Member implements Slotted {
+export class Member implements Slotted, Company {
   slot = -1
   readonly channel: Channel
   readonly follower: Follower
   /** The follower is given nothing of this channel at or before this position, whatever its cursor says. */
   after = -1
+  /** The position of the event that was last found to be the first one after the cursor. */
+  due = 0
   /** Whether it keeps step with others. */
   isInStep = false
 
   constructor(channel: Channel, follower: Follower) {
     this.channel = channel
     this.follower = follower
+  }
+
+  /** Goes on by itself, where it keeps step. */
+  part(): void {
+    if (this.isInStep) this.channel.fallOut(this)
   }
 }
 
@@ -70,12 +81,12 @@ export class Channel {
   }
 
   /** Lets a member that has all that there is keep step with the others who do, unless they are about to be given more. */
-  keepStep(member: Member, taker: Taker): void {
+  keepStep(member: Member, socket: Socket, taker: Taker): void {
     const cohort = (this.#cohort ??= new Cohort())
     const { end } = this.log
     if (!cohort.admits(end)) return
     this.alone.remove(member)
-    cohort.add(member, taker, end)
+    cohort.add(member, socket, taker, end)
     member.isInStep = true
   }
 
@@ -84,9 +95,8 @@ export class Channel {
     return this.#cohort?.positionOf(member) ?? 0
   }
 
-  /** Lets a member go on by itself. */
+  /** Lets a member that keeps step go on by itself. */
   readonly fallOut = (member: Member): void => {
-    if (!member.isInStep) return
     const position = this.positionOf(member)
     this.remove(member)
     this.add(member)

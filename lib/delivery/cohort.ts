@@ -1,39 +1,42 @@
 import type { Socket } from 'node:net'
 import { type Slice, unitsFor } from '../basics/slice.ts'
 import type { Slotted } from '../basics/swap-list.ts'
-import type { SharedBytes } from '../gzip/shared-bytes.ts'
+import { type Company, type GzipBody, Tally } from '../gzip/gzip-body.ts'
 import type { Chunk } from '../log/log-page.ts'
 import type { ReplayLog } from '../log/replay-log.ts'
-import { MAX_WRITE_BYTES } from '../stream/output.ts'
+import { MAX_WRITE_BYTES, writeAll } from '../stream/output.ts'
 
-/** Where the bytes of a follower that keeps step go. */
+/** Where the bytes of a follower that may keep step go. */
 export interface Taker {
   /** Whether it takes nothing now. */
   readonly full: boolean
-  /** Whether a write calls nothing of the program's. */
-  readonly isDirect: boolean
-  /** Whether a chunk must not go beyond the segment of its page in which it begins. */
-  readonly isGzip: boolean
-  /** The socket that takes bytes as they are; `null` where others are made of them. */
+  /** The socket that takes them; `null` where writing may call something of the program's. */
   readonly socket: Socket | null
-  write(shared: SharedBytes): void
+  /** What makes a gzip stream of them. */
+  readonly gzip: GzipBody | null
   /** Bytes that were written to its socket have stayed there. */
   block(): void
 }
 
+/** In place of the position from which on blocks may refer to events: there are no blocks, but the bytes as they are. */
+const PLAIN = -1
+
 /**
  * The members of a channel that keep step: they stand at one place of its log, have one cursor together, and are given
- * what follows it one after the other. Of each no more is touched than where its bytes go.
+ * what follows it one after the other. Of each no more is touched than its socket.
  *
  * A sweep gives one chunk to all; it may last for several turns. Whoever leaves meanwhile is told where it stands.
  */
-export class Cohort<T extends Slotted> {
+export class Cohort<T extends Slotted & Company> {
   readonly #members: T[] = []
   readonly #takers: Taker[] = []
-  readonly #sockets: (Socket | null)[] = []
+  readonly #sockets: Socket[] = []
+  /** The position from which on the blocks that each is given may refer to events, or {@link PLAIN}. */
+  readonly #windows: number[] = []
   #gzips = 0
-  /** Everything up to here was given to all of them. */
+  /** Everything up to here was given to all of them, which is what is counted where some take gzip. */
   #position = 0
+  #tally = new Tally()
   /** What the sweep in progress gives, and whom it comes to next: in the order in which they joined, as memory is read best. */
   #chunk: Chunk | null = null
   #at = 0
@@ -48,24 +51,30 @@ export class Cohort<T extends Slotted> {
   }
 
   /** Takes in a member at a position that it {@link admits}. */
-  add(member: T, taker: Taker, position: number): void {
+  add(member: T, socket: Socket, taker: Taker, position: number): void {
+    const { gzip } = taker
     this.#position = position
     member.slot = this.#members.length
     this.#members.push(member)
     this.#takers.push(taker)
-    this.#sockets.push(taker.socket)
-    if (taker.isGzip) this.#gzips++
+    this.#sockets.push(socket)
+    this.#windows.push(gzip === null ? PLAIN : gzip.join(member, this.#tally, position))
+    if (gzip !== null) this.#gzips++
   }
 
   /** Up to where a member was given everything. */
   positionOf(member: T): number {
-    return this.#chunk !== null && member.slot < this.#at ? this.#chunk.position : this.#position
+    return this.#hasChunk(member) ? (this.#chunk as Chunk).position : this.#position
   }
 
   /** Lets a member go. */
   remove(member: T): void {
     const { slot } = member
-    if (this.#takers[slot]?.isGzip) this.#gzips--
+    const gzip = (this.#takers[slot] as Taker).gzip
+    if (gzip !== null) {
+      this.#gzips--
+      gzip.leave(this.#hasChunk(member) ? this.#tally.after(this.#chunk as Chunk) : this.#tally, this.positionOf(member))
+    }
     member.slot = -1
     // Nobody may come from the side that the sweep was at to the one where it was not.
     const hole = slot < this.#at ? --this.#at : slot
@@ -75,53 +84,38 @@ export class Cohort<T extends Slotted> {
     this.#members.pop()
     this.#takers.pop()
     this.#sockets.pop()
+    this.#windows.pop()
     if (last === 0) this.#endSweep()
   }
 
   /**
-   * Gives everybody what follows in the log, at least up to the position `goal`. Who is full is handed to `onFull`, which
-   * must remove it, and so is everybody where the log does not have any more what follows.
+   * Gives everybody what follows in the log, at least up to the position `goal`. Who is full is handed to `onLeave`,
+   * which must remove it, and so is everybody where the log does not have any more what follows, or that is too large.
    *
    * @returns `false` when the slice was over before that.
    */
-  sweep(log: ReplayLog, goal: number, slice: Slice, counters: { delivered: number }, onFull: (member: T) => void): boolean {
-    while (this.#chunk !== null || this.#begin(log, goal, onFull)) {
-      const chunk = this.#chunk as Chunk
+  sweep(log: ReplayLog, goal: number, slice: Slice, counters: { delivered: number }, onLeave: (member: T) => void): boolean {
+    for (;;) {
+      const chunk = (this.#chunk ??= this.#next(log, goal, onLeave))
+      if (chunk === null) return true
+      const { bytes, count } = chunk
+      const units = unitsFor(bytes.length)
       while (this.#at < this.#members.length) {
         const at = this.#at
-        const member = this.#members[at] as T
-        if (this.#isFull(at)) {
-          onFull(member)
+        const socket = this.#sockets[at] as Socket
+        const window = this.#windows[at] as number
+        // Somebody who has left, or was sent something else that has stayed where it is, is given nothing.
+        if (!socket.writable || socket.writableLength > 0) {
+          onLeave(this.#members[at] as T)
         } else {
           this.#at = at + 1
-          counters.delivered += chunk.count
-          if (!this.#give(at, chunk)) onFull(member)
+          counters.delivered += count
+          if (!writeAll(socket, window === PLAIN ? bytes : chunk.deflatedSince(window))) this.#blocked(at, onLeave)
         }
-        if (slice.spend(unitsFor(chunk.bytes.length))) return false
+        if (slice.spend(units)) return false
       }
       this.#endSweep()
     }
-    return true
-  }
-
-  /** Whether somebody has left, or was sent something else that has stayed where it is. */
-  #isFull(at: number): boolean {
-    const socket = this.#sockets[at] as Socket | null
-    return socket === null ? (this.#takers[at] as Taker).full : !socket.writable || socket.writableLength > 0
-  }
-
-  /** Gives somebody the chunk; `false` when it takes no more. */
-  #give(at: number, chunk: Chunk): boolean {
-    const socket = this.#sockets[at] as Socket | null
-    if (socket !== null && chunk.bytes.length <= MAX_WRITE_BYTES) {
-      // A write over the high-water mark says false even when the kernel took all of it.
-      if (socket.write(chunk.bytes) || socket.writableLength === 0) return true
-      ;(this.#takers[at] as Taker).block()
-      return false
-    }
-    const taker = this.#takers[at] as Taker
-    taker.write(chunk)
-    return !taker.full
   }
 
   /** Hands everybody to `onLeave`, which must remove it. */
@@ -129,33 +123,45 @@ export class Cohort<T extends Slotted> {
     for (let last = this.#members.at(-1); last !== undefined; last = this.#members.at(-1)) onLeave(last)
   }
 
-  /** Begins a sweep, where something follows. */
-  #begin(log: ReplayLog, goal: number, onFull: (member: T) => void): boolean {
-    if (this.#members.length === 0) return false
-    // A loss is told though nothing follows it.
-    if (log.floor > this.#position) {
-      this.disband(onFull)
-      return false
+  /** The chunk that follows, if any does up to the position `goal`. */
+  #next(log: ReplayLog, goal: number, onLeave: (member: T) => void): Chunk | null {
+    if (this.#members.length === 0) return null
+    const hasMore = this.#position < goal && log.seek(this.#position)
+    // A loss is told though nothing follows it, and what does not go out in one write is given to each by itself.
+    if (log.floor > this.#position || (hasMore && log.page.sizeOf(log.slot) > MAX_WRITE_BYTES)) {
+      this.disband(onLeave)
+      return null
     }
-    if (this.#position >= goal || !log.seek(this.#position)) return false
+    if (!hasMore) return null
     const { page, slot } = log
     const end = page.endOf(slot, Infinity)
-    this.#chunk = page.chunk(slot, this.#gzips > 0 ? page.segmentEnd(slot, end) : end)
-    return true
+    return page.chunk(slot, this.#gzips > 0 ? page.segmentEnd(slot, end) : end)
+  }
+
+  #blocked(at: number, onLeave: (member: T) => void): void {
+    ;(this.#takers[at] as Taker).block()
+    onLeave(this.#members[at] as T)
   }
 
   #endSweep(): void {
     if (this.#chunk === null) return
+    if (this.#gzips > 0) this.#tally = this.#tally.after(this.#chunk)
     this.#position = this.#chunk.position
     this.#chunk = null
     this.#at = 0
+  }
+
+  /** Whether the sweep in progress has come to a member. */
+  #hasChunk(member: T): boolean {
+    return this.#chunk !== null && member.slot < this.#at
   }
 
   #move(from: number, to: number): void {
     const member = this.#members[from] as T
     this.#members[to] = member
     this.#takers[to] = this.#takers[from] as Taker
-    this.#sockets[to] = this.#sockets[from] as Socket | null
+    this.#sockets[to] = this.#sockets[from] as Socket
+    this.#windows[to] = this.#windows[from] as number
     member.slot = to
   }
 }

@@ -64,8 +64,13 @@ export abstract class Cursor implements Follower {
       const { log } = member.channel
       const from = this.after(member)
       if (log.floor > from) return LOSS
-      if (!log.seek(from)) continue
-      const at = log.page.positions[log.slot] as number
+      if (log.last <= from) continue
+      // What was found before is still there, unless a newer event took its place.
+      if (member.due <= from || log.bounds.latestPerKey) {
+        if (!log.seek(from)) continue
+        member.due = log.page.positions[log.slot] as number
+      }
+      const at = member.due
       if (at < earliest) {
         second = earliest
         earliest = at
@@ -98,7 +103,10 @@ export abstract class Cursor implements Follower {
 
   /** Nothing is known any more of what was dealt with: every channel has a loss. */
   protected forget(): void {
-    for (const member of this.members) member.after = -1
+    for (const member of this.members) {
+      member.after = -1
+      member.due = 0
+    }
     this.position = -1
   }
 

@@ -96,10 +96,12 @@ export class Pump {
         this.#isSwept = true
         this.#at = channel.alone.size - 1
       }
+      const { end } = channel.log
       // From the last down, at the index where the last slice ended: see SwapList.
       while (this.#at >= 0) {
         const member = channel.alone.items[this.#at]
-        if (member === undefined || member.follower.deliver(this.#slice, this.#goal)) this.#at--
+        // Who follows several channels is given what is new in all of them by the first that it is visited for.
+        if (member === undefined || member.follower.position >= end || member.follower.deliver(this.#slice, this.#goal)) this.#at--
         if (this.#slice.isOver) return false
       }
       this.#channel = null

@@ -86,7 +86,7 @@ export class Subscriber extends Cursor {
    */
   deliver(slice: Slice | null, goal: number): boolean {
     if (this.#isDelivering) return true
-    this.#fallOut()
+    this.#member.part()
     this.#isDelivering = true
     const sink = this.#sink
     const { filter } = this.#settings
@@ -160,8 +160,8 @@ export class Subscriber extends Cursor {
 
   /** The newest position that the client has as an id. */
   get sent(): number {
-    const member = this.members[0] as Member
-    return member.isInStep ? Math.max(this.#sent, member.channel.positionOf(member)) : this.#sent
+    const { channel, isInStep } = this.#member
+    return isInStep ? Math.max(this.#sent, channel.positionOf(this.#member)) : this.#sent
   }
 
   /** Whether the access of the client has ended. */
@@ -174,7 +174,7 @@ export class Subscriber extends Cursor {
   keepAlive(): boolean {
     const { newest } = this.#delivery.timeline
     if (newest <= this.sent) return false
-    this.#fallOut()
+    this.#member.part()
     if (this.#openAt >= 0 || this.#snapshot !== null || this.find(Infinity) !== NOTHING) return false
     this.position = newest
     this.#giveId()
@@ -188,17 +188,17 @@ export class Subscriber extends Cursor {
     this.#sent = Math.max(this.#sent, position)
   }
 
-  #fallOut(): void {
-    const member = this.members[0] as Member
-    if (member.isInStep) member.channel.fallOut(member)
+  /** The one that keeps step with others, where any does. */
+  get #member(): Member {
+    return this.members[0] as Member
   }
 
   /** Keeps step with the others who have all that there is, where it may and does. */
   #keepStep(): void {
     const taker = this.#taker
-    if (taker === null || !taker.isDirect || taker.full || !this.isActive || this.#openAt >= 0 || this.#snapshot !== null || this.#finishAt !== Infinity) return
-    const member = this.members[0] as Member
-    if (this.position >= member.channel.log.end) member.channel.keepStep(member, taker)
+    if (taker === null || taker.socket === null || taker.full || !this.isActive || this.#openAt >= 0 || this.#snapshot !== null || this.#finishAt !== Infinity) return
+    const { channel } = this.#member
+    if (this.position >= channel.log.end) channel.keepStep(this.#member, taker.socket, taker)
   }
 
   #hasFinished(): boolean {

@@ -31,6 +31,11 @@ export class Checksum {
   }
 }
 
+/** What a CRC-32, as a signed integer, counts for when so many bytes follow what it is of. */
+export function advanced(crc: number, bytes: number): number {
+  return multiply(crc, power(BYTE, bytes))
+}
+
 /** The products of a factor and each value of each of the eight half-bytes of a CRC. */
 function tableOf(factor: number): Int32Array {
   const table = new Int32Array(128)
@@ -52,8 +57,8 @@ function tableOf(factor: number): Int32Array {
 function power(base: number, exponent: number): number {
   let product = ONE
   let square = base
-  for (let rest = exponent; rest > 0; rest >>>= 1) {
-    if (rest & 1) product = multiply(square, product)
+  for (let rest = exponent; rest > 0; rest = Math.floor(rest / 2)) {
+    if (rest % 2 === 1) product = multiply(square, product)
     square = multiply(square, square)
   }
   return product

@@ -101,7 +101,7 @@ export class HubSubscription implements Subscription, Feed, Sink {
   }
 
   get inSegments(): boolean {
-    return this.#connection.output.isGzip
+    return this.#connection.output.gzip !== null
   }
 
   get taker(): Taker {

@@ -14,6 +14,8 @@ export class Chunk extends SharedBytes {
   /** The slots of the page that it covers, the last one excluded. */
   readonly start: number
   readonly end: number
+  /** The position of the first event that its blocks may refer to, and the blocks that do. */
+  #windowFrom: number | null = null
   #deflatedInWindow: Buffer | null = null
 
   constructor(page: LogPage, bytes: Buffer, start: number, end: number) {
@@ -26,15 +28,25 @@ export class Chunk extends SharedBytes {
     this.end = end
   }
 
-  /** Whoever has had all of the segment that comes before is given blocks that refer to it; these are shared as well. */
+  /** Whoever has every event from a position up to these is given blocks that refer to what comes before; these are shared as well. */
+  deflatedSince(from: number): Buffer {
+    const { page, start } = this
+    this.#windowFrom ??= this.#windowStart()
+    if (from > this.#windowFrom) return this.deflated
+    return (this.#deflatedInWindow ??= deflate(this.bytes, page.bytesOf(page.segmentStart(start), start)))
+  }
+
   override deflatedFor(window: Window): Buffer {
     const { page, start } = this
     const before = start === 0 ? 0 : (page.positions[start - 1] as number)
     if (window.at !== before) window.from = page.positions[start] as number
     window.at = this.position
-    const first = page.segmentStart(start)
-    if (!this.isWorthIt || first === start || window.from > (page.positions[first] as number)) return this.deflated
-    return (this.#deflatedInWindow ??= deflate(this.bytes, page.bytesOf(first, start)))
+    return this.deflatedSince(window.from)
+  }
+
+  #windowStart(): number {
+    const first = this.page.segmentStart(this.start)
+    return this.isWorthIt && first < this.start ? (this.page.positions[first] as number) : -Infinity
   }
 }
 

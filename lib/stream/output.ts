@@ -37,11 +37,11 @@ export class Output {
   full = false
   /** The tick of the last write. */
   touched: number
+  /** What makes a gzip stream of all that is written; `null` where it goes out as it is. */
+  readonly gzip: GzipBody | null
   readonly #owner: OutputOwner
   readonly #ticks: Ticks
   readonly #res: Flushable
-  readonly #gzip: GzipBody | null
-  /** What takes the bytes: the socket itself, or `null` where they go through the response. */
   #socket: Socket | null = null
   /** Whether a wrapper turns the bytes into others: what it holds back then shows in no `writableLength`. */
   #transformed = false
@@ -66,28 +66,18 @@ export class Output {
   #fullSince = 0
   #progress = 0
 
-  /** @param gzip what makes a gzip stream of all that is written; `null` where it goes out as it is. */
   constructor(res: ServerResponse, owner: OutputOwner, ticks: Ticks, gzip: GzipBody | null = null, gather = new Gather()) {
     this.#res = res
     this.#owner = owner
     this.#ticks = ticks
-    this.#gzip = gzip
+    this.gzip = gzip
     this.#gather = gather
     this.touched = ticks.tick
   }
 
-  /** Whether a write goes straight to the socket. */
-  get isDirect(): boolean {
-    return this.#socket !== null
-  }
-
-  /** The socket, where the bytes go there as they are: whoever writes to it says so by {@link block} and {@link touched}. */
+  /** What takes the bytes: the socket itself, or `null` where they go through the response. Who writes to it says so by {@link block} and {@link touched}. */
   get socket(): Socket | null {
-    return this.#gzip === null ? this.#socket : null
-  }
-
-  get isGzip(): boolean {
-    return this.#gzip !== null
+    return this.#socket
   }
 
   /** Whether the end of the response has been written. */
@@ -99,7 +89,7 @@ export class Output {
   begin(req: IncomingMessage, first: string): void {
     const res = this.#res
     this.#wrapped = res.write !== ServerResponse.prototype.write
-    const body = this.#gzip === null ? first : this.#gzip.begin(Buffer.from(first))
+    const body = this.gzip === null ? first : this.gzip.begin(Buffer.from(first))
     const socket = this.#wrapped || req.httpVersionMajor >= 2 ? null : res.socket
     // Node keeps the head for as long as the response lasts: sent by itself as one string, with more as a chain of its parts.
     socket?.cork()
@@ -107,7 +97,7 @@ export class Output {
     if (body.length > 0) res.write(body)
     if (socket !== null) process.nextTick(uncork, socket)
     this.#flush()
-    this.#transformed = this.#wrapped && this.#gzip === null && res.hasHeader('content-encoding')
+    this.#transformed = this.#wrapped && this.gzip === null && res.hasHeader('content-encoding')
     if (req.httpVersionMajor >= 2) return
     if (res.socket === null) {
       this.#waiting = this.full = true
@@ -119,12 +109,12 @@ export class Output {
 
   /** Writes bytes that other streams may be given too. Call it only while not {@link full}. */
   write(shared: SharedBytes): void {
-    this.#write(this.#gzip === null ? shared.bytes : this.#gzip.shared(shared))
+    this.#write(this.gzip === null ? shared.bytes : this.gzip.shared(shared))
   }
 
   /** Writes bytes that are this stream's alone. Call it only while not {@link full}. */
   writeOwn(bytes: Buffer): void {
-    this.#write(this.#gzip === null ? bytes : this.#gzip.own(bytes))
+    this.#write(this.gzip === null ? bytes : this.gzip.own(bytes))
   }
 
   #write(chunk: Buffer): void {
@@ -180,7 +170,7 @@ export class Output {
     }
     this.touched = this.#ticks.tick
     this.#finishRest()
-    const body = this.#gzip === null ? bytes : this.#gzip.own(bytes)
+    const body = this.gzip === null ? bytes : this.gzip.own(bytes)
     this.#direct = queued + body.length
     this.#put(body)
     return true
@@ -190,7 +180,7 @@ export class Output {
   end(): void {
     this.#finishRest()
     this.uncork()
-    if (this.#gzip !== null) this.#put(this.#gzip.end())
+    if (this.gzip !== null) this.#put(this.gzip.end())
     this.#fullSince = this.#ticks.tick
     this.#progress = this.#measure()
     try {
@@ -239,8 +229,7 @@ export class Output {
         if (this.#gather.add(chunk)) return
       }
       if (!socket.writable) this.full = true
-      // A write over the high-water mark says false even when the kernel took all of it: only bytes that stay are "full".
-      else if (!socket.write(chunk) && socket.writableLength > 0 && (!this.#isCorked || this.#isGathering)) this.block()
+      else if (!writeAll(socket, chunk) && (!this.#isCorked || this.#isGathering)) this.block()
       return
     }
     const res = this.#res
@@ -330,6 +319,12 @@ export class Output {
     if (socket === null) return this.#handed - this.#res.writableLength
     return socket.bytesWritten - socket.writableLength - (socket._handle?.writeQueueSize ?? 0)
   }
+}
+
+/** Writes to a socket that is writable; `false` when bytes have stayed there, up to its high-water mark. */
+export function writeAll(socket: Socket, bytes: Buffer): boolean {
+  // A write over that mark says false even when the kernel took all of it.
+  return socket.write(bytes) || socket.writableLength === 0
 }
 
 function uncork(socket: Socket): void {

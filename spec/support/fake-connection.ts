@@ -1,41 +1,45 @@
+import type { Socket } from 'node:net'
 import { gunzipSync } from 'node:zlib'
 import { createParser, type EventSourceMessage } from 'eventsource-parser'
 import type { GzipBody } from '../../lib/gzip/gzip-body.ts'
 import type { SharedBytes } from '../../lib/gzip/shared-bytes.ts'
 import type { Connection, Feed } from '../../lib/stream/connection.ts'
 
-/** A connection without a socket: it keeps every write, and is full when the test says so. */
+/** A connection whose socket keeps every write, and is full when the test says so. */
 export class FakeConnection {
   readonly context = { keepAliveMs: 15_000 as const }
+  /** What went out: blocks of a gzip stream where it takes gzip. */
   readonly writes: Buffer[] = []
   /** Becomes full after so many more writes. */
   room = Infinity
   isOpen = true
   feed: Feed | null = null
   onWrite: (chunk: Buffer) => void = () => {}
-  /** The same writes as a gzip stream, where it has one. */
-  readonly gzipped: Buffer[] = []
   readonly output
   readonly #gzip: GzipBody | null
 
   constructor(gzip: GzipBody | null = null) {
     this.#gzip = gzip
-    if (gzip !== null) this.gzipped.push(gzip.begin(Buffer.alloc(0)))
+    if (gzip !== null) this.writes.push(gzip.begin(Buffer.alloc(0)))
+    const isFull = (): boolean => this.output.full
+    const socket = {
+      writable: true,
+      get writableLength() {
+        return isFull() ? 1 : 0
+      },
+      write: (bytes: Buffer): boolean => {
+        this.#take(bytes)
+        return !isFull()
+      },
+    }
     this.output = {
       full: false,
-      isGzip: gzip !== null,
-      isDirect: true,
-      socket: null,
+      gzip,
+      socket: socket as unknown as Socket,
       touched: 0,
       block: (): void => {},
-      write: (shared: SharedBytes): void => {
-        if (gzip !== null) this.gzipped.push(gzip.shared(shared))
-        this.#take(shared.bytes)
-      },
-      writeOwn: (bytes: Buffer): void => {
-        if (gzip !== null) this.gzipped.push(gzip.own(bytes))
-        this.#take(bytes)
-      },
+      write: (shared: SharedBytes): void => this.#take(gzip === null ? shared.bytes : gzip.shared(shared)),
+      writeOwn: (bytes: Buffer): void => this.#take(gzip === null ? bytes : gzip.own(bytes)),
       cork: (): void => {},
       uncork: (): void => {},
     }
@@ -78,13 +82,14 @@ export class FakeConnection {
     this.feed = null
   }
 
-  /** What a client that takes gzip makes of the writes. */
-  get gunzipped(): Buffer {
-    return gunzipSync(Buffer.concat([...this.gzipped, this.#gzip?.end() ?? Buffer.alloc(0)]))
+  /** What the client reads: of gzip once it has left. */
+  get text(): string {
+    const wire = Buffer.concat(this.writes)
+    return (this.#gzip === null ? wire : gunzipSync(Buffer.concat([wire, this.#gzip.end()]))).toString()
   }
 
   get events(): EventSourceMessage[] {
-    return parse(Buffer.concat(this.writes).toString())
+    return parse(this.text)
   }
 
   get channelEvents(): EventSourceMessage[] {

@@ -15,6 +15,10 @@ export function ratio(values: readonly number[], references: readonly number[]):
   return figure(values.slice(0, references.length).map((value, round) => value / (references[round] ?? NaN)))
 }
 
+export function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length
+}
+
 /** The nearest rank, and the mean of the two in the middle for the median of an even count. */
 export function percentile(values: readonly number[], percent: number): number {
   const sorted = values.toSorted((a, b) => a - b)

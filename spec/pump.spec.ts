@@ -1,0 +1,61 @@
+import { Channel, type Follower, Member } from '../lib/delivery/channel.ts'
+import { Pump } from '../lib/delivery/pump.ts'
+import { ReplayLog, replayBounds } from '../lib/log/replay-log.ts'
+
+/** A follower that is given everything at once, and says how often it was visited. */
+class Visited implements Follower {
+  position = 0
+  visits = 0
+  readonly #channels: readonly Channel[]
+
+  constructor(channels: readonly Channel[]) {
+    this.#channels = channels
+    for (const channel of channels) channel.add(new Member(channel, this))
+  }
+
+  deliver(): boolean {
+    this.visits++
+    this.position = Math.max(...this.#channels.map(({ log }) => log.end))
+    return true
+  }
+
+  restart(): void {}
+  fellOut(): void {}
+}
+
+function setup(names: string) {
+  const channels = Array.from(names, (name) => new Channel(name, new ReplayLog(replayBounds('replay', {}), 0, { bytes: 0 }), 0))
+  const pump = new Pump(() => {}, { delivered: 0 })
+  let position = 0
+  const publish = (channel: Channel): void => {
+    channel.log.append('data: 1\n\n', ++position, 0, true)
+    pump.published(channel)
+  }
+  return { channels, pump, publish }
+}
+
+describe('the pump', () => {
+  it('visits a follower once for all its channels that were published to in a turn', async () => {
+    const { channels, pump, publish } = setup('abc')
+    const [all, one] = [new Visited(channels), new Visited(channels.slice(0, 1))]
+    for (const channel of [...channels, ...channels]) publish(channel)
+    await pump.nextRound()
+    await new Promise((resolve) => setImmediate(resolve))
+    expect([all.visits, one.visits]).toEqual([1, 1])
+    publish(channels[2] as Channel)
+    await pump.nextRound()
+    expect([all.visits, one.visits]).toEqual([2, 1])
+  })
+
+  it('visits a follower of a channel that has lost more than there was', async () => {
+    const { channels, pump, publish } = setup('a')
+    const [channel] = channels as [Channel]
+    const follower = new Visited(channels)
+    publish(channel)
+    await pump.nextRound()
+    channel.log.lose(channel.log.last + 5)
+    pump.published(channel)
+    await pump.nextRound()
+    expect([follower.visits, follower.position]).toEqual([2, channel.log.floor])
+  })
+})
