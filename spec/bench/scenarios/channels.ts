@@ -1,7 +1,6 @@
 import { type ScenarioResult, shown } from '../report/result.ts'
 import { costOf } from '../support/cost.ts'
-import type { LoadOptions } from '../support/load.ts'
-import { withRig } from '../support/rig.ts'
+import { type Rig, withRigs } from '../support/rig.ts'
 import { type BenchContext, interleave, Samples } from '../support/scenario.ts'
 import { figure, ratio, seeded } from '../support/statistics.ts'
 import type { PublishOrder } from '../servers/server-process.ts'
@@ -18,10 +17,10 @@ interface Case {
 }
 
 const CASES = {
-  'one, 10': { text: 'one channel, 10 events a turn: 10 per client and turn', many: false, order: { turns: 150, perTurn: 10, intervalMs: 0 } },
-  'one, 1': { text: 'one channel, 1 event a turn: 1 per client and turn', many: false, order: { turns: 250, perTurn: 1, intervalMs: 0 } },
-  equal: { text: '5 of 100 channels, 2 events a turn to each channel: 10 per client and turn', many: true, order: { turns: 100, perTurn: 200, intervalMs: 0, channels: CHANNELS } },
-  random: { text: '5 of 100 channels, 10 events a turn to any of them: 0.5 per client and turn', many: true, order: { turns: 300, perTurn: 10, intervalMs: 0, channels: CHANNELS, spread: 'random' } },
+  'one, 10': { text: 'one channel, 10 events a turn: 10 per client and turn', many: false, order: { turns: 50, perTurn: 10, intervalMs: 0 } },
+  'one, 1': { text: 'one channel, 1 event a turn: 1 per client and turn', many: false, order: { turns: 60, perTurn: 1, intervalMs: 0 } },
+  equal: { text: '5 of 100 channels, 2 events a turn to each channel: 10 per client and turn', many: true, order: { turns: 30, perTurn: 200, intervalMs: 0, channels: CHANNELS } },
+  random: { text: '5 of 100 channels, 10 events a turn to any of them: 0.5 per client and turn', many: true, order: { turns: 100, perTurn: 10, intervalMs: 0, channels: CHANNELS, spread: 'random' } },
 } as const satisfies Record<string, Case>
 type CaseName = keyof typeof CASES
 
@@ -30,14 +29,18 @@ export async function channels(context: BenchContext): Promise<ScenarioResult> {
   const { quick, log } = context
   const names = Object.keys(CASES) as CaseName[]
   const samples = new Samples()
-  await interleave(names, quick ? 1 : 2, async (name, round) => {
-    const { many, order } = CASES[name]
-    const load: LoadOptions = many ? { channels: picks(), named: true } : { clients: CLIENTS }
-    await withRig('express-sse-hub', {}, async (rig) => {
-      const { perMillion } = await costOf(rig, context, load, { ...order, bytes: 200, turns: Math.ceil(order.turns / (quick ? 3 : 1)) }, Math.ceil(order.turns / 4))
+  await withRigs([{ name: 'express-sse-hub' }, { name: 'express-sse-hub' }], async (rigs) => {
+    const [one, many] = rigs as [Rig, Rig]
+    await one.clients.connect(one.server, { clients: CLIENTS })
+    await many.clients.connect(many.server, { channels: picks(), named: true })
+    for (const name of names) await costOf(CASES[name].many ? many : one, context, { ...CASES[name].order, bytes: 200 }, 0)
+    await interleave(names, quick ? 1 : 5, async (name, round) => {
+      const { many: isMany, order } = CASES[name]
+      const { perMillion } = await costOf(isMany ? many : one, context, { ...order, bytes: 200 }, Math.ceil(order.turns / 4))
       samples.add(name, perMillion)
+      log(`round ${round + 1} ${name}: ${perMillion.toFixed(3)}`)
     })
-    log(`round ${round + 1} ${name}: ${samples.of(name).at(-1)?.toFixed(3)}`)
+    for (const { clients } of rigs) await clients.report()
   })
   return {
     title: 'Channels: each of 1,000 clients on 5 of 100',

@@ -1,11 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { UnzipOrders } from '../client/unzip-process.ts'
 import { type ScenarioResult, shown, type Target } from '../report/result.ts'
-import type { ServerOptions } from '../servers/bench-server.ts'
 import type { Load } from '../support/load.ts'
-import { withRig } from '../support/rig.ts'
+import { type Rig, type RigOrder, withRigs } from '../support/rig.ts'
 import { type BenchContext, interleave, Samples } from '../support/scenario.ts'
-import type { ServerName } from '../support/server.ts'
 import { type Figure, figure, ratio } from '../support/statistics.ts'
 import { Worker } from '../support/worker.ts'
 
@@ -13,37 +11,41 @@ const CLIENTS = 500
 const CHECKED = 5
 const SIZES = [200, 2_000] as const
 
-interface Case {
-  readonly server: ServerName
-  readonly options?: ServerOptions
-}
-
 const CASES = {
-  plain: { server: 'express-sse-hub' },
-  'compress: true': { server: 'express-sse-hub', options: { compress: true } },
-  "compress: 'shared'": { server: 'express-sse-hub', options: { compress: 'shared' } },
-  'Express with compression()': { server: 'compression' },
-} as const satisfies Record<string, Case>
+  plain: { name: 'express-sse-hub' },
+  'compress: true': { name: 'express-sse-hub', options: { compress: true } },
+  "compress: 'shared'": { name: 'express-sse-hub', options: { compress: 'shared' } },
+  'Express with compression()': { name: 'compression' },
+} as const satisfies Record<string, RigOrder>
 type CaseName = keyof typeof CASES
+const SLOW: CaseName = 'Express with compression()'
 
 /** What compression saves on the wire, and what it costs. */
 export async function compression(context: BenchContext): Promise<ScenarioResult> {
   const { quick, log } = context
   const names = Object.keys(CASES) as CaseName[]
   const samples = new Samples()
-  await interleave(names, quick ? 1 : 2, async (name, round) => {
-    for (const bytes of SIZES) {
-      if (!(await measure(name, bytes, context, samples))) {
-        if (round === 0) log(`${name}: not available`)
-        return
+  await withRigs(
+    names.map((name) => CASES[name]),
+    async (rigs) => {
+      const tests = new Map<CaseName, Test>()
+      try {
+        for (const [index, name] of names.entries()) tests.set(name, { name, rig: rigs[index] as Rig, checkers: await Worker.start('client/unzip-process') })
+        for (const test of tests.values()) await begin(test)
+        await interleave(names, quick ? 1 : 5, async (name, round) => {
+          for (const bytes of SIZES) {
+            const { wire, cpu } = await measure(tests.get(name) as Test, bytes, context)
+            samples.add(`${name} ${bytes} wire`, wire)
+            samples.add(`${name} ${bytes} cpu`, cpu)
+            log(`round ${round + 1} ${name}, ${bytes}: ${wire.toFixed(0)} bytes, ${cpu.toFixed(2)}`)
+          }
+        })
+      } finally {
+        for (const { checkers } of tests.values()) await checkers.stop()
       }
-    }
-    log(`round ${round + 1} ${name}: ${SIZES.map((bytes) => `${samples.of(`${name} ${bytes} wire`).at(-1)?.toFixed(0)} bytes, ${samples.of(`${name} ${bytes} cpu`).at(-1)?.toFixed(2)}`).join('; ')}`)
-  })
-  const against = (name: CaseName, bytes: number, what: 'wire' | 'cpu'): Figure | undefined => {
-    const values = samples.of(`${name} ${bytes} ${what}`)
-    return values.length === 0 ? undefined : ratio(values, samples.of(`plain ${bytes} ${what}`))
-  }
+    },
+  )
+  const against = (name: CaseName, bytes: number, what: 'wire' | 'cpu'): Figure => ratio(samples.of(`${name} ${bytes} ${what}`), samples.of(`plain ${bytes} ${what}`))
   const limits: readonly (readonly [CaseName, number, number])[] = [
     ['compress: true', 2_000, 0.4],
     ['compress: true', 200, 0.8],
@@ -59,17 +61,13 @@ export async function compression(context: BenchContext): Promise<ScenarioResult
     tables: SIZES.map((bytes) => ({
       caption: `Events of about ${bytes} bytes`,
       columns: ['', 'bytes per delivery', 'against plain', 'CPU per million', 'against plain'],
-      rows: names.map((name) => {
-        const available = samples.of(`${name} ${bytes} wire`).length > 0
-        if (!available) return [name, 'not available', '', '', '']
-        return [
-          name,
-          shown(figure(samples.of(`${name} ${bytes} wire`))),
-          shown(against(name, bytes, 'wire'), '×'),
-          shown(figure(samples.of(`${name} ${bytes} cpu`))),
-          shown(against(name, bytes, 'cpu'), '×'),
-        ]
-      }),
+      rows: names.map((name) => [
+        name,
+        shown(figure(samples.of(`${name} ${bytes} wire`))),
+        shown(against(name, bytes, 'wire'), '×'),
+        shown(figure(samples.of(`${name} ${bytes} cpu`))),
+        shown(against(name, bytes, 'cpu'), '×'),
+      ]),
     })),
     targets: limits.flatMap(([name, bytes, limit]): Target[] => [
       { text: `bytes on the wire with ${name}, events of ${bytes} bytes`, measured: against(name, bytes, 'wire'), limit, bound: 'most', unit: '×' },
@@ -78,40 +76,35 @@ export async function compression(context: BenchContext): Promise<ScenarioResult
   }
 }
 
-/** Gives `false` when the server refuses the options. */
-async function measure(name: CaseName, bytes: number, { quick, machine }: BenchContext, samples: Samples): Promise<boolean> {
-  const { server: file, options }: Case = CASES[name]
-  const checkers = await Worker.start<UnzipOrders>('client/unzip-process')
-  try {
-    await withRig(file, options === undefined ? {} : { options }, async ({ server, clients }) => {
-      const encoding = await checkers.ask('open', { port: server.port, clients: CHECKED })
-      if ((encoding === 'gzip') !== (name !== 'plain')) throw new Error(`${name} answered with the encoding '${encoding}'`)
-      await clients.connect(server, { clients: CLIENTS, headers: ['Accept-Encoding: gzip'], opaque: true })
-      await sleep(200)
-      const publish = async (turns: number): Promise<void> => {
-        await server.publish({ turns, perTurn: 1, intervalMs: 0, bytes, payload: 'orders' })
-        await checkers.ask('reach', { published: server.published[0] ?? 0 })
-      }
-      await publish(quick ? 10 : 50)
-      const turns = quick ? 50 : 250
-      const one = await machine.during(async () => {
-        const before = await silence(clients)
-        const cpu = server.cpu()
-        await publish(turns)
-        const after = await silence(clients)
-        return { wire: (after - before) / CLIENTS / turns, cpu: ((server.cpu() - cpu) * 1e6) / turns / (CLIENTS + CHECKED) }
-      })
-      samples.add(`${name} ${bytes} wire`, one.wire)
-      samples.add(`${name} ${bytes} cpu`, one.cpu)
-      await clients.report()
-    })
-    return true
-  } catch (error) {
-    if (error instanceof Error && options !== undefined && /compress/.test(error.message) && /TypeError|RangeError/.test(error.message)) return false
-    throw error
-  } finally {
-    await checkers.stop()
-  }
+/** One of the cases, with clients of its own that unzip as they read. */
+interface Test {
+  readonly name: CaseName
+  readonly rig: Rig
+  readonly checkers: Worker<UnzipOrders>
+}
+
+async function begin({ name, rig: { server, clients }, checkers }: Test): Promise<void> {
+  const encoding = await checkers.ask('open', { port: server.port, clients: CHECKED })
+  if ((encoding === 'gzip') !== (name !== 'plain')) throw new Error(`${name} answered with the encoding '${encoding}'`)
+  await clients.connect(server, { clients: CLIENTS, headers: ['Accept-Encoding: gzip'], opaque: true })
+}
+
+/** The bytes on the wire per delivery, and the CPU seconds of the server per million of them. */
+async function measure({ name, rig: { server, clients }, checkers }: Test, bytes: number, { machine }: BenchContext): Promise<{ wire: number; cpu: number }> {
+  const turns = name === SLOW ? 15 : 100
+  const publish = async (count: number): Promise<unknown> => server.publish({ turns: count, perTurn: 1, intervalMs: 0, bytes, payload: 'orders' })
+  const result = await machine.during(async () => {
+    const before = await silence(clients)
+    await publish(turns / 5)
+    const cpu = server.cpu()
+    await publish(turns)
+    const spent = server.cpu() - cpu
+    await checkers.ask('reach', { published: server.published[0] ?? 0 })
+    const after = await silence(clients)
+    return { wire: (after - before) / CLIENTS / (turns * 1.2), cpu: (spent * 1e6) / turns / (CLIENTS + CHECKED) }
+  })
+  await clients.report()
+  return result
 }
 
 /** The bytes that have come, once no more do. */

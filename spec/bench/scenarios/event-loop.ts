@@ -30,7 +30,7 @@ export async function eventLoop(context: BenchContext): Promise<ScenarioResult> 
   async function measure(name: (typeof SERVERS)[number], round: number): Promise<void> {
     const pinger = await Worker.start<PingOrders>('client/ping-process')
     try {
-      await withRig(name, { processes: 2 }, async ({ server, clients }) => {
+      await withRig({ name, processes: 2 }, async ({ server, clients }) => {
         await clients.connect(server, { clients: connections })
         const publish = async (turns: number): Promise<unknown> => server.publish({ turns, perTurn: 1, intervalMs: 100, bytes: 200 })
         const ping = async (during: number): Promise<number[]> => pinger.ask('ping', { port: server.port, count: (during * 1_000) / PING_MS, intervalMs: PING_MS })

@@ -1,60 +1,91 @@
 import { type ScenarioResult, shown, type Table } from '../report/result.ts'
 import { costOf } from '../support/cost.ts'
 import type { LoadOptions } from '../support/load.ts'
-import { withRig } from '../support/rig.ts'
+import { withRigs } from '../support/rig.ts'
 import { type BenchContext, interleave, Samples } from '../support/scenario.ts'
-import { figure, percentile, ratio } from '../support/statistics.ts'
+import { type Figure, figure, percentile, ratio } from '../support/statistics.ts'
 import type { PublishOrder } from '../servers/server-process.ts'
 
 const SERVERS = ['express-sse-hub', 'socket-writer'] as const
 const PER_TURN = 10
+const BYTES = 200
 const CLIENTS = 1_000
-/** Each client has ten events a turn: from one channel, or at 10,000 one from each of ten. */
-const CHANNELS = [1, 100, 1_000, 10_000]
+const CHANNELS = [1, 100, 10_000]
+const ROUNDS = 3
+/** How much more one of several is taken for growth: less is the machine. */
+const FLAT = 1.25
 
 /** Whether a delivery costs the same however many clients and channels there are. */
 export async function growth(context: BenchContext): Promise<ScenarioResult> {
   const { quick, maxConnections, log } = context
-  const counts = quick ? [1_000] : [100, 1_000, 5_000, maxConnections]
-  const channelCounts = quick ? [100] : CHANNELS
-  const rounds = 1
+  const counts = quick ? [100, 1_000] : [100, 1_000, maxConnections]
+  const channelCounts = quick ? [1, 100] : CHANNELS
   const samples = new Samples()
-  const measure = async (key: string, name: (typeof SERVERS)[number], load: LoadOptions, order: PublishOrder): Promise<void> => {
-    await withRig(name, { processes: 2 }, async (rig) => {
-      samples.add(`${name} ${key}`, (await costOf(rig, context, load, order, Math.ceil(order.turns / 3))).perMillion)
-    })
-    log(`${name} ${key}: ${samples.of(`${name} ${key}`).at(-1)?.toFixed(3)}`)
+  /** @param connections are opened one after the other: the channels of each client. */
+  const measure = async (key: string, connections: readonly LoadOptions[], order: Pick<PublishOrder, 'turns' | 'perTurn' | 'channels'>): Promise<void> => {
+    await withRigs(
+      SERVERS.map((name) => ({ name, processes: 2 })),
+      async (rigs) => {
+        for (const { server, clients } of rigs) {
+          for (const load of connections) await clients.connect(server, load)
+          // Every channel there is has an event.
+          const channels = connections.reduce((most, load) => Math.max(most, ...(load.channels ?? [[0]]).flat()), 0) + 1
+          await server.publish({ turns: 1, perTurn: channels, channels, intervalMs: 0, bytes: BYTES })
+        }
+        await interleave(rigs, quick ? 1 : ROUNDS, async (rig) => {
+          const { perMillion } = await costOf(rig, context, { ...order, bytes: BYTES, intervalMs: 0 }, Math.ceil(order.turns / 3))
+          samples.add(`${rig.name} ${key}`, perMillion)
+        })
+        for (const { clients } of rigs) await clients.report()
+      },
+    )
+    log(`${key}: ${SERVERS.map((name) => `${name} ${percentile(samples.of(`${name} ${key}`), 50).toFixed(3)}`).join(', ')}`)
   }
-  for (const clients of counts) {
-    const order = { perTurn: PER_TURN, bytes: 200, intervalMs: 0, turns: turnsFor(clients) }
-    await interleave(SERVERS, rounds, async (name) => measure(`clients ${clients}`, name, { clients }, order))
+  for (const count of counts) await measure(`clients ${count}`, [{ clients: count }], { perTurn: PER_TURN, turns: turnsFor(count) })
+  for (const count of channelCounts) {
+    const others = spread(count).map((channels) => channels.filter((channel) => channel !== 0)).filter(({ length }) => length > 0)
+    await measure(`channels ${count}`, [{ clients: CLIENTS }, { channels: others, named: true }], { perTurn: PER_TURN, turns: turnsFor(CLIENTS) })
   }
-  for (const channels of channelCounts) {
-    const order = { perTurn: Math.max(PER_TURN * Math.min(channels, CLIENTS), PER_TURN), bytes: 200, intervalMs: 0, turns: channels >= 1_000 ? 12 : 50, channels }
-    await interleave(SERVERS, rounds, async (name) => measure(`channels ${channels}`, name, { channels: spread(channels), named: true }, order))
+  for (const count of channelCounts) {
+    const perTurn = PER_TURN * Math.min(count, CLIENTS)
+    await measure(`used ${count}`, [{ channels: spread(count), named: true }], { perTurn, turns: count >= 1_000 ? 12 : 50, channels: count })
   }
+  const growthOf = (what: string, few: number, many: number): Figure => {
+    const costs = (count: number): readonly number[] => samples.of(`express-sse-hub ${what} ${count}`)
+    return ratio(costs(many), costs(few))
+  }
+  const [fewest = 0, most = 0] = [channelCounts[0], channelCounts.at(-1)]
+  const least = counts.at(-1) ?? 0
   return {
     title: 'Growth: cost per delivery by the number of clients and of channels',
     method: [
-      'Server CPU seconds per million deliveries of 200 bytes, ten per client and turn. Where socket-writer, which is little more than the calls of the kernel, grows too, it is the kernel and the caches of the processor that do.',
-      'With many channels the 1,000 clients are spread over them, so fewer share what an event costs once, to be made, encoded and kept: with 1,000 channels and more each event has one client, and a delivery is a whole publish. At 10,000 channels each client is on ten of them.',
+      `Server CPU seconds per million deliveries of ${BYTES} bytes, ten per client and turn. Where socket-writer, which is little more than the calls of the kernel, grows too, it is the kernel and the caches of the processor that do.`,
+      `Of the channels that are there, one has the ${CLIENTS.toLocaleString('en')} clients that are published to; each of the others has an event, and more clients that follow it.`,
+      `Where all channels are used, ${CLIENTS.toLocaleString('en')} clients are spread over them, so fewer share what an event costs once, to be made, encoded and kept: with 1,000 channels and more each event has one client, and a delivery is a whole publish. At 10,000 channels each client is on ten of them.`,
     ],
-    tables: [tableOf('clients', counts, samples), tableOf('channels', channelCounts, samples)],
-    targets: [],
+    tables: [tableOf('clients', 'clients', counts, samples), tableOf('channels that are there', 'channels', channelCounts, samples), tableOf('channels that are used', 'used', channelCounts, samples)],
+    targets: [
+      { text: `CPU per delivery to ${least.toLocaleString('en')} clients against 1,000, as many times that of socket-writer`, measured: quotient(growthOf('clients', 1_000, least), ratio(samples.of(`socket-writer clients ${least}`), samples.of('socket-writer clients 1000'))), limit: FLAT, bound: 'most', unit: '×' },
+      { text: `CPU per delivery with ${most.toLocaleString('en')} channels against ${fewest}`, measured: growthOf('channels', fewest, most), limit: FLAT, bound: 'most', unit: '×' },
+    ],
   }
 }
 
-function tableOf(what: 'clients' | 'channels', counts: readonly number[], samples: Samples): Table {
+function quotient(one: Figure, other: Figure): Figure {
+  return figure([one.median / other.median])
+}
+
+function tableOf(caption: string, key: string, counts: readonly number[], samples: Samples): Table {
   const flatness = SERVERS.map((name) => {
-    const medians = counts.map((count) => percentile(samples.of(`${name} ${what} ${count}`), 50))
+    const medians = counts.map((count) => percentile(samples.of(`${name} ${key} ${count}`), 50))
     return `${(Math.max(...medians) / Math.min(...medians)).toFixed(2)}×`
   })
   return {
-    caption: `CPU seconds per million deliveries, by ${what}`,
-    columns: [what, ...SERVERS, 'ratio'],
+    caption: `CPU seconds per million deliveries, by ${caption}`,
+    columns: [caption, ...SERVERS, 'ratio'],
     rows: [
       ...counts.map((count) => {
-        const of = (name: string): readonly number[] => samples.of(`${name} ${what} ${count}`)
+        const of = (name: string): readonly number[] => samples.of(`${name} ${key} ${count}`)
         return [count.toLocaleString('en'), ...SERVERS.map((name) => shown(figure(of(name)))), shown(ratio(of('express-sse-hub'), of('socket-writer')), '×')]
       }),
       ['the most against the least', ...flatness, ''],

@@ -14,7 +14,7 @@ export async function memory(context: BenchContext): Promise<ScenarioResult> {
   const connections = quick ? 2_000 : maxConnections
   const samples = new Samples()
   await interleave(SERVERS, 1, async (name, round) => {
-    await withRig(name, { processes: 2 }, async ({ server, clients }) => {
+    await withRig({ name, processes: 2 }, async ({ server, clients }) => {
       await clients.connect(server, { clients: WARM_UP })
       await clients.close()
       await sleep(300)

@@ -22,7 +22,7 @@ export async function redis(context: BenchContext): Promise<ScenarioResult> {
   const title = 'Redis: published in one process, delivered by another'
   if (!(await isThere())) return { title, method: [`There is no Redis at ${URL}: it was left out.`], tables: [], targets: targets(samples) }
   try {
-    await interleave(SERVERS, quick ? 1 : 3, async (name, round) => {
+    await interleave(SERVERS, quick ? 1 : 5, async (name, round) => {
       await measureLatency(name, `${prefix}-l${round}`, context, samples)
       await measureRate(name, `${prefix}-r${round}`, context, samples)
       log(`round ${round + 1} ${name}: p50 ${last(samples, `${name} p50`)} p99 ${last(samples, `${name} p99`)} ms, ${last(samples, `${name} rate`)}/s`)
@@ -69,7 +69,7 @@ function last(samples: Samples, key: string): string {
 }
 
 async function measureLatency(name: (typeof SERVERS)[number], prefix: string, { quick }: BenchContext, samples: Samples): Promise<void> {
-  const count = quick ? 200 : 600
+  const count = quick ? 200 : 500
   const client = await Worker.start<LatencyOrders>('client/latency-process')
   const servers: Server[] = []
   try {

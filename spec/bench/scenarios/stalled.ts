@@ -20,7 +20,7 @@ export async function stalled({ quick, log }: BenchContext): Promise<ScenarioRes
   const megabytes = quick ? 20 : 200
   const samples = new Samples()
   for (let round = 0; round < 1; round++) {
-    await withRig('express-sse-hub', { options: { stallTimeoutMs: STALL_TIMEOUT_MS } }, async ({ server, clients: load }) => {
+    await withRig({ name: 'express-sse-hub', options: { stallTimeoutMs: STALL_TIMEOUT_MS } }, async ({ server, clients: load }) => {
       await load.connect(server, { clients, reads: false })
       await sleep(300)
       const before = await server.report(true)
@@ -59,7 +59,7 @@ export async function stalled({ quick, log }: BenchContext): Promise<ScenarioRes
 
 /** In MiB, with some clients that read and check, and some that do not. */
 async function growthOf(name: ServerName, megabytes: number, log: (line: string) => void): Promise<number> {
-  return withRig(name, name === 'express-sse-hub' ? { options: { stallTimeoutMs: STALL_TIMEOUT_MS } } : {}, async ({ server, clients }) => {
+  return withRig(name === 'express-sse-hub' ? { name, options: { stallTimeoutMs: STALL_TIMEOUT_MS } } : { name }, async ({ server, clients }) => {
     const silent = await Load.start()
     try {
       await clients.connect(server, { clients: FEW })

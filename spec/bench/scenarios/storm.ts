@@ -1,13 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { digits, type ScenarioResult, shown } from '../report/result.ts'
-import { withRig } from '../support/rig.ts'
+import { type Rig, withRigs } from '../support/rig.ts'
 import { type BenchContext, interleave, Samples } from '../support/scenario.ts'
 import { figure, ratio } from '../support/statistics.ts'
 
 const MISSED = 100
 const BYTES = 200
 const WARM_UP = 3_000
-const CASES = { 'storm: express-sse-hub': 'express-sse-hub', 'accept: express-sse-hub': 'express-sse-hub', 'accept: bare-express': 'bare-express', 'accept: better-sse': 'better-sse' } as const
+const SERVERS = ['express-sse-hub', 'bare-express', 'better-sse'] as const
+const CASES = { 'storm: express-sse-hub': 'express-sse-hub', 'accept: express-sse-hub': 'express-sse-hub', 'accept: bare-express': 'bare-express', 'accept: better-sse': 'better-sse' } as const satisfies Record<string, (typeof SERVERS)[number]>
 type Case = keyof typeof CASES
 
 /** All clients come back at once and have missed the same events, against accepting them alone. */
@@ -16,10 +17,29 @@ export async function storm(context: BenchContext): Promise<ScenarioResult> {
   const connections = Math.min(quick ? 2_000 : 10_000, context.maxConnections)
   const cases = Object.keys(CASES) as Case[]
   const samples = new Samples()
-  await interleave(cases, quick ? 1 : 2, async (name, round) => {
-    await measure(name, connections, context, samples)
-    log(`round ${round + 1} ${name}: ${samples.of(`${name} ms`).at(-1)?.toFixed(0)} ms, ${samples.of(`${name} cpu`).at(-1)?.toFixed(1)} µs`)
-  })
+  await withRigs(
+    SERVERS.map((name) => ({ name, processes: 2 })),
+    async (rigs) => {
+      const publish = async (turns: number): Promise<void> => {
+        for (const { server } of rigs) await server.publish({ turns, perTurn: 1, intervalMs: 0, bytes: BYTES })
+      }
+      await publish(1)
+      const lastIds = new Map(rigs.map(({ name, server }) => [name, server.lastId]))
+      await publish(MISSED)
+      const connect = async (name: Case, count: number): Promise<Connected> => {
+        const rig = rigs.find((each) => each.name === CASES[name]) as Rig
+        return measure(rig, count, name.startsWith('storm') ? lastIds.get(rig.name) : undefined, context)
+      }
+      for (const name of cases) await connect(name, quick ? 1_000 : WARM_UP)
+      await interleave(cases, quick ? 1 : 5, async (name, round) => {
+        const { ms, cpu, buffers } = await connect(name, connections)
+        samples.add(`${name} ms`, ms)
+        samples.add(`${name} cpu`, cpu)
+        samples.add(`${name} buffers`, buffers)
+        log(`round ${round + 1} ${name}: ${ms.toFixed(0)} ms, ${cpu.toFixed(1)} µs`)
+      })
+    },
+  )
   const against = (what: 'ms' | 'cpu', name: Case, reference: Case) => ratio(samples.of(`${name} ${what}`), samples.of(`${reference} ${what}`))
   const shared = figure(samples.of('storm: express-sse-hub buffers'))
   const separate = (connections * MISSED * BYTES) / 1_048_576
@@ -27,7 +47,7 @@ export async function storm(context: BenchContext): Promise<ScenarioResult> {
     title: `Storm: ${connections.toLocaleString('en')} clients reconnect at once, with ${MISSED} events of ${BYTES} bytes missed`,
     method: [
       'Two client processes open the connections, up to 500 each at a time. The time ends when every client has all it missed, in the cases of accepting alone when it has the head of its answer.',
-      `Before it, ${WARM_UP.toLocaleString('en')} connections of the same kind were opened and closed. The clients share the cores with the server, so CPU is the more robust figure.`,
+      `Each server has opened and closed ${WARM_UP.toLocaleString('en')} connections of the same kind before; the cases take turns, and collect the garbage first. The clients share the cores with the server, so CPU is the more robust figure.`,
     ],
     tables: [
       {
@@ -55,35 +75,32 @@ export async function storm(context: BenchContext): Promise<ScenarioResult> {
   }
 }
 
-async function measure(name: Case, connections: number, { machine }: BenchContext, samples: Samples): Promise<void> {
-  await withRig(CASES[name], { processes: 2 }, async ({ server, clients }) => {
-    const isStorm = name.startsWith('storm')
-    const publish = async (turns: number): Promise<unknown> => server.publish({ turns, perTurn: 1, intervalMs: 0, bytes: BYTES })
-    await publish(1)
-    const options = isStorm ? { headers: [`Last-Event-ID: ${server.lastId}`], from: 1 } : {}
-    await publish(MISSED)
-    const connect = async (count: number): Promise<number> => {
-      const start = performance.now()
-      await clients.connect(server, { clients: count, window: 500, ...options })
-      if (isStorm) await clients.reach(server)
-      return performance.now() - start
-    }
-    await connect(WARM_UP)
+interface Connected {
+  readonly ms: number
+  /** Microseconds of the server's CPU per connection. */
+  readonly cpu: number
+  /** What the buffers outside of the heap grew by, in MiB. */
+  readonly buffers: number
+}
+
+/** Opens connections at once, which have missed what was published after `lastEventId`, if anything, and closes them again. */
+async function measure({ server, clients }: Rig, connections: number, lastEventId: string | undefined, { machine }: BenchContext): Promise<Connected> {
+  const published = server.published[0] ?? 0
+  const options = lastEventId === undefined ? { from: published } : { from: published - MISSED, headers: [`Last-Event-ID: ${lastEventId}`] }
+  const result = await machine.during(async () => {
     await clients.close()
-    await sleep(300)
-    const one = await machine.during(async () => {
-      await clients.close()
-      await sleep(200)
-      const before = await server.report(true)
-      const cpu = server.cpu()
-      const ms = await connect(connections)
-      const spent = server.cpu() - cpu
-      const after = await server.report()
-      return { ms, cpu: (spent * 1e6) / connections, buffers: (after.arrayBuffers - before.arrayBuffers) / 1_048_576 }
-    })
-    samples.add(`${name} ms`, one.ms)
-    samples.add(`${name} cpu`, one.cpu)
-    samples.add(`${name} buffers`, one.buffers)
-    await clients.report()
+    await sleep(200)
+    const before = await server.report(true)
+    const cpu = server.cpu()
+    const start = performance.now()
+    await clients.connect(server, { clients: connections, window: 500, ...options })
+    if (lastEventId !== undefined) await clients.reach(server)
+    const ms = performance.now() - start
+    const spent = server.cpu() - cpu
+    const after = await server.report()
+    return { ms, cpu: (spent * 1e6) / connections, buffers: (after.arrayBuffers - before.arrayBuffers) / 1_048_576 }
   })
+  await clients.report()
+  await clients.close()
+  return result
 }

@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type ChartPoint, type ScenarioResult, shown, type Target } from '../report/result.ts'
 import type { PublishOrder } from '../servers/server-process.ts'
-import { Load } from '../support/load.ts'
 import { hasNchan } from '../support/nginx.ts'
 import { type BenchContext, Samples } from '../support/scenario.ts'
-import { Server, type ServerName } from '../support/server.ts'
-import { figure, mean, ratio } from '../support/statistics.ts'
+import { type Rig, withRigs } from '../support/rig.ts'
+import type { ServerName } from '../support/server.ts'
+import { type Figure, figure, mean, ratio } from '../support/statistics.ts'
 
 const CLIENTS = 1_000
 const BYTES = 200
@@ -14,11 +14,11 @@ const SLOW: readonly ServerName[] = ['node-buffer', 'express-tutorial', 'better-
 /** Events that are published before there is a client. */
 const UNHEARD = 3_000
 /** A round measures the fast ones so often, in turn, because the machine is not as fast at every time. */
-const TIMES = { fast: 8, slow: 1 }
+const TIMES = { fast: 5, slow: 1 }
 /** Events per turn, and at each time the turns of fast and of slow servers: first those that warm it up, then those that count. */
 const LOADS = [
-  { perTurn: 1, fast: [15, 50], slow: [15, 40] },
-  { perTurn: 10, fast: [6, 25], slow: [2, 6] },
+  { perTurn: 1, fast: [15, 40], slow: [10, 30] },
+  { perTurn: 10, fast: [6, 20], slow: [2, 6] },
   { perTurn: 20, fast: [5, 15], slow: [2, 4] },
 ] as const
 
@@ -26,18 +26,22 @@ const LOADS = [
 export async function throughput(context: BenchContext): Promise<ScenarioResult> {
   const servers = [...FAST, ...SLOW].filter((name) => name !== 'nchan' || hasNchan())
   const rounds = context.quick ? 1 : 5
-  const cost = new Samples()
-  const load = new Samples()
+  const samples = { cost: new Samples(), load: new Samples(), times: new Samples() }
+  const { cost, load, times } = samples
   for (let round = 0; round < rounds; round++) {
     const turned = [...servers.slice(round % servers.length), ...servers.slice(0, round % servers.length)]
-    await measure(turned, context, { cost, load })
+    await measure(turned, context, samples)
     for (const name of servers) context.log(`round ${round + 1} ${name}: ${LOADS.map(({ perTurn }) => cost.of(`${name} ${perTurn}`).at(-1)?.toFixed(3)).join(' / ')}`)
   }
-  const ours = (perTurn: number): readonly number[] => cost.of(`express-sse-hub ${perTurn}`)
-  const against = (peer: ServerName, limits: readonly number[]): Target[] =>
+  // Who is measured as often in a round is compared time by time.
+  const against = (peer: ServerName, perTurn: number): Figure => {
+    const from = isFast(peer) ? times : cost
+    return ratio(from.of(`express-sse-hub ${perTurn}`), from.of(`${peer} ${perTurn}`))
+  }
+  const targets = (peer: ServerName, limits: readonly number[]): Target[] =>
     LOADS.map(({ perTurn }, index) => ({
       text: `CPU per delivery against ${peer}, ${perTurn} per turn`,
-      measured: ratio(ours(perTurn), cost.of(`${peer} ${perTurn}`)),
+      measured: against(peer, perTurn),
       limit: limits[index] ?? NaN,
       bound: 'most',
       unit: '×',
@@ -47,7 +51,7 @@ export async function throughput(context: BenchContext): Promise<ScenarioResult>
     method: [
       'CPU seconds of the server process per million deliveries, median of the rounds and their spread; ratios are taken round by round.',
       'A turn of the event loop publishes 1, 10 or 20 events, and the next begins when all have been written, so that the process does not sleep in between: waking up costs much, how much depends on the machine, and it would hide what delivering does.',
-      `Each server is measured for some tenths of a second at a time, right after turns that warm it up, and the servers take turns, the first three of them ${TIMES.fast} times in a round; of these times it is the mean.`,
+      `Each server is measured for some tenths of a second at a time, right after turns that warm it up, and the servers take turns: the first three of them ${TIMES.fast} times in a round, of which the table has the mean, and the ratios to these are taken time by time, because the machine is not as fast at every time.`,
       'The last columns say how busy the one client process was until the last was published: below 100 %, it kept up.',
       'Of nginx with nchan the CPU of its worker and master counts, not that of the process that publishes to it.',
     ],
@@ -64,56 +68,47 @@ export async function throughput(context: BenchContext): Promise<ScenarioResult>
       {
         caption: 'express-sse-hub against each',
         columns: ['against', ...LOADS.map(({ perTurn }) => `${perTurn} per turn`)],
-        rows: servers.slice(1).map((name) => [name, ...LOADS.map(({ perTurn }) => shown(ratio(ours(perTurn), cost.of(`${name} ${perTurn}`)), '×'))]),
+        rows: servers.slice(1).map((name) => [name, ...LOADS.map(({ perTurn }) => shown(against(name, perTurn), '×'))]),
       },
     ],
-    targets: [...against('socket-writer', [1.05, 1.1, 1.1]), ...against('better-sse', [0.31, 0.055, 0.03])],
+    targets: [...targets('socket-writer', [1.05, 1.1, 1.1]), ...targets('better-sse', [0.31, 0.055, 0.03])],
     chart: servers.flatMap((server) =>
       LOADS.map(({ perTurn }): ChartPoint => ({ server, group: `${perTurn} per turn`, value: figure(cost.of(`${server} ${perTurn}`)) })),
     ),
   }
 }
 
-interface Rig {
-  readonly name: ServerName
-  readonly server: Server
-  readonly clients: Load
-}
-
 /** One round: every server is started afresh, and they take turns of some tenths of a second. */
-async function measure(names: readonly ServerName[], { quick, machine }: BenchContext, samples: { readonly cost: Samples; readonly load: Samples }): Promise<void> {
-  const rigs: Rig[] = []
-  try {
-    for (const name of names) {
-      const rig = { name, server: await Server.start(name), clients: await Load.start() }
-      rigs.push(rig)
-      // So that what a publish runs is compiled by then; there is little of it when a thousand writes follow each.
-      if (name !== 'nchan') await rig.server.publish({ turns: UNHEARD / 10, perTurn: 10, intervalMs: 0, bytes: BYTES })
-      await rig.clients.connect(rig.server, { clients: CLIENTS, from: name === 'nchan' ? 0 : UNHEARD })
-    }
-    await sleep(200)
-    for (const { perTurn, fast, slow } of LOADS) {
-      const times = new Samples()
-      for (let time = 0; time < (quick ? Math.ceil(TIMES.fast / 3) : TIMES.fast); time++) {
-        for (const rig of time < TIMES.slow ? rigs : rigs.filter(({ name }) => isFast(name))) {
-          const [warmUp, turns] = isFast(rig.name) ? fast : slow
-          const { perMillion, clientBusy } = await machine.during(async () => publishTo(rig, warmUp, { turns, perTurn, intervalMs: 0, bytes: BYTES }))
-          times.add(`${rig.name} cost`, perMillion)
-          times.add(`${rig.name} load`, clientBusy)
+async function measure(names: readonly ServerName[], { quick, machine }: BenchContext, samples: Readonly<Record<'cost' | 'load' | 'times', Samples>>): Promise<void> {
+  await withRigs(
+    names.map((name) => ({ name })),
+    async (rigs) => {
+      for (const { name, server, clients } of rigs) {
+        // So that what a publish runs is compiled by then; there is little of it when a thousand writes follow each.
+        if (name !== 'nchan') await server.publish({ turns: UNHEARD / 10, perTurn: 10, intervalMs: 0, bytes: BYTES })
+        await clients.connect(server, { clients: CLIENTS, from: name === 'nchan' ? 0 : UNHEARD })
+      }
+      await sleep(200)
+      for (const { perTurn, fast, slow } of LOADS) {
+        const round = new Samples()
+        for (let time = 0; time < (quick ? 1 : TIMES.fast); time++) {
+          for (const rig of time < TIMES.slow ? rigs : rigs.filter(({ name }) => isFast(name))) {
+            const [warmUp, turns] = isFast(rig.name) ? fast : slow
+            const order = { turns: quick ? Math.ceil(turns / 2) : turns, perTurn, intervalMs: 0, bytes: BYTES }
+            const { perMillion, clientBusy } = await machine.during(async () => publishTo(rig, warmUp, order))
+            round.add(`${rig.name} cost`, perMillion)
+            round.add(`${rig.name} load`, clientBusy)
+            samples.times.add(`${rig.name} ${perTurn}`, perMillion)
+          }
+        }
+        for (const { name } of rigs) {
+          samples.cost.add(`${name} ${perTurn}`, mean(round.of(`${name} cost`)))
+          samples.load.add(`${name} ${perTurn}`, mean(round.of(`${name} load`)))
         }
       }
-      for (const { name } of rigs) {
-        samples.cost.add(`${name} ${perTurn}`, mean(times.of(`${name} cost`)))
-        samples.load.add(`${name} ${perTurn}`, mean(times.of(`${name} load`)))
-      }
-    }
-    for (const { clients } of rigs) await clients.report()
-  } finally {
-    for (const { clients, server } of rigs) {
-      await clients.stop()
-      await server.stop()
-    }
-  }
+      for (const { clients } of rigs) await clients.report()
+    },
+  )
 }
 
 interface Spent {

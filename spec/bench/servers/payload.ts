@@ -19,6 +19,8 @@ export function timed(bytes: number): Payload {
 
 const NAMES = ['Ada Lovelace', 'Grace Hopper', 'Alan Turing', 'Barbara Liskov', 'Edsger Dijkstra', 'Radia Perlman', 'Donald Knuth', 'Frances Allen']
 const GOODS = ['Desk lamp', 'Office chair', 'Notebook A5', 'Fountain pen', 'Monitor arm', 'Standing desk', 'Whiteboard', 'Cable tray', 'Paper shredder']
+const CURRENCIES = ['EUR', 'USD', 'GBP']
+const PAYMENTS = ['card', 'invoice', 'transfer']
 const STATES = ['created', 'paid', 'packed', 'shipped', 'delivered', 'returned']
 
 /** Orders as a shop might send them: of about 200 bytes, or with as many line items as make it so many bytes. */
@@ -35,6 +37,8 @@ export function orders(bytes: number): Payload {
       customer: { id: upTo(100_000), name: one(NAMES) },
       status: one(STATES),
       total: upTo(100_000) / 100,
+      currency: one(CURRENCIES),
+      payment: one(PAYMENTS),
       updatedAt: new Date(at).toISOString(),
     }
     if (bytes <= 250) return order

@@ -4,27 +4,38 @@ import { Server, type ServerName } from './server.ts'
 
 /** A server with the processes that connect to it. */
 export interface Rig {
+  readonly name: ServerName
   readonly server: Server
   readonly clients: Load
 }
 
-export interface RigOptions {
+/** Which rig is wanted. */
+export interface RigOrder {
+  readonly name: ServerName
   readonly options?: ServerOptions
   /** How many processes the clients are spread over, 1 unless given. */
   readonly processes?: number
 }
 
-/** Does something with a server and clients that are started for it, and ends them whatever happens. */
-export async function withRig<T>(name: ServerName, { options, processes = 1 }: RigOptions, action: (rig: Rig) => Promise<T>): Promise<T> {
-  const server = await Server.start(name, options)
-  try {
-    const clients = await Load.start(processes)
-    try {
-      return await action({ server, clients })
-    } finally {
-      await clients.stop()
-    }
-  } finally {
-    await server.stop()
+/** Does something with servers and clients that are started for it, and ends them whatever happens. */
+export async function withRigs<T>(orders: readonly RigOrder[], action: (rigs: readonly Rig[]) => Promise<T>): Promise<T> {
+  const started: { stop(): Promise<void> }[] = []
+  const keep = async <S extends { stop(): Promise<void> }>(starting: Promise<S>): Promise<S> => {
+    const one = await starting
+    started.push(one)
+    return one
   }
+  try {
+    const rigs = await Promise.all(
+      orders.map(async ({ name, options, processes = 1 }): Promise<Rig> => ({ name, server: await keep(Server.start(name, options)), clients: await keep(Load.start(processes)) })),
+    )
+    return await action(rigs)
+  } finally {
+    for (const each of started.toReversed()) await each.stop()
+  }
+}
+
+/** The same with one of them. */
+export async function withRig<T>(order: RigOrder, action: (rig: Rig) => Promise<T>): Promise<T> {
+  return withRigs([order], async ([rig]) => action(rig as Rig))
 }

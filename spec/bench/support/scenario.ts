@@ -15,7 +15,7 @@ export interface BenchContext {
 export type Scenario = (context: BenchContext) => Promise<ScenarioResult>
 
 /** The rounds of a measurement: every one in each round, and first in turn, so that what changes on the machine hits all alike. */
-export async function interleave<T extends string>(names: readonly T[], rounds: number, run: (name: T, round: number) => Promise<void>): Promise<void> {
+export async function interleave<T>(names: readonly T[], rounds: number, run: (name: T, round: number) => Promise<void>): Promise<void> {
   for (let round = 0; round < rounds; round++) {
     for (let n = 0; n < names.length; n++) {
       const name = names[(n + round) % names.length]
