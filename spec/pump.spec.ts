@@ -6,6 +6,7 @@ import { ReplayLog, replayBounds } from '../lib/log/replay-log.ts'
 class Visited implements Follower {
   position = 0
   visits = 0
+  onVisit: () => void = () => {}
   readonly #channels: readonly Channel[]
 
   constructor(channels: readonly Channel[]) {
@@ -15,6 +16,7 @@ class Visited implements Follower {
 
   deliver(): boolean {
     this.visits++
+    this.onVisit()
     this.position = Math.max(...this.#channels.map(({ log }) => log.end))
     return true
   }
@@ -25,13 +27,14 @@ class Visited implements Follower {
 
 function setup(names: string) {
   const channels = Array.from(names, (name) => new Channel(name, new ReplayLog(replayBounds('replay', {}), 0, { bytes: 0 }), 0))
-  const pump = new Pump(() => {}, { delivered: 0 })
+  const rounds: number[] = []
+  const pump = new Pump((_channel, goal) => void rounds.push(goal), { delivered: 0 })
   let position = 0
   const publish = (channel: Channel): void => {
     channel.log.append('data: 1\n\n', ++position, 0, true)
     pump.published(channel)
   }
-  return { channels, pump, publish }
+  return { channels, pump, publish, rounds }
 }
 
 describe('the pump', () => {
@@ -57,5 +60,21 @@ describe('the pump', () => {
     pump.published(channel)
     await pump.nextRound()
     expect([follower.visits, follower.position]).toEqual([2, channel.log.floor])
+  })
+
+  it('does not take for offered what came in another life of the log', async () => {
+    const { channels, pump, publish, rounds } = setup('a')
+    const [channel] = channels as [Channel]
+    const follower = new Visited(channels)
+    publish(channel)
+    await pump.nextRound()
+    publish(channel)
+    follower.onVisit = () => channel.restart()
+    await pump.nextRound()
+    expect(rounds).toEqual([1])
+    follower.onVisit = () => {}
+    publish(channel)
+    await pump.nextRound()
+    expect(rounds).toEqual([1, 3])
   })
 })

@@ -49,6 +49,8 @@ export class Channel {
   #cohort: Cohort<Member> | null = null
   /** Ends the id of each of its events. */
   readonly idSuffix: string
+  /** How often another life of its log began. */
+  restarts = 0
   /** How many subscriptions are about to begin: it is not forgotten before they have. */
   pins = 0
   /** The floor of its log where it was raised by a loss upstream, which is no fault of a follower. */
@@ -110,6 +112,7 @@ export class Channel {
 
   /** Another life of its log begins. */
   restart(): void {
+    this.restarts++
     this.log.clear()
     this.gap = -1
     this.#cohort?.disband(this.fallOut)

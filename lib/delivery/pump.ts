@@ -21,12 +21,13 @@ export class Pump {
   readonly #followers = new Fifo<QueuedFollower>()
   /**
    * The round in progress: its channel, the index of the follower that is next of those at places of their own,
-   * once those who keep step have had it, and the position that its log ended at.
+   * once those who keep step have had it, and the position that its log ended at, in which of its lives.
    */
   #channel: Channel | null = null
   #isSwept = false
   #at = -1
   #goal = 0
+  #restarts = 0
   #followersFirst = false
   #isScheduled = false
   #nextRound: Promise<void> | null = null
@@ -105,7 +106,8 @@ export class Pump {
         if (this.#slice.isOver) return false
       }
       this.#channel = null
-      this.#onRound(channel, this.#goal)
+      // Of another life of its log nothing was offered yet.
+      if (channel.restarts === this.#restarts) this.#onRound(channel, this.#goal)
       this.#resolve?.()
       this.#resolve = this.#nextRound = null
       if (this.#slice.spend()) return false
@@ -119,6 +121,7 @@ export class Pump {
     channel.isQueued = false
     this.#isSwept = false
     this.#goal = channel.log.last
+    this.#restarts = channel.restarts
     return channel
   }
 }
