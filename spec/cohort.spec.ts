@@ -5,7 +5,7 @@ import { Channel, type Follower, Member } from '../lib/delivery/channel.ts'
 import type { Taker } from '../lib/delivery/cohort.ts'
 import { GzipBody } from '../lib/gzip/gzip-body.ts'
 import { ReplayLog, replayBounds, type ReplayOptions } from '../lib/log/replay-log.ts'
-import { randomFrom } from './support/fake-connection.ts'
+import { randomFrom } from './support/random.ts'
 
 /** A follower that is at a place of its own whenever it is full, and else keeps step. */
 class Walker implements Follower, Taker {

@@ -2,7 +2,8 @@ import { Hub } from 'express-sse-hub'
 import { parseId } from '../lib/event/event-id.ts'
 import { join } from '../lib/stream/subscribable.ts'
 import type { SubscribeOptions, TakeSnapshot } from '../lib/stream/subscription.ts'
-import { FakeConnection, parse, randomFrom, turn } from './support/fake-connection.ts'
+import { FakeConnection, parse, turn } from './support/fake-connection.ts'
+import { randomFrom } from './support/random.ts'
 
 /** What one client knows of one channel. */
 interface Knowledge {

@@ -3,7 +3,7 @@ import { deflate, store } from '../lib/gzip/deflate.ts'
 import { type Company, GzipBody, Tally } from '../lib/gzip/gzip-body.ts'
 import { SharedBytes } from '../lib/gzip/shared-bytes.ts'
 import { LogPage } from '../lib/log/log-page.ts'
-import { randomFrom } from './support/fake-connection.ts'
+import { randomFrom } from './support/random.ts'
 
 /** Decodes blocks that are not the end of a stream. */
 const inflate = (blocks: Buffer): Buffer => inflateRawSync(blocks, { finishFlush: constants.Z_SYNC_FLUSH })

@@ -3,7 +3,8 @@ import { Hub } from 'express-sse-hub'
 import { GzipBody } from '../lib/gzip/gzip-body.ts'
 import { join } from '../lib/stream/subscribable.ts'
 import type { SubscribeOptions } from '../lib/stream/subscription.ts'
-import { FakeConnection, parse, randomFrom, turn } from './support/fake-connection.ts'
+import { FakeConnection, parse, turn } from './support/fake-connection.ts'
+import { randomFrom } from './support/random.ts'
 
 interface Outcome {
   readonly connects: number

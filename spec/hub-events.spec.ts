@@ -13,7 +13,8 @@ import express from 'express'
 import { parseId } from '../lib/event/event-id.ts'
 import { join } from '../lib/stream/subscribable.ts'
 import { TestClient, until } from './support/client.ts'
-import { FakeConnection, randomFrom, turn } from './support/fake-connection.ts'
+import { FakeConnection, turn } from './support/fake-connection.ts'
+import { randomFrom } from './support/random.ts'
 import { serve, stopServers } from './support/servers.ts'
 
 type Item = HubEvent | ResetEvent

@@ -1,7 +1,8 @@
 import { Hub, type ReplayOptions, type SubscribeOptions } from 'express-sse-hub'
 import { parseId } from '../lib/event/event-id.ts'
 import { join } from '../lib/stream/subscribable.ts'
-import { FakeConnection, parse, randomFrom, turn } from './support/fake-connection.ts'
+import { FakeConnection, parse, turn } from './support/fake-connection.ts'
+import { randomFrom } from './support/random.ts'
 
 /** What one client believes that the keys of a channel are. */
 interface Belief {

@@ -5,7 +5,8 @@ import express, { type Request, type Response } from 'express'
 import { Hub, type HubOptions, SseError, sseMiddleware, type SseStream, type Subscription } from 'express-sse-hub'
 import supertest from 'supertest'
 import { TestClient, until } from './support/client.ts'
-import { randomFrom, turn } from './support/fake-connection.ts'
+import { turn } from './support/fake-connection.ts'
+import { randomFrom } from './support/random.ts'
 import { EXPRESS_VERSIONS, serve, stopServers } from './support/servers.ts'
 
 const sources: EventSource[] = []

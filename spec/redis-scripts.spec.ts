@@ -2,7 +2,7 @@ import { Redis } from 'ioredis'
 import type { BackplaneEvent, BackplaneHost } from '../lib/backplanes/backplane.ts'
 import { CHANNEL_KEPT_MS } from '../lib/redis/scripts.ts'
 import { RedisBackplane } from '../lib/redis.ts'
-import { randomFrom } from './support/fake-connection.ts'
+import { randomFrom } from './support/random.ts'
 import { deleteKeys, describeRedis, freshPrefix, REDIS_URL } from './support/redis.ts'
 
 const MAX_EVENTS = 6

@@ -1,6 +1,6 @@
 import type { Chunk } from '../lib/log/log-page.ts'
 import { ReplayLog, replayBounds, type ReplayOptions } from '../lib/log/replay-log.ts'
-import { randomFrom } from './support/fake-connection.ts'
+import { randomFrom } from './support/random.ts'
 
 const SIZE = 100
 

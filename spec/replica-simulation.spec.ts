@@ -1,6 +1,7 @@
 import { Hub } from '../lib/index.ts'
 import { join } from '../lib/stream/subscribable.ts'
-import { FakeConnection, randomFrom, turn } from './support/fake-connection.ts'
+import { FakeConnection, turn } from './support/fake-connection.ts'
+import { randomFrom } from './support/random.ts'
 import { SimulatedBackplane, SimulatedEngine } from './support/simulated-engine.ts'
 import { Witness } from './support/witness.ts'
 

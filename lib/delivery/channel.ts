@@ -1,8 +1,8 @@
 import type { Socket } from 'node:net'
 import type { Slice } from '../basics/slice.ts'
 import { SwapList, type Slotted } from '../basics/swap-list.ts'
-import type { ReplayLog } from '../log/replay-log.ts'
 import type { Company } from '../gzip/gzip-body.ts'
+import type { ReplayLog } from '../log/replay-log.ts'
 import { Cohort, type Taker } from './cohort.ts'
 
 /** What follows channels: it is given what it has not had yet. */

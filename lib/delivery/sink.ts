@@ -8,9 +8,7 @@ import type { ResetReason } from './control-events.ts'
 export interface Sink {
   /** Whether it takes nothing now. */
   readonly full: boolean
-  /** Whether a chunk must not go beyond the segment of its page in which it begins. */
-  readonly inSegments: boolean
-  /** Where the bytes go that others who keep step are given too; `null` where they cannot go there at once. */
+  /** Where the bytes go that others who keep step are given too; `null` where there are none. */
   readonly taker: Taker | null
   /** Takes a stretch of events of one channel, which others are given too. */
   events(chunk: Chunk, channel: Channel): void

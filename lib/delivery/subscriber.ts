@@ -261,7 +261,8 @@ export class Subscriber extends Cursor {
   /** Where the run that begins in a slot ends for this sink. */
   #endOf(page: LogPage, slot: number): number {
     const end = page.endOf(slot, this.until)
-    if (!this.#sink.inSegments) return end
+    const { taker } = this.#sink
+    if (taker === null || taker.gzip === null) return end
     const cut = page.segmentEnd(slot, end)
     if (cut < end) this.#sink.cork()
     return cut

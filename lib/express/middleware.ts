@@ -53,12 +53,13 @@ export interface SseMiddlewareOptions {
    * `false`.
    *
    * `true` compresses each batch by itself: small events become little smaller, large ones to a third. `'shared'` lets a batch
-   * refer to what the channel sent before it, where the client was sent that too: about half of what `true` makes, also of
-   * small events. **Whoever can publish into a channel can then guess at its other events** from the sizes on the wire, as the
+   * refer to what the channel sent before it, where the client was sent that too: to about a quarter, small events as
+   * well. **Whoever can publish into a channel can then guess at its other events** from the sizes on the wire, as the
    * attacks CRIME and BREACH did; so can, with `true`, who publishes in the same turn of the event loop. Nothing ever refers
    * to another channel. Use it where all who publish into a channel may see it.
    *
-   * An event larger than 1 MiB, and a direct send of less than 256 bytes, goes as it is.
+   * What goes as it is: an event larger than 1 MiB, a direct send of less than 256 bytes, and what a filter or the order among
+   * several channels leaves of a batch in pieces of less than 1 KiB.
    */
   readonly compress?: boolean | 'shared' | undefined
   /** Turns the data of direct sends, where it is not a string, into text. Default `JSON.stringify`. */

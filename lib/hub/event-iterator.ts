@@ -166,7 +166,6 @@ export class EventIterator implements HubEvents, Sink {
     else this.#parts.pump.ready(this.#subscriber)
   }
 
-  readonly inSegments = false
   readonly taker = null
 
   get full(): boolean {

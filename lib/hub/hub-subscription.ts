@@ -100,10 +100,6 @@ export class HubSubscription implements Subscription, Feed, Sink {
     return this.#connection.output.full
   }
 
-  get inSegments(): boolean {
-    return this.#connection.output.gzip !== null
-  }
-
   get taker(): Taker {
     return this.#connection.output
   }

@@ -1,13 +1,13 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
-import net, { type AddressInfo } from 'node:net'
 import os from 'node:os'
 import path from 'node:path'
 import { Redis } from 'ioredis'
 import { Hub, type HubOptions } from '../../lib/index.ts'
 import { RedisBackplane, type RedisBackplaneOptions } from '../../lib/redis.ts'
 import { until } from './client.ts'
+import { freePort } from './free-port.ts'
 
 export const REDIS_URL = process.env['REDIS_URL'] ?? 'redis://127.0.0.1:6379'
 
@@ -33,14 +33,6 @@ export async function deleteKeys(prefixes: readonly string[], url = REDIS_URL): 
     }
   }
   redis.disconnect()
-}
-
-async function freePort(): Promise<number> {
-  const server = net.createServer().listen(0, '127.0.0.1')
-  await new Promise((resolve) => server.once('listening', resolve))
-  const { port } = server.address() as AddressInfo
-  await new Promise((resolve) => server.close(resolve))
-  return port
 }
 
 /** A redis-server of a test's own, which may be stopped, killed and started again on the same port. */

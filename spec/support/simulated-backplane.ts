@@ -1,7 +1,8 @@
 import type { Backplane, BackplaneEvent, BackplaneHost, BackplaneLog, ChannelHistory, History, Place, Publication, Published } from '../../lib/backplanes/backplane.ts'
 import { SseError } from '../../lib/basics/errors.ts'
 import { makeEpoch } from '../../lib/event/timeline.ts'
-import { randomFrom, turn } from './fake-connection.ts'
+import { turn } from './fake-connection.ts'
+import { randomFrom } from './random.ts'
 
 /** What a simulated engine can be made to do wrong. */
 export const FAULTS = [

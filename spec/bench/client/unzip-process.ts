@@ -2,7 +2,7 @@ import http, { type IncomingMessage } from 'node:http'
 import { createGunzip } from 'node:zlib'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { obey } from '../support/orders.ts'
-import { DIGITS, placeOf } from '../support/sequence.ts'
+import { DIGITS, MARKER, placeOf } from '../support/sequence.ts'
 
 export type UnzipOrders = {
   /** Resolves to the content encoding of the answers. */
@@ -10,7 +10,7 @@ export type UnzipOrders = {
   reach: (input: { readonly published: number }) => Promise<void>
 }
 
-const SEQUENCE = new RegExp(`"seq":(\\d{${DIGITS}})`, 'g')
+const SEQUENCE = new RegExp(`${MARKER}(\\d{${DIGITS}})`, 'g')
 const due: number[] = []
 let violation = ''
 

@@ -1,8 +1,9 @@
 import { type ScenarioResult, shown } from '../report/result.ts'
+import { randomFrom } from '../../support/random.ts'
 import { costOf } from '../support/cost.ts'
 import { type Rig, withRigs } from '../support/rig.ts'
 import { type BenchContext, interleave, Samples } from '../support/scenario.ts'
-import { figure, ratio, seeded } from '../support/statistics.ts'
+import { figure, ratio } from '../support/statistics.ts'
 import type { PublishOrder } from '../servers/server-process.ts'
 
 const CLIENTS = 1_000
@@ -36,7 +37,7 @@ export async function channels(context: BenchContext): Promise<ScenarioResult> {
     for (const name of names) await costOf(CASES[name].many ? many : one, context, { ...CASES[name].order, bytes: 200 }, 0)
     await interleave(names, quick ? 1 : 5, async (name, round) => {
       const { many: isMany, order } = CASES[name]
-      const { perMillion } = await costOf(isMany ? many : one, context, { ...order, bytes: 200 }, Math.ceil(order.turns / 4))
+      const perMillion = await costOf(isMany ? many : one, context, { ...order, bytes: 200 }, Math.ceil(order.turns / 4))
       samples.add(name, perMillion)
       log(`round ${round + 1} ${name}: ${perMillion.toFixed(3)}`)
     })
@@ -67,7 +68,7 @@ export async function channels(context: BenchContext): Promise<ScenarioResult> {
 
 /** Five different channels for each client, the same in every run. */
 function picks(): number[][] {
-  const random = seeded(5)
+  const random = randomFrom(5)
   return Array.from({ length: CLIENTS }, () => {
     const picked = new Set<number>()
     while (picked.size < PER_CLIENT) picked.add(Math.floor(random() * CHANNELS))

@@ -33,7 +33,7 @@ export async function growth(context: BenchContext): Promise<ScenarioResult> {
           await server.publish({ turns: 1, perTurn: channels, channels, intervalMs: 0, bytes: BYTES })
         }
         await interleave(rigs, quick ? 1 : ROUNDS, async (rig) => {
-          const { perMillion } = await costOf(rig, context, { ...order, bytes: BYTES, intervalMs: 0 }, Math.ceil(order.turns / 3))
+          const perMillion = await costOf(rig, context, { ...order, bytes: BYTES, intervalMs: 0 }, Math.ceil(order.turns / 3))
           samples.add(`${rig.name} ${key}`, perMillion)
         })
         for (const { clients } of rigs) await clients.report()
@@ -54,8 +54,8 @@ export async function growth(context: BenchContext): Promise<ScenarioResult> {
     const costs = (count: number): readonly number[] => samples.of(`express-sse-hub ${what} ${count}`)
     return ratio(costs(many), costs(few))
   }
-  const [fewest = 0, most = 0] = [channelCounts[0], channelCounts.at(-1)]
-  const least = counts.at(-1) ?? 0
+  const [fewestChannels = 0, mostChannels = 0] = [channelCounts[0], channelCounts.at(-1)]
+  const mostClients = counts.at(-1) ?? 0
   return {
     title: 'Growth: cost per delivery by the number of clients and of channels',
     method: [
@@ -65,8 +65,8 @@ export async function growth(context: BenchContext): Promise<ScenarioResult> {
     ],
     tables: [tableOf('clients', 'clients', counts, samples), tableOf('channels that are there', 'channels', channelCounts, samples), tableOf('channels that are used', 'used', channelCounts, samples)],
     targets: [
-      { text: `CPU per delivery to ${least.toLocaleString('en')} clients against 1,000, as many times that of socket-writer`, measured: quotient(growthOf('clients', 1_000, least), ratio(samples.of(`socket-writer clients ${least}`), samples.of('socket-writer clients 1000'))), limit: FLAT, bound: 'most', unit: '×' },
-      { text: `CPU per delivery with ${most.toLocaleString('en')} channels against ${fewest}`, measured: growthOf('channels', fewest, most), limit: FLAT, bound: 'most', unit: '×' },
+      { text: `CPU per delivery to ${mostClients.toLocaleString('en')} clients against 1,000, as many times that of socket-writer`, measured: quotient(growthOf('clients', 1_000, mostClients), ratio(samples.of(`socket-writer clients ${mostClients}`), samples.of('socket-writer clients 1000'))), limit: FLAT, bound: 'most', unit: '×' },
+      { text: `CPU per delivery with ${mostChannels.toLocaleString('en')} channels against ${fewestChannels}`, measured: growthOf('channels', fewestChannels, mostChannels), limit: FLAT, bound: 'most', unit: '×' },
     ],
   }
 }

@@ -1,4 +1,4 @@
-import { seeded } from '../support/statistics.ts'
+import { randomFrom } from '../../support/random.ts'
 
 /** Makes the data of an event that has a sequence number. */
 export type Payload = (seq: number) => object
@@ -25,7 +25,7 @@ const STATES = ['created', 'paid', 'packed', 'shipped', 'delivered', 'returned']
 
 /** Orders as a shop might send them: of about 200 bytes, or with as many line items as make it so many bytes. */
 export function orders(bytes: number): Payload {
-  const random = seeded(7)
+  const random = randomFrom(7)
   const upTo = (max: number): number => Math.floor(random() * max)
   const one = (list: readonly string[]): string => list[upTo(list.length)] ?? ''
   let at = 1_760_000_000_000

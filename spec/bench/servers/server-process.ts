@@ -2,8 +2,8 @@ import http from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { randomFrom } from '../../support/random.ts'
 import { obey } from '../support/orders.ts'
-import { seeded } from '../support/statistics.ts'
 import { sequenceNumber } from '../support/sequence.ts'
 import type { BenchEvent, BenchServer, MakeServer, ServerOptions } from './bench-server.ts'
 import { filler, orders, timed } from './payload.ts'
@@ -74,7 +74,7 @@ async function listen(): Promise<number> {
 }
 
 async function publish({ turns, perTurn, intervalMs, bytes, payload = 'filler', channels = 1, spread = 'in-turn' }: PublishOrder): Promise<PublishReport> {
-  const random = seeded(1)
+  const random = randomFrom(1)
   const makeData = PAYLOADS[payload](bytes)
   for (let channel = published.length; channel < channels; channel++) published.push(0)
   const start = performance.now()

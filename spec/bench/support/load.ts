@@ -22,11 +22,10 @@ export class Load {
     return new Load(await Promise.all(Array.from({ length: processes }, async () => Worker.start<LoadOrders>('client/load-process'))))
   }
 
-  /** Opens connections, and gives how many milliseconds it took until all had the head of their answer. */
-  async connect(server: Server, { clients = 0, channels, ...options }: LoadOptions): Promise<number> {
+  /** Opens connections: settles when all have the head of their answer. */
+  async connect(server: Server, { clients = 0, channels, ...options }: LoadOptions): Promise<void> {
     const all = channels ?? Array.from({ length: clients }, () => [0])
     const share = Math.ceil(all.length / this.#workers.length)
-    const start = performance.now()
     await Promise.all(
       this.#workers.map(async (worker, index) =>
         worker.ask('connect', {
@@ -38,7 +37,6 @@ export class Load {
         }),
       ),
     )
-    return performance.now() - start
   }
 
   /** Settles when every client has everything that the server published, and rejects when one has anything else. */

@@ -52,7 +52,7 @@ export class Worker<O extends Orders> {
 
   /** @param file the path below the folder of the bench, without its ending. */
   static async start<O extends Orders>(file: string, args: readonly string[] = [], flags: readonly string[] = []): Promise<Worker<O>> {
-    const child = spawnTracked(process.execPath, [...flags, path.join(compiled(), `${file}.js`), ...args], { ipc: true, endBy: 'SIGKILL' })
+    const child = spawnTracked(process.execPath, [...flags, path.join(compiled(), 'bench', `${file}.js`), ...args], { ipc: true, endBy: 'SIGKILL' })
     const worker = new Worker<O>(child, file)
     await worker.#answer(0, `${file} to begin`)
     return worker

@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net'
 import { Hub, type HubStats, SseError, sseMiddleware } from 'express-sse-hub'
 import { RedisBackplane, type RedisBackplaneOptions } from 'express-sse-hub/redis'
 import express from 'express'
-import { randomFrom } from '../fake-connection.ts'
+import { randomFrom } from '../random.ts'
 import type { Accepted } from './delivery-check.ts'
 import { BULK, channelOf, dataOf } from './load.ts'
 

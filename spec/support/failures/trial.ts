@@ -1,6 +1,6 @@
 import type { RedisBackplaneOptions } from '../../../lib/redis.ts'
 import { until } from '../client.ts'
-import { randomFrom } from '../fake-connection.ts'
+import { randomFrom } from '../random.ts'
 import { freshPrefix, type RedisServer } from '../redis.ts'
 import { CuttingProxy } from './cutting-proxy.ts'
 import { type Accepted, DeliveryCheck, type Findings } from './delivery-check.ts'
