@@ -32,7 +32,7 @@ export function createJobs({ retryMs = 3_000, lookEveryMs = 1_000, ...options }:
   router.get('/events', async (req, res) => {
     const user = userOf(req) ?? null
     pages.add(req, res)
-    const subscribed = user === null ? undefined : res.sse.subscribe(hub, [`jobs:${user}`], { key: user, snapshot })
+    const subscribed = user === null ? undefined : res.sse.subscribe(hub, [`jobs:${user}`], { owner: user, snapshot })
     // Without Redis the hub sends the page away after a while, to come back. Before that, it is told why.
     await Promise.race([subscribed, delay(500)])
     await res.sse.send({ user, ...(await look()) }, { event: 'status' })

@@ -269,7 +269,7 @@ describe('compress', () => {
     ['close()', {}, ({ streams }) => streams[0]?.close(), /data: \{"n":1.*\n\n$/],
     ['close() for good', {}, ({ streams }) => streams[0]?.close({ reconnect: false } satisfies CloseOptions), /retry: 2000000000\nevent: stream-close\ndata: \n\n$/],
     ['the closing of the hub', {}, ({ hub }) => hub.close(), /retry: \d+\n\n$/],
-    ['disconnect()', { subscribe: { key: 'k' } }, ({ hub }) => hub.disconnect('k'), /\n\n$/],
+    ['disconnect()', { subscribe: { owner: 'k' } }, ({ hub }) => hub.disconnect('k'), /\n\n$/],
     ['maxLifetimeMs', { maxLifetimeMs: 200 }, () => {}, /\n\n$/],
   ]
   it.each(ENDS)('ends the stream as gzip does: %s', async (_what, setup, end, last) => {

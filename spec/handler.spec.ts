@@ -50,7 +50,7 @@ describe('the options of hub.handler', () => {
     ['an unknown option of subscribe', { channels: ['a'], subscribe: { rewnid: 1 } }, 'TypeError', /subscribe.*'rewnid'/],
     ['subscribe.rewind: -1', { channels: ['a'], subscribe: { rewind: -1 } }, 'RangeError', /rewind.*-1/],
     ['subscribe.filter: "x"', { channels: ['a'], subscribe: { filter: 'x' } }, 'TypeError', /filter.*'x'/],
-    ['subscribe.key: ""', { channels: ['a'], subscribe: { key: '' } }, 'SseError', /key.*''/],
+    ['subscribe.owner: ""', { channels: ['a'], subscribe: { owner: '' } }, 'SseError', /owner.*''/],
     ['subscribe.expiresAt: NaN', { channels: ['a'], subscribe: { expiresAt: NaN } }, 'RangeError', /expiresAt.*NaN/],
     ['subscribe.snapshot: {}', { channels: ['a'], subscribe: { snapshot: {} } }, 'TypeError', /snapshot.*\{\}/],
     ['a snapshot and a rewind', { channels: ['a'], subscribe: { snapshot: () => ({ data: 1 }), rewind: 1 } }, 'RangeError', /rewind and snapshot/],
@@ -369,7 +369,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       const checks: ((answer: boolean) => void)[] = []
       const { hub, url, server, connect, errors, faults } = await setUp({
         authorize: (req) => (userOf(req) === 'slow' ? new Promise((resolve) => checks.push(resolve)) : true),
-        subscribe: (req) => ({ key: userOf(req) }),
+        subscribe: (req) => ({ owner: userOf(req) }),
       })
       const requests = [1, 2].map(() => http.get(`${url}/events?channel=a`, { agent: false, headers: { 'x-user': 'slow' } }).on('error', () => {}))
       await until(() => checks.length === 2, 'authorize was asked')
@@ -455,7 +455,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
 
   describe('subscribe', () => {
     test('gives the options of all subscriptions as an object', async () => {
-      const { hub, connect } = await setUp({ channels: ['a'], subscribe: { rewind: 2, key: 'all', filter: ({ data }) => data !== 2 } })
+      const { hub, connect } = await setUp({ channels: ['a'], subscribe: { rewind: 2, owner: 'all', filter: ({ data }) => data !== 2 } })
       for (const n of [1, 2, 3]) await hub.publish('a', 'item', n)
       const client = await (await connect()).live()
       await hub.publish('a', 'item', 4)
@@ -475,7 +475,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       const { hub, connect } = await setUp({
         channels: ['a'],
         subscribe: subscribe((req) => ({
-          key: userOf(req),
+          owner: userOf(req),
           ...(req.query['rewind'] !== undefined && { rewind: Number(req.query['rewind']) }),
           ...(req.query['odd'] !== undefined && { filter: ({ data }: { data: unknown }) => Number(data) % 2 === 1 }),
           ...(req.query['state'] !== undefined && { snapshot }),
@@ -505,7 +505,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       ['null', null, 'TypeError'],
       ['an unknown option', { rewnid: 1 }, 'TypeError'],
       ['a negative rewind', { rewind: -1 }, 'RangeError'],
-      ['an empty key', { key: '' }, 'SseError'],
+      ['an empty owner', { owner: '' }, 'SseError'],
       ['an invalid date', { expiresAt: new Date(NaN) }, 'RangeError'],
     ])('that gives %s is at fault: onError is told, and the client refused politely', async (_what, answer, name) => {
       const faults: unknown[] = []
@@ -529,7 +529,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
           asked.push('subscribe')
           hasAccess = false
           await hub.disconnect('ann')
-          return { key: 'ann' }
+          return { owner: 'ann' }
         },
       })
       await get('?channel=a').expect(403)

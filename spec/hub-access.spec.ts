@@ -58,7 +58,7 @@ async function setUp(optionsFor: (req: Request) => SubscribeOptions, { hubOption
 }
 
 /** Whose connection it is, by the query. */
-const byKey = (req: Request): SubscribeOptions => (typeof req.query['key'] === 'string' ? { key: req.query['key'] } : {})
+const byOwner = (req: Request): SubscribeOptions => (typeof req.query['owner'] === 'string' ? { owner: req.query['owner'] } : {})
 
 const expectTurnedAway = (client: TestClient): void => {
   expect(client.status).toBe(200)
@@ -280,36 +280,36 @@ describe('the access of a client', () => {
   })
 })
 
-describe('the key of a subscription', () => {
+describe('the owner of a subscription', () => {
   test.each<[string, unknown]>([
     ['empty', ''],
     ['a number', 7],
     ['null', null],
-  ])('is refused to the program, before anything is sent: %s', async (_what, key) => {
+  ])('is refused to the program, before anything is sent: %s', async (_what, owner) => {
     const hub = new Hub()
     const app = express()
     app.use(sseMiddleware())
     app.get('/', async (_req, res) => {
-      const error: unknown = await res.sse.subscribe(hub, ['a'], { key: key as string }).catch((reason: unknown) => reason)
+      const error: unknown = await res.sse.subscribe(hub, ['a'], { owner: owner as string }).catch((reason: unknown) => reason)
       res.json({ isOurs: error instanceof SseError, code: (error as SseError).code })
     })
-    await supertest(app).get('/').expect(200, { isOurs: true, code: 'SSE_INVALID_KEY' })
+    await supertest(app).get('/').expect(200, { isOurs: true, code: 'SSE_INVALID_OWNER' })
     expect(hub.stats().subscribers).toBe(0)
   })
 
   test('may be 256 units of anything well-formed', async () => {
-    const key = `${'x'.repeat(252)}\0\n😀`
-    const { hub, live } = await setUp(() => ({ key }))
+    const owner = `${'x'.repeat(252)}\0\n😀`
+    const { hub, live } = await setUp(() => ({ owner }))
     await live()
-    expect(await hub.disconnect(key)).toBe(1)
+    expect(await hub.disconnect(owner)).toBe(1)
   })
 })
 
 describe('hub.disconnect', () => {
-  it('ends the streams of a key and no other, after what was published before, and tells how many', async () => {
-    const { hub, live } = await setUp(byKey)
-    const gone = [await live('?key=u'), await live('?key=u&channels=a,b')]
-    const kept = [await live('?key=v'), await live('?key=U'), await live()]
+  it('ends the streams of an owner and no other, after what was published before, and tells how many', async () => {
+    const { hub, live } = await setUp(byOwner)
+    const gone = [await live('?owner=u'), await live('?owner=u&channels=a,b')]
+    const kept = [await live('?owner=v'), await live('?owner=U'), await live()]
     void hub.publish('a', 'item', 'before')
     const disconnected = hub.disconnect('u')
     void hub.publish('a', 'item', 'after')
@@ -328,8 +328,8 @@ describe('hub.disconnect', () => {
   })
 
   it('spreads the return of many over 1 to 5 s', async () => {
-    const { hub, live } = await setUp(byKey)
-    const clients = await Promise.all(range(1, 40).map(() => live('?key=u')))
+    const { hub, live } = await setUp(byOwner)
+    const clients = await Promise.all(range(1, 40).map(() => live('?owner=u')))
     expect(await hub.disconnect('u')).toBe(40)
     await Promise.all(clients.map((client) => client.over()))
     for (const client of clients) expectTurnedAway(client)
@@ -338,11 +338,11 @@ describe('hub.disconnect', () => {
     expect(Math.max(...retries) - Math.min(...retries)).toBeGreaterThan(1_000)
   })
 
-  it('asks a predicate about every stream, once, by its key and channels, and not about events()', async () => {
-    const { hub, live } = await setUp(byKey)
+  it('asks a predicate about every stream, once, by its owner and channels, and not about events()', async () => {
+    const { hub, live } = await setUp(byOwner)
     const iterator = hub.events(['a'])
-    await live('?key=u&channels=b,a,b')
-    const second = await live('?key=u&channels=c')
+    await live('?owner=u&channels=b,a,b')
+    const second = await live('?owner=u&channels=c')
     await live()
     const seen: unknown[] = []
     const count = await hub.disconnect((subscriber) => {
@@ -350,9 +350,9 @@ describe('hub.disconnect', () => {
       return subscriber.channels.includes('c')
     })
     expect(seen).toEqual([
-      { key: 'u', channels: ['b', 'a'] },
-      { key: 'u', channels: ['c'] },
-      { key: undefined, channels: ['a'] },
+      { owner: 'u', channels: ['b', 'a'] },
+      { owner: 'u', channels: ['c'] },
+      { owner: undefined, channels: ['a'] },
     ])
     expect(count).toBe(1)
     await second.over()
@@ -360,9 +360,9 @@ describe('hub.disconnect', () => {
     await iterator.return?.()
   })
 
-  it('ends everybody by a predicate that is always true, those without a key too', async () => {
-    const { hub, live } = await setUp(byKey)
-    const clients = [await live('?key=u'), await live(), await live()]
+  it('ends everybody by a predicate that is always true, those without an owner too', async () => {
+    const { hub, live } = await setUp(byOwner)
+    const clients = [await live('?owner=u'), await live(), await live()]
     expect(await hub.disconnect(() => true)).toBe(3)
     for (const client of clients) {
       await client.over()
@@ -372,9 +372,9 @@ describe('hub.disconnect', () => {
   })
 
   it('ends nobody where there is nobody', async () => {
-    const { hub, live } = await setUp(byKey)
+    const { hub, live } = await setUp(byOwner)
     expect([await hub.disconnect('u'), await hub.disconnect(() => true)]).toEqual([0, 0])
-    const client = await live('?key=u')
+    const client = await live('?owner=u')
     expect([await hub.disconnect('v'), await hub.disconnect(() => false)]).toEqual([0, 0])
     await hub.publish('a', 'item', 1)
     await client.received(1)
@@ -384,8 +384,8 @@ describe('hub.disconnect', () => {
   })
 
   it('does not end a stream whose subscription is closed already', async () => {
-    const { hub, live, responses, subscriptions } = await setUp(byKey)
-    const client = await live('?key=u')
+    const { hub, live, responses, subscriptions } = await setUp(byOwner)
+    const client = await live('?owner=u')
     subscriptions[0]?.close()
     expect([await hub.disconnect('u'), await hub.disconnect(() => true)]).toEqual([0, 0])
     expect(await responses[0]?.sse.send('direct')).toBe(true)
@@ -402,9 +402,9 @@ describe('hub.disconnect', () => {
       ['returns nothing', () => undefined, expect.objectContaining({ name: 'TypeError', message: expect.stringContaining('undefined') as string })],
       ['returns 1', () => 1, expect.objectContaining({ name: 'TypeError', message: expect.stringContaining('1') as string })],
     ])('%s, rejects and ends nobody, whomever it named before', async (_what, last, error) => {
-      const { hub, live } = await setUp(byKey)
-      const clients = [await live('?key=u'), await live('?key=v'), await live('?key=w')]
-      await expect(hub.disconnect(({ key }) => (key === 'w' ? (last() as boolean) : true))).rejects.toEqual(error)
+      const { hub, live } = await setUp(byOwner)
+      const clients = [await live('?owner=u'), await live('?owner=v'), await live('?owner=w')]
+      await expect(hub.disconnect(({ owner }) => (owner === 'w' ? (last() as boolean) : true))).rejects.toEqual(error)
       expect(hub.stats().subscribers).toBe(3)
       await hub.publish('a', 'item', 1)
       for (const client of clients) {
@@ -415,35 +415,35 @@ describe('hub.disconnect', () => {
   })
 
   it.each<[string, unknown]>([
-    ['an empty key', ''],
+    ['an empty owner', ''],
     ['a number', 7],
     ['undefined', undefined],
     ['null', null],
-    ['an object', { key: 'u' }],
-  ])('rejects %s, and ends nobody', async (_what, key) => {
-    const { hub, live } = await setUp(byKey)
+    ['an object', { owner: 'u' }],
+  ])('rejects %s, and ends nobody', async (_what, owner) => {
+    const { hub, live } = await setUp(byOwner)
     await live()
-    const error: unknown = await hub.disconnect(key as string).catch((reason: unknown) => reason)
+    const error: unknown = await hub.disconnect(owner as string).catch((reason: unknown) => reason)
     expect(error).toBeInstanceOf(SseError)
-    expect(error).toMatchObject({ code: 'SSE_INVALID_KEY', message: expect.stringContaining('disconnect') as string })
+    expect(error).toMatchObject({ code: 'SSE_INVALID_OWNER', message: expect.stringContaining('disconnect') as string })
     expect(hub.stats().subscribers).toBe(1)
   })
 
   it('lets a client resume that comes back', async () => {
-    const { hub, live } = await setUp(byKey)
-    const client = await live('?key=u')
+    const { hub, live } = await setUp(byOwner)
+    const client = await live('?owner=u')
     await hub.publish('a', 'item', 1)
     await hub.disconnect('u')
     for (const n of [2, 3]) await hub.publish('a', 'item', n)
     await client.over()
-    const back = await live('?key=u', client.lastId)
+    const back = await live('?owner=u', client.lastId)
     expect([client.data, back.data]).toEqual([[1], [2, 3]])
     expect(back.named('stream-reset')).toEqual([])
   })
 
   it('gives a client whose socket is full no more than that, and it resumes from there', async () => {
-    const all = await setUp(byKey)
-    const client = await all.live('?key=u')
+    const all = await setUp(byOwner)
+    const client = await all.live('?owner=u')
     const given = await stall(all, client)
     expect(await all.hub.disconnect('u')).toBe(1)
     // Its connection is still there, its subscription is not.
@@ -452,12 +452,12 @@ describe('hub.disconnect', () => {
     await client.over()
     expect(numbers(client)).toEqual(range(1, given))
     expectTurnedAway(client)
-    expect(numbers(await all.live('?key=u', client.lastId))).toEqual(range(given + 1, 40))
+    expect(numbers(await all.live('?owner=u', client.lastId))).toEqual(range(given + 1, 40))
   })
 
   it('ends a stream that waits for its snapshot, which is not sent any more', async () => {
     const snapshots: ((snapshot: { data: unknown }) => void)[] = []
-    const { hub, connect } = await setUp(() => ({ key: 'u', snapshot: () => new Promise((resolve) => snapshots.push(resolve)) }))
+    const { hub, connect } = await setUp(() => ({ owner: 'u', snapshot: () => new Promise((resolve) => snapshots.push(resolve)) }))
     const client = await connect()
     await until(() => snapshots.length === 1, 'the snapshot was asked for')
     expect(await hub.disconnect('u')).toBe(1)
@@ -475,16 +475,16 @@ describe('hub.disconnect', () => {
     let requests = 0
     app.get('/', (req, res) => {
       requests++
-      if (banned.has(req.query['key'])) res.sendStatus(401)
-      else return res.sse.subscribe(hub, ['a'], byKey(req))
+      if (banned.has(req.query['owner'])) res.sendStatus(401)
+      else return res.sse.subscribe(hub, ['a'], byOwner(req))
       return undefined
     })
     const { url } = await serve(app)
     const received: Record<string, string[]> = { u: [], v: [] }
-    const open = (key: string): EventSource => {
-      const source = new EventSource(`${url}/?key=${key}`)
+    const open = (owner: string): EventSource => {
+      const source = new EventSource(`${url}/?owner=${owner}`)
       sources.push(source)
-      source.addEventListener('item', ({ data }) => received[key]?.push(data as string))
+      source.addEventListener('item', ({ data }) => received[owner]?.push(data as string))
       return source
     }
     const [u, v] = [open('u'), open('v')]

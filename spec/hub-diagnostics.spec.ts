@@ -59,8 +59,8 @@ async function setUp({ stallTimeoutMs = 30_000, subscribe = {}, ...options }: Se
   app.use(sseMiddleware({ stallTimeoutMs, keepAliveMs: false }))
   app.all('/events', async (req, res) => {
     responses.push(res)
-    const { channels = 'a', key } = req.query as Record<string, string | undefined>
-    subscriptions.push(await res.sse.subscribe(hub, channels.split(','), { ...subscribe, key }))
+    const { channels = 'a', owner } = req.query as Record<string, string | undefined>
+    subscriptions.push(await res.sse.subscribe(hub, channels.split(','), { ...subscribe, owner }))
   })
   const { url } = await serve(app)
   const connect = (query = '', lastEventId = '', method = 'GET'): Promise<TestClient> =>
@@ -108,15 +108,15 @@ describe('diagnostics_channel', () => {
   it('tells on express-sse-hub:subscribe of each stream, and where it resumes from', async () => {
     const { heard } = listen()
     const { hub, connect } = await setUp()
-    const client = await (await connect('channels=a,b,a&key=ann')).live()
+    const client = await (await connect('channels=a,b,a&owner=ann')).live()
     client.leave()
     await until(() => of(hub, heard, 'close').length === 1, 'the client is gone')
     await (await connect('channels=b', client.lastId)).live()
     await (await connect('', 'forged')).live()
     expect(of(hub, heard, 'subscribe')).toStrictEqual([
-      { channels: ['a', 'b'], key: 'ann', lastEventId: '' },
-      { channels: ['b'], key: undefined, lastEventId: client.lastId },
-      { channels: ['a'], key: undefined, lastEventId: 'forged' },
+      { channels: ['a', 'b'], owner: 'ann', lastEventId: '' },
+      { channels: ['b'], owner: undefined, lastEventId: client.lastId },
+      { channels: ['a'], owner: undefined, lastEventId: 'forged' },
     ])
   })
 
@@ -136,8 +136,8 @@ describe('diagnostics_channel', () => {
     await (await TestClient.open(`${url}/second`)).over()
     expect(codes).toEqual(['SSE_ALREADY_SUBSCRIBED', 'SSE_INVALID_CHANNEL'])
     expect(of(hub, heard)).toStrictEqual([
-      { kind: 'subscribe', channels: ['a'], key: undefined, lastEventId: '' },
-      { kind: 'close', channels: ['a'], key: undefined },
+      { kind: 'subscribe', channels: ['a'], owner: undefined, lastEventId: '' },
+      { kind: 'close', channels: ['a'], owner: undefined },
     ])
   })
 
@@ -147,15 +147,15 @@ describe('diagnostics_channel', () => {
     const id = await hub.publish('a', 'e', 1)
     for (let n = 2; n < 5; n++) await hub.publish('a', 'e', n)
     const clients = [
-      await (await connect('channels=a,b&key=ann', id)).live(),
+      await (await connect('channels=a,b&owner=ann', id)).live(),
       await (await connect('channels=b', 'zzzzzzzzzz-1/b')).live(),
       await (await connect('channels=b', 'forged')).live(),
       await (await connect('channels=b', id)).live(),
     ]
     expect(of(hub, heard, 'reset')).toStrictEqual([
-      { channels: ['a', 'b'], key: 'ann', lost: ['a'], reason: 'expired' },
-      { channels: ['b'], key: undefined, lost: ['b'], reason: 'restarted' },
-      { channels: ['b'], key: undefined, lost: ['b'], reason: 'unknown-id' },
+      { channels: ['a', 'b'], owner: 'ann', lost: ['a'], reason: 'expired' },
+      { channels: ['b'], owner: undefined, lost: ['b'], reason: 'restarted' },
+      { channels: ['b'], owner: undefined, lost: ['b'], reason: 'unknown-id' },
     ])
     expect(clients.map((client) => client.named('stream-reset').length)).toEqual([1, 1, 1, 0])
     expect(hub.stats().resets).toBe(3)
@@ -165,7 +165,7 @@ describe('diagnostics_channel', () => {
     const { heard } = listen()
     const hub = new Hub({ replay: { maxEvents: 2 } })
     const connection = new FakeConnection()
-    hub[join](['a', 'b'], { key: 'slow' }).start(connection.asConnection, '')
+    hub[join](['a', 'b'], { owner: 'slow' }).start(connection.asConnection, '')
     connection.output.full = true
     for (let n = 0; n < 5; n++) {
       void hub.publish('b', 'e', n)
@@ -174,7 +174,7 @@ describe('diagnostics_channel', () => {
     expect(of(hub, heard, 'reset')).toEqual([])
     connection.drain()
     await turn()
-    expect(of(hub, heard, 'reset')).toStrictEqual([{ channels: ['a', 'b'], key: 'slow', lost: ['b'], reason: 'slow' }])
+    expect(of(hub, heard, 'reset')).toStrictEqual([{ channels: ['a', 'b'], owner: 'slow', lost: ['b'], reason: 'slow' }])
   })
 
   it('tells of the reset of a stream with a snapshot, which carries no id', async () => {
@@ -182,24 +182,24 @@ describe('diagnostics_channel', () => {
     const { hub, connect } = await setUp({ subscribe: { snapshot: () => ({ data: 'state' }) } })
     const client = await (await connect('channels=a', 'forged')).live()
     expect(client.named('snapshot')).toHaveLength(1)
-    expect(of(hub, heard, 'reset')).toStrictEqual([{ channels: ['a'], key: undefined, lost: ['a'], reason: 'unknown-id' }])
+    expect(of(hub, heard, 'reset')).toStrictEqual([{ channels: ['a'], owner: undefined, lost: ['a'], reason: 'unknown-id' }])
   })
 
-  it('tells of the reset of hub.events(), which has no key and is no stream', async () => {
+  it('tells of the reset of hub.events(), which has no owner and is no stream', async () => {
     const { heard } = listen()
     const hub = new Hub()
     for await (const event of hub.events(['a', 'b'], { lastEventId: 'forged' })) {
       expect(event.event).toBe('stream-reset')
       break
     }
-    expect(of(hub, heard)).toStrictEqual([{ kind: 'reset', channels: ['a', 'b'], key: undefined, lost: ['a', 'b'], reason: 'unknown-id' }])
+    expect(of(hub, heard)).toStrictEqual([{ kind: 'reset', channels: ['a', 'b'], owner: undefined, lost: ['a', 'b'], reason: 'unknown-id' }])
   })
 
   it('tells on express-sse-hub:stall of a client that was destroyed because it does not read, and then that it is gone', async () => {
     const { heard } = listen()
     const { hub, connect } = await setUp({ stallTimeoutMs: 100, replay: { maxEvents: 5 } })
-    const stalled = await (await connect('channels=a,b&key=stalled')).live()
-    const reading = await (await connect('channels=a&key=reading')).live()
+    const stalled = await (await connect('channels=a,b&owner=stalled')).live()
+    const reading = await (await connect('channels=a&owner=reading')).live()
     stalled.pause()
     for (let n = 1; hub.stats().stalls === 0; n++) {
       await hub.publish('a', 'e', 'x'.repeat(500_000))
@@ -208,7 +208,7 @@ describe('diagnostics_channel', () => {
     await until(() => of(hub, heard, 'close').length === 1, 'it is gone')
     await hub.publish('a', 'e', 'marker')
     await until(() => reading.channelEvents.at(-1)?.data === 'marker', 'the other goes on')
-    const about = { channels: ['a', 'b'], key: 'stalled' }
+    const about = { channels: ['a', 'b'], owner: 'stalled' }
     expect(of(hub, heard).slice(-3)).toStrictEqual([
       { kind: 'stall', ...about },
       { kind: 'close', ...about },
@@ -233,25 +233,25 @@ describe('diagnostics_channel', () => {
     await until(() => of(hub, heard, 'stall').length === 1, 'it is destroyed')
     await until(() => res.destroyed, 'it is gone')
     expect(of(hub, heard).slice(-2)).toStrictEqual([
-      { kind: 'close', channels: ['a'], key: undefined },
-      { kind: 'stall', channels: ['a'], key: undefined },
+      { kind: 'close', channels: ['a'], owner: undefined },
+      { kind: 'stall', channels: ['a'], owner: undefined },
     ])
     expect(hub.stats().stalls).toBe(1)
   })
 
   it('tells on express-sse-hub:refuse at which limit a stream was refused', async () => {
     const { heard } = listen()
-    const { hub, connect, url } = await setUp({ maxSubscribers: 2, maxSubscribersPerKey: 1 })
-    await (await connect('key=ann')).live()
-    await (await connect('channels=a,b&key=ann')).over()
-    await (await connect('key=bob')).live()
+    const { hub, connect, url } = await setUp({ maxSubscribers: 2, maxSubscribersPerOwner: 1 })
+    await (await connect('owner=ann')).live()
+    await (await connect('channels=a,b&owner=ann')).over()
+    await (await connect('owner=bob')).live()
     await (await connect('channels=c')).over()
-    const unacceptable = await TestClient.open(`${url}/events?key=bob`, { headers: { accept: 'text/html' } })
+    const unacceptable = await TestClient.open(`${url}/events?owner=bob`, { headers: { accept: 'text/html' } })
     expect(unacceptable.status).toBe(503)
     expect(of(hub, heard, 'refuse')).toStrictEqual([
-      { channels: ['a', 'b'], key: 'ann', reason: 'maxSubscribersPerKey' },
-      { channels: ['c'], key: undefined, reason: 'maxSubscribers' },
-      { channels: ['a'], key: 'bob', reason: 'maxSubscribers' },
+      { channels: ['a', 'b'], owner: 'ann', reason: 'maxSubscribersPerOwner' },
+      { channels: ['c'], owner: undefined, reason: 'maxSubscribers' },
+      { channels: ['a'], owner: 'bob', reason: 'maxSubscribers' },
     ])
     expect(of(hub, heard, 'subscribe')).toHaveLength(2)
     expect(of(hub, heard, 'close')).toEqual([])
@@ -268,11 +268,11 @@ describe('diagnostics_channel', () => {
     await (await TestClient.open(`${url}/channels`)).over()
     await (await TestClient.open(`${url}/authorize`)).over()
     await hub.close()
-    await (await connect('channels=b&key=ann')).over()
+    await (await connect('channels=b&owner=ann')).over()
     expect(of(hub, heard)).toStrictEqual([
-      { kind: 'refuse', channels: [], key: undefined, reason: 'fault' },
-      { kind: 'refuse', channels: ['a', 'b'], key: undefined, reason: 'fault' },
-      { kind: 'refuse', channels: ['b'], key: 'ann', reason: 'closing' },
+      { kind: 'refuse', channels: [], owner: undefined, reason: 'fault' },
+      { kind: 'refuse', channels: ['a', 'b'], owner: undefined, reason: 'fault' },
+      { kind: 'refuse', channels: ['b'], owner: 'ann', reason: 'closing' },
     ])
   })
 
@@ -282,12 +282,12 @@ describe('diagnostics_channel', () => {
     ['the stream is closed', ({ res }) => res.sse.close()],
     ['the stream is closed for good', ({ res }) => res.sse.close({ reconnect: false })],
     ['the program destroys the response', ({ res }) => res.destroy()],
-    ['its key is disconnected', ({ hub }) => hub.disconnect('ann')],
+    ['its owner is disconnected', ({ hub }) => hub.disconnect('ann')],
     ['the hub is closed', ({ hub }) => hub.close()],
   ])('tells on express-sse-hub:close, once, that a subscription is over when %s', async (_, end) => {
     const { heard } = listen()
     const { hub, connect, subscriptions, responses } = await setUp()
-    const client = await (await connect('channels=a,b&key=ann')).live()
+    const client = await (await connect('channels=a,b&owner=ann')).live()
     await until(() => subscriptions.length === 1, 'it is subscribed')
     const [subscription] = subscriptions as [Subscription]
     const [res] = responses as [express.Response]
@@ -302,8 +302,8 @@ describe('diagnostics_channel', () => {
     await client.over()
     await until(() => res.closed, 'the response is over')
     expect(of(hub, heard)).toStrictEqual([
-      { kind: 'subscribe', channels: ['a', 'b'], key: 'ann', lastEventId: '' },
-      { kind: 'close', channels: ['a', 'b'], key: 'ann' },
+      { kind: 'subscribe', channels: ['a', 'b'], owner: 'ann', lastEventId: '' },
+      { kind: 'close', channels: ['a', 'b'], owner: 'ann' },
     ])
   })
 

@@ -33,8 +33,8 @@ describe('the limits of Hub', () => {
     ['maxSubscribers: "5"', { maxSubscribers: '5' }, 'TypeError', /maxSubscribers.*got '5'/],
     ['maxSubscribers: true', { maxSubscribers: true }, 'TypeError', /maxSubscribers.*got true/],
     ['maxSubscribers: null', { maxSubscribers: null }, 'TypeError', /maxSubscribers.*got null/],
-    ['maxSubscribersPerKey: 0', { maxSubscribersPerKey: 0 }, 'RangeError', /maxSubscribersPerKey.*got 0/],
-    ['maxSubscribersPerKey: "5"', { maxSubscribersPerKey: '5' }, 'TypeError', /maxSubscribersPerKey.*got '5'/],
+    ['maxSubscribersPerOwner: 0', { maxSubscribersPerOwner: 0 }, 'RangeError', /maxSubscribersPerOwner.*got 0/],
+    ['maxSubscribersPerOwner: "5"', { maxSubscribersPerOwner: '5' }, 'TypeError', /maxSubscribersPerOwner.*got '5'/],
     ['maxSubscribersPerkey', { maxSubscribersPerkey: 5 }, 'TypeError', /'maxSubscribersPerkey'/],
   ])('are checked when it is made: %s', (_what, options, name, message) => {
     const make = () => new Hub(options as HubOptions)
@@ -43,7 +43,7 @@ describe('the limits of Hub', () => {
 })
 
 describe.each(EXPRESS_VERSIONS)('a hub with limits on %s', (_name, factory) => {
-  /** An app whose clients subscribe with the key of the query `?key=`, those of `/open` after their stream was opened. */
+  /** An app whose clients subscribe with the owner of the query `?owner=`, those of `/open` after their stream was opened. */
   async function setUp(options: HubOptions, handleErrors?: (error: SseError, req: Request, res: Response, next: unknown) => void) {
     const hub = new Hub(options)
     const app = factory()
@@ -55,16 +55,16 @@ describe.each(EXPRESS_VERSIONS)('a hub with limits on %s', (_name, factory) => {
       responses.push(res)
       streams.push(res.sse)
       if (req.path === '/open') await res.sse.send('hello', { event: 'hello' })
-      const { key } = req.query
-      subscriptions.push(await res.sse.subscribe(hub, ['a'], typeof key === 'string' ? { key } : {}))
+      const { owner } = req.query
+      subscriptions.push(await res.sse.subscribe(hub, ['a'], typeof owner === 'string' ? { owner } : {}))
     })
     if (handleErrors !== undefined) app.use(handleErrors)
     const { url, port } = await serve(app)
-    const connect = (key?: string, path = '/'): Promise<TestClient> => TestClient.open(`${url}${path}${key === undefined ? '' : `?key=${key}`}`)
-    const live = async (key?: string): Promise<TestClient> => (await connect(key)).live()
+    const connect = (owner?: string, path = '/'): Promise<TestClient> => TestClient.open(`${url}${path}${owner === undefined ? '' : `?owner=${owner}`}`)
+    const live = async (owner?: string): Promise<TestClient> => (await connect(owner)).live()
     /** Connects a client that is refused, and gives what it was told to wait (ms). */
-    const refused = async (key?: string): Promise<number> => {
-      const client = await connect(key)
+    const refused = async (owner?: string): Promise<number> => {
+      const client = await connect(owner)
       await client.over()
       expect([client.status, client.response.headers['content-type']]).toEqual([200, 'text/event-stream'])
       expect(client.text).toMatch(REFUSED)
@@ -106,8 +106,8 @@ describe.each(EXPRESS_VERSIONS)('a hub with limits on %s', (_name, factory) => {
     }
   })
 
-  it('counts the streams of each key by themselves, and none that has no key', async () => {
-    const { hub, live, refused } = await setUp({ maxSubscribersPerKey: 2 })
+  it('counts the streams of each owner by themselves, and none that has no owner', async () => {
+    const { hub, live, refused } = await setUp({ maxSubscribersPerOwner: 2 })
     const first = await live('u')
     await live('u')
     await refused('u')
@@ -122,7 +122,7 @@ describe.each(EXPRESS_VERSIONS)('a hub with limits on %s', (_name, factory) => {
 
   it.each<[string, HubOptions]>([
     ['by default', {}],
-    ['with false', { maxSubscribers: false, maxSubscribersPerKey: false }],
+    ['with false', { maxSubscribers: false, maxSubscribersPerOwner: false }],
   ])('is without limits %s', async (_what, options) => {
     const { hub, live } = await setUp(options)
     await Promise.all(Array.from({ length: 60 }, () => live('u')))
@@ -130,7 +130,7 @@ describe.each(EXPRESS_VERSIONS)('a hub with limits on %s', (_name, factory) => {
   })
 
   it('applies both limits', async () => {
-    const { live, refused, hub } = await setUp({ maxSubscribers: 3, maxSubscribersPerKey: 2 })
+    const { live, refused, hub } = await setUp({ maxSubscribers: 3, maxSubscribersPerOwner: 2 })
     await Promise.all([live('u'), live('u')])
     await refused('u')
     await live('v')
@@ -162,11 +162,11 @@ describe.each(EXPRESS_VERSIONS)('a hub with limits on %s', (_name, factory) => {
   describe('for a client that does not accept event streams', () => {
     it.each<[string, HubOptions, string]>([
       ['maxSubscribers', { maxSubscribers: 1 }, 'maxSubscribers'],
-      ['maxSubscribersPerKey', { maxSubscribersPerKey: 1 }, 'maxSubscribersPerKey'],
+      ['maxSubscribersPerOwner', { maxSubscribersPerOwner: 1 }, 'maxSubscribersPerOwner'],
     ])('answers 503 and Retry-After at %s, through the error handling of Express', async (_what, options, text) => {
       const { url, live, hub, streams, subscriptions } = await setUp(options)
       await live('u')
-      const answer = await supertest(url).get('/?key=u').set('Accept', 'application/json').expect(503)
+      const answer = await supertest(url).get('/?owner=u').set('Accept', 'application/json').expect(503)
       expect(answer.headers['retry-after']).toMatch(/^(1\d|2\d|30)$/)
       expect(answer.headers['content-type']).toMatch(/text\/html/)
       expect(answer.text).toContain(text)
@@ -197,7 +197,7 @@ describe.each(EXPRESS_VERSIONS)('a hub with limits on %s', (_name, factory) => {
   })
 
   describe('has a place again', () => {
-    const limits: HubOptions = { maxSubscribers: 2, maxSubscribersPerKey: 1 }
+    const limits: HubOptions = { maxSubscribers: 2, maxSubscribersPerOwner: 1 }
 
     it.each<[string, (all: Awaited<ReturnType<typeof setUp>>, client: TestClient) => unknown]>([
       ['the client has left', (_all, client) => client.leave()],
@@ -225,7 +225,7 @@ describe.each(EXPRESS_VERSIONS)('a hub with limits on %s', (_name, factory) => {
       sockets.push(socket)
       let text = ''
       socket.setEncoding('utf8').on('data', (chunk: string) => (text += chunk))
-      socket.write('GET /?key=u HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n')
+      socket.write('GET /?owner=u HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n')
       await until(() => text.includes('stream-open'), 'it is live')
       await refused('u')
       socket.end()
@@ -264,8 +264,8 @@ describe.each(EXPRESS_VERSIONS)('a hub with limits on %s', (_name, factory) => {
       expect([hub.stats().subscribers, responses[0]?.socket?.destroyed]).toEqual([2, false])
     })
 
-    it('for as many as left, whichever of the connections of a key it was', async () => {
-      const { hub, live, refused, count } = await setUp({ maxSubscribersPerKey: 2 })
+    it('for as many as left, whichever of the connections of an owner it was', async () => {
+      const { hub, live, refused, count } = await setUp({ maxSubscribersPerOwner: 2 })
       const older = await live('u')
       const newer = await live('u')
       newer.leave()
@@ -329,53 +329,53 @@ describe.each(EXPRESS_VERSIONS)('a hub with limits on %s', (_name, factory) => {
 
 describe('the counts of a hub', () => {
   const MAX = 6
-  const MAX_PER_KEY = 2
+  const MAX_PER_OWNER = 2
 
   async function setUp() {
-    const hub = new Hub({ maxSubscribers: MAX, maxSubscribersPerKey: MAX_PER_KEY })
+    const hub = new Hub({ maxSubscribers: MAX, maxSubscribersPerOwner: MAX_PER_OWNER })
     const app = express()
     app.use(sseMiddleware())
     const ends = new Map<string, { stream: SseStream; subscription: Subscription }>()
     app.get('/:id', async (req, res) => {
       const { id } = req.params
-      const { key } = req.query
-      const subscription = await res.sse.subscribe(hub, [`c${Number(id) % 3}`, 'all'], typeof key === 'string' ? { key } : {})
+      const { owner } = req.query
+      const subscription = await res.sse.subscribe(hub, [`c${Number(id) % 3}`, 'all'], typeof owner === 'string' ? { owner } : {})
       ends.set(id, { stream: res.sse, subscription })
     })
     const { url } = await serve(app)
-    return { hub, ends, connect: (id: number, key?: string) => TestClient.open(`${url}/${id}${key === undefined ? '' : `?key=${key}`}`) }
+    return { hub, ends, connect: (id: number, owner?: string) => TestClient.open(`${url}/${id}${owner === undefined ? '' : `?owner=${owner}`}`) }
   }
 
   it.each([1, 2, 3])('are what they should be after each of 250 random arrivals and departures (seed %i)', async (seed) => {
     const random = randomFrom(seed)
     const pick = <T>(items: readonly T[]): T => items[Math.floor(random() * items.length)] as T
     const { hub, ends, connect } = await setUp()
-    const here = new Map<number, { client: TestClient; key: string | undefined }>()
+    const here = new Map<number, { client: TestClient; owner: string | undefined }>()
     let refusals = 0
 
     /** Whether a new client was refused, and whether it should be. */
     const arrive = async (id: number): Promise<[boolean, boolean]> => {
-      const key = pick(['u', 'v', 'w', undefined])
-      const same = [...here.values()].filter((other) => other.key === key).length
-      const shouldBe = here.size >= MAX || (key !== undefined && same >= MAX_PER_KEY)
-      const client = await connect(id, key)
+      const owner = pick(['u', 'v', 'w', undefined])
+      const same = [...here.values()].filter((other) => other.owner === owner).length
+      const shouldBe = here.size >= MAX || (owner !== undefined && same >= MAX_PER_OWNER)
+      const client = await connect(id, owner)
       await until(() => client.ended || client.named('stream-open').length > 0, 'it is refused or live')
       if (shouldBe) refusals++
-      else here.set(id, { client, key })
+      else here.set(id, { client, owner })
       return [REFUSED.test(client.text), shouldBe]
     }
 
     /** How many were disconnected, and how many should be. */
     const depart = async (): Promise<[number, number]> => {
-      const [id, { client, key }] = pick([...here])
+      const [id, { client, owner }] = pick([...here])
       const { stream, subscription } = ends.get(String(id)) as { stream: SseStream; subscription: Subscription }
       const how = pick(['leaves', 'leaves', 'closed', 'unsubscribed', 'disconnected'])
-      const alike = how === 'disconnected' ? [...here].filter(([other, its]) => its.key === key && other % 3 === id % 3) : []
+      const alike = how === 'disconnected' ? [...here].filter(([other, its]) => its.owner === owner && other % 3 === id % 3) : []
       let disconnected = 0
       if (how === 'leaves') client.leave()
       else if (how === 'closed') stream.close({ reconnect: random() < 0.5 })
       else if (how === 'unsubscribed') subscription.close()
-      else disconnected = await hub.disconnect((other) => other.key === key && other.channels[0] === `c${id % 3}`)
+      else disconnected = await hub.disconnect((other) => other.owner === owner && other.channels[0] === `c${id % 3}`)
       for (const [gone] of [[id], ...alike] as const) here.delete(gone)
       await until(() => subscription.closed, 'it is over')
       return [disconnected, alike.length]
@@ -404,7 +404,7 @@ describe('the counts of a hub', () => {
     await until(() => hub.stats().subscribers === 0, 'nobody is left')
     expect(most).toBeGreaterThan(0)
     expect(most).toBeLessThanOrEqual(MAX)
-    const again = await Promise.all(['u0', 'u0', 'u1', 'u1', 'u2', 'u2'].map(async (key, n) => (await connect(1_000 + n, key)).live()))
+    const again = await Promise.all(['u0', 'u0', 'u1', 'u1', 'u2', 'u2'].map(async (owner, n) => (await connect(1_000 + n, owner)).live()))
     expect([again.length, hub.stats().subscribers]).toEqual([MAX, MAX])
   })
 })

@@ -47,10 +47,10 @@ function follow(hub: Hub, options: SubscribeOptions): FakeConnection {
 
 describe('a listener of', () => {
   it('subscribe that disconnects the stream gives its place back', async () => {
-    const { hub, connect, subscriptions } = await setUp({ key: 'k' }, { maxSubscribersPerKey: 1 })
+    const { hub, connect, subscriptions } = await setUp({ owner: 'k' }, { maxSubscribersPerOwner: 1 })
     const closed: unknown[] = []
-    listen(hub, 'close', ({ key }) => closed.push(key))
-    listen(hub, 'subscribe', ({ key = '' }) => void hub.disconnect(key))
+    listen(hub, 'close', ({ owner }) => closed.push(owner))
+    listen(hub, 'subscribe', ({ owner = '' }) => void hub.disconnect(owner))
     for (let n = 0; n < 3; n++) {
       const client = await connect()
       await client.over()
@@ -77,7 +77,7 @@ describe('a listener of', () => {
   it('publish that ends the last follower leaves the bounds of the log in force', async () => {
     jest.useFakeTimers({ doNotFake: ['setImmediate', 'nextTick', 'queueMicrotask'] })
     const hub = new Hub({ replay: { maxAgeMs: 1_000, maxEvents: 1 } })
-    follow(hub, { key: 'k' })
+    follow(hub, { owner: 'k' })
     listen(hub, 'publish', () => void hub.disconnect('k'))
     await hub.publish('a', 'item', 1)
     for (let n = 0; n < 20; n++) {
@@ -97,11 +97,11 @@ describe('a listener of', () => {
   })
 
   it('reset that disconnects the stream releases it', async () => {
-    const { hub, connect } = await setUp({ key: 'k', filter: () => true })
+    const { hub, connect } = await setUp({ owner: 'k', filter: () => true })
     listen(hub, 'reset', () => void hub.disconnect('k'))
     await hub.publish('a', 'item', 1)
     const connection = new FakeConnection()
-    hub[join](['a'], { key: 'k' }).start(connection.asConnection, 'forged')
+    hub[join](['a'], { owner: 'k' }).start(connection.asConnection, 'forged')
     await (await connect()).live()
     await hub.publish('a', 'item', 2)
     expect(connection.channelEvents).toEqual([])

@@ -23,8 +23,8 @@ async function setUp({ stallTimeoutMs = 30_000, subscribe: settings = {}, ...opt
   const subscriptions: Subscription[] = []
   app.use(sseMiddleware({ stallTimeoutMs, keepAliveMs: false }))
   app.all('/events', async (req, res) => {
-    const { channels = 'a', key } = req.query as Record<string, string | undefined>
-    subscriptions.push(await res.sse.subscribe(hub, channels.split(','), { ...settings, key }))
+    const { channels = 'a', owner } = req.query as Record<string, string | undefined>
+    subscriptions.push(await res.sse.subscribe(hub, channels.split(','), { ...settings, owner }))
   })
   const { url } = await serve(app)
   const connect = (query = '', lastEventId = '', method = 'GET'): Promise<TestClient> =>
@@ -98,7 +98,7 @@ describe('hub.stats()', () => {
   it('subscribers: the streams that are subscribed now, and no workers', async () => {
     const { hub, connect, subscriptions } = await setUp()
     const events = hub.events(['a'])
-    const clients = await Promise.all(['channels=a,b', 'key=ann', ''].map(async (query) => (await connect(query)).live()))
+    const clients = await Promise.all(['channels=a,b', 'owner=ann', ''].map(async (query) => (await connect(query)).live()))
     expect(hub.stats().subscribers).toBe(3)
     clients[0]?.leave()
     await until(() => hub.stats().subscribers === 2, 'the client is gone')
@@ -114,7 +114,7 @@ describe('hub.stats()', () => {
   it('subscribers: one that left without a word, while it was told to come back, or during a storm is not counted any more', async () => {
     const { hub, connect } = await setUp()
     for (let round = 0; round < 5; round++) {
-      const clients = await Promise.all(Array.from({ length: 20 }, (_, n) => connect(`key=${n % 2}`)))
+      const clients = await Promise.all(Array.from({ length: 20 }, (_, n) => connect(`owner=${n % 2}`)))
       await until(() => hub.stats().subscribers === 20, 'all are there')
       for (const [n, client] of clients.entries()) if (n % 4 === 0) client.leave()
       await hub.disconnect('1')
@@ -277,15 +277,15 @@ describe('hub.stats()', () => {
   })
 
   it('refusals: the streams that were refused, for whatever reason, and none that is wrong, HEAD or may not see it', async () => {
-    const { hub, app, connect, url } = await setUp({ maxSubscribers: 2, maxSubscribersPerKey: 1, onError: () => {} })
+    const { hub, app, connect, url } = await setUp({ maxSubscribers: 2, maxSubscribersPerOwner: 1, onError: () => {} })
     app.get('/fault', hub.handler({ channels: () => Promise.reject(new Error('no')) }))
     app.get('/forbidden', hub.handler({ channels: ['a'], authorize: () => false }))
     app.get('/bad', hub.handler({ authorize: () => true }))
     const refusals = (): number => hub.stats().refusals
-    const first = await (await connect('key=ann')).live()
-    await (await connect('key=ann')).over()
+    const first = await (await connect('owner=ann')).live()
+    await (await connect('owner=ann')).over()
     expect(refusals()).toBe(1)
-    await (await connect('key=bob')).live()
+    await (await connect('owner=bob')).live()
     await (await connect()).over()
     expect(refusals()).toBe(2)
     expect((await TestClient.open(`${url}/events`, { headers: { accept: 'text/html' } })).status).toBe(503)
@@ -299,7 +299,7 @@ describe('hub.stats()', () => {
     first.leave()
     await until(() => hub.stats().subscribers === 1, 'there is room again')
     expect((await TestClient.open(`${url}/events`, { headers: { accept: 'text/html' } })).status).toBe(406)
-    await (await connect('key=ann')).live()
+    await (await connect('owner=ann')).live()
     expect(refusals()).toBe(4)
     await hub.close()
     await (await connect()).over()

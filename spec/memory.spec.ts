@@ -31,7 +31,7 @@ describe('what is kept for long', () => {
       const [channel = '', key = ''] = body.split(';')
       await hub.publish(channel, 'item', n, { key, idempotencyKey: key })
       const connection = new FakeConnection()
-      hub[join]([channel], { key }).start(connection.asConnection, '')
+      hub[join]([channel], { owner: key }).start(connection.asConnection, '')
     }
     expect((await memory()).heap - before.heap).toBeLessThan(6_000_000)
     expect(hub.stats().subscribers).toBe(60)

@@ -12,9 +12,9 @@ import { deleteKeys, describeRedis, freshPrefix, REDIS_URL, RedisServer, redisHu
 import { serve, stopServers } from './support/servers.ts'
 
 /** Subscribes a connection without a socket. */
-async function subscribe(hub: Hub, channels: readonly string[], lastEventId = '', key?: string): Promise<FakeConnection> {
+async function subscribe(hub: Hub, channels: readonly string[], lastEventId = '', owner?: string): Promise<FakeConnection> {
   const connection = new FakeConnection()
-  const plan = hub[join](channels, { key })
+  const plan = hub[join](channels, { owner })
   const refusal = plan.refusal() ?? (await plan.prepare(lastEventId)) ?? plan.refusal()
   if (refusal !== undefined) {
     plan.cancel()
@@ -129,12 +129,12 @@ describeRedis('a hub over Redis', () => {
     })
   })
 
-  it('counts the streams of a key in all processes, and not those of a process that is gone', async () => {
+  it('counts the streams of an owner in all processes, and not those of a process that is gone', async () => {
     const name = prefix()
     const redis = new Redis(REDIS_URL)
     const time = "(function() local us = tonumber(redis.call('GET', base .. ':now')) return { math.floor(us / 1000000), us % 1000000 } end)()"
     const make = (): Hub => {
-      const hub = new Hub({ maxSubscribersPerKey: 3, backplane: new RedisBackplane({ url: REDIS_URL }, { prefix: name, probeMs: 50 }, { time }) })
+      const hub = new Hub({ maxSubscribersPerOwner: 3, backplane: new RedisBackplane({ url: REDIS_URL }, { prefix: name, probeMs: 50 }, { time }) })
       hubs.push(hub)
       return hub
     }
@@ -144,8 +144,8 @@ describeRedis('a hub over Redis', () => {
     const first = await subscribe(one, ['a'], '', 'u')
     await subscribe(two, ['a'], '', 'u')
     await subscribe(two, ['a'], '', 'u')
-    await expect(subscribe(one, ['a'], '', 'u')).rejects.toThrow('refused: maxSubscribersPerKey')
-    await expect(subscribe(two, ['a'], '', 'u')).rejects.toThrow('refused: maxSubscribersPerKey')
+    await expect(subscribe(one, ['a'], '', 'u')).rejects.toThrow('refused: maxSubscribersPerOwner')
+    await expect(subscribe(two, ['a'], '', 'u')).rejects.toThrow('refused: maxSubscribersPerOwner')
     await subscribe(one, ['a'], '', 'somebody else')
     first.leave()
     await until(() => one.stats().subscribers === 1, 'the first has left')
@@ -153,7 +153,7 @@ describeRedis('a hub over Redis', () => {
     // A process that crashed: its count is there, and nothing is heard of it.
     await redis.hset(`{${name}}:l:w`, 'crashed', 3)
     await redis.zadd(`{${name}}:p`, now / 1_000, 'crashed')
-    await expect(subscribe(one, ['a'], '', 'w')).rejects.toThrow('refused: maxSubscribersPerKey')
+    await expect(subscribe(one, ['a'], '', 'w')).rejects.toThrow('refused: maxSubscribersPerOwner')
     now += 20_000_000
     await redis.set(`{${name}}:now`, now)
     await subscribe(one, ['a'], '', 'w')
@@ -167,16 +167,16 @@ describeRedis('a hub over Redis', () => {
 
   it('lets in by the limit of its own while Redis cannot count', async () => {
     const server = await startServer()
-    const hub = hubOf(prefix(), { maxSubscribersPerKey: 2, onError() {} }, { timeoutMs: 2_000 }, server.url)
+    const hub = hubOf(prefix(), { maxSubscribersPerOwner: 2, onError() {} }, { timeoutMs: 2_000 }, server.url)
     await subscribe(hub, ['a'], '', 'u')
     await server.kill()
     await until(() => !hub.health(), 'it is noticed')
     await subscribe(hub, ['a'], '', 'u')
-    await expect(subscribe(hub, ['a'], '', 'u')).rejects.toThrow('refused: maxSubscribersPerKey')
+    await expect(subscribe(hub, ['a'], '', 'u')).rejects.toThrow('refused: maxSubscribersPerOwner')
     await hub.close()
   })
 
-  it('ends the streams of a key in every process, and says so where one did not answer', async () => {
+  it('ends the streams of an owner in every process, and says so where one did not answer', async () => {
     const name = prefix()
     const [one, two] = [hubOf(name), hubOf(name)]
     const here = await subscribe(one, ['a'], '', 'u')
@@ -208,11 +208,11 @@ describeRedis('a hub over Redis', () => {
       await server.stop()
     })
 
-    /** A process whose connections can be cut, with streams of a key and of none, and another process. */
+    /** A process whose connections can be cut, with streams of an owner and of none, and another process. */
     async function away(): Promise<{ hub: Hub; other: Hub; keyed: FakeConnection; unkeyed: FakeConnection }> {
       const name = prefix()
       const options = { probeMs: 50, timeoutMs: 5_000 }
-      const limits = { maxSubscribersPerKey: 1 }
+      const limits = { maxSubscribersPerOwner: 1 }
       const [hub, other] = [hubOf(name, { ...limits, onError() {} }, options, await proxy.listen()), hubOf(name, limits, options, server.url)]
       const [keyed, unkeyed] = [await subscribe(hub, ['a'], '', 'u'), await subscribe(hub, ['a'])]
       await until(() => other.health(), 'the other is there')
@@ -221,13 +221,13 @@ describeRedis('a hub over Redis', () => {
       return { hub, other, keyed, unkeyed }
     }
 
-    it('ends those with a key when it is back, whoever asks first', async () => {
+    it('ends those with an owner when it is back, whoever asks first', async () => {
       const { hub, other, keyed, unkeyed } = await away()
       await expect(other.disconnect('u')).rejects.toMatchObject({ code: 'SSE_BACKPLANE_UNAVAILABLE' })
       // Somebody waits for it to be back.
       const newcomer = subscribe(hub, ['b'])
       proxy.mend()
-      await until(() => !keyed.isOpen, 'the stream with a key is ended')
+      await until(() => !keyed.isOpen, 'the stream with an owner is ended')
       expect([unkeyed.isOpen, (await newcomer).isOpen]).toEqual([true, true])
     })
 
@@ -237,13 +237,13 @@ describeRedis('a hub over Redis', () => {
       // The other one is the first of the new life.
       expect(await other.disconnect('u')).toBe(0)
       proxy.mend()
-      await until(() => !keyed.isOpen, 'the stream with a key is ended')
+      await until(() => !keyed.isOpen, 'the stream with an owner is ended')
       expect(unkeyed.isOpen).toBe(true)
     })
 
     it('says when it is back which of them have ended by themselves', async () => {
       const { hub, other, keyed } = await away()
-      await expect(subscribe(other, ['a'], '', 'u')).rejects.toThrow('refused: maxSubscribersPerKey')
+      await expect(subscribe(other, ['a'], '', 'u')).rejects.toThrow('refused: maxSubscribersPerOwner')
       keyed.leave()
       proxy.mend()
       await until(() => hub.health(), 'it is back')
@@ -360,7 +360,7 @@ describeRedis('a hub over Redis', () => {
     const client = new Redis(REDIS_URL, { stringNumbers: true, keyPrefix: 'x:' })
     const name = prefix()
     const hubOver = (connection: RedisConnection): Hub => {
-      hubs.push(new Hub({ maxSubscribersPerKey: 1, backplane: new RedisBackplane(connection, { prefix: name }) }))
+      hubs.push(new Hub({ maxSubscribersPerOwner: 1, backplane: new RedisBackplane(connection, { prefix: name }) }))
       return hubs.at(-1) as Hub
     }
     for (const hub of [hubOver({ client }), hubOver({ url: `${REDIS_URL}?keyPrefix=y:` })]) {
@@ -456,17 +456,17 @@ describeRedis('a hub over Redis', () => {
     await hub.close()
   })
 
-  it('keeps counting the streams of a key while Redis is away, and when it has forgotten them', async () => {
+  it('keeps counting the streams of an owner while Redis is away, and when it has forgotten them', async () => {
     const server = await startServer()
     const name = prefix()
-    const options = { maxSubscribersPerKey: 2, onError() {} }
+    const options = { maxSubscribersPerOwner: 2, onError() {} }
     const [one, two] = [hubOf(name, options, { probeMs: 50, timeoutMs: 2_000 }, server.url), hubOf(name, options, { probeMs: 50, timeoutMs: 2_000 }, server.url)]
     const count = async (): Promise<number> => ((await server.command('HVALS', `{${name}}:l:u`)) as string[]).reduce((sum, value) => sum + Number(value), 0)
     const counted = async (wanted: number): Promise<void> => {
       for (const end = performance.now() + 10_000; (await count()) !== wanted; ) expect(performance.now()).toBeLessThan(end)
     }
     const streams = [await subscribe(one, ['a'], '', 'u'), await subscribe(two, ['a'], '', 'u')]
-    await expect(subscribe(one, ['a'], '', 'u')).rejects.toThrow('refused: maxSubscribersPerKey')
+    await expect(subscribe(one, ['a'], '', 'u')).rejects.toThrow('refused: maxSubscribersPerOwner')
     // One leaves while nothing can be told, and one more is let in.
     server.signal('SIGSTOP')
     streams[0]?.leave()
@@ -478,7 +478,7 @@ describeRedis('a hub over Redis', () => {
     await counted(1)
     // Nobody is locked out, and nobody too many is let in.
     const again = await subscribe(two, ['a'], '', 'u')
-    await expect(subscribe(two, ['a'], '', 'u')).rejects.toThrow('refused: maxSubscribersPerKey')
+    await expect(subscribe(two, ['a'], '', 'u')).rejects.toThrow('refused: maxSubscribersPerOwner')
     await server.command('FLUSHALL')
     await counted(2)
     more.leave()

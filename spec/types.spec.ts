@@ -234,8 +234,8 @@ async function checkedFollowers(res: Response): Promise<void> {
   const hub = new Hub<Channels>()
   const user = 'u1' as string
 
-  void res.sse.subscribe(hub, ['orders'], { key: 'u1', expiresAt: new Date(), rewind: 1 })
-  void res.sse.subscribe(hub, ['orders'], { key: undefined, expiresAt: Date.now() + 1_000 })
+  void res.sse.subscribe(hub, ['orders'], { owner: 'u1', expiresAt: new Date(), rewind: 1 })
+  void res.sse.subscribe(hub, ['orders'], { owner: undefined, expiresAt: Date.now() + 1_000 })
   void res.sse.subscribe(hub, ['orders', `user:${user}`], {
     snapshot: (channels) => {
       expectTypeOf(channels).toEqualTypeOf<readonly ('orders' | `user:${string}`)[]>()
@@ -246,8 +246,8 @@ async function checkedFollowers(res: Response): Promise<void> {
   const take: TakeSnapshot<'orders'> = ([first]) => ({ data: first === 'orders' })
   expectTypeOf<SubscribeOptions<Channels, 'orders'>['snapshot']>().toEqualTypeOf<TakeSnapshot<'orders'> | undefined>()
   void res.sse.subscribe(hub, ['orders'], { snapshot: take })
-  // @ts-expect-error -- a key is a string
-  void res.sse.subscribe(hub, ['orders'], { key: 7 })
+  // @ts-expect-error -- an owner is a string
+  void res.sse.subscribe(hub, ['orders'], { owner: 7 })
   // @ts-expect-error -- a time is a Date or a number
   void res.sse.subscribe(hub, ['orders'], { expiresAt: '2030-01-01' })
   // @ts-expect-error -- a snapshot has data
@@ -298,8 +298,8 @@ async function checkedFollowers(res: Response): Promise<void> {
   hub.events(['orders'], { lastEventId: 7 })
   // @ts-expect-error -- the signal, not its controller
   hub.events(['orders'], { signal: new AbortController() })
-  // @ts-expect-error -- a key is for streams
-  hub.events(['orders'], { key: 'u1' })
+  // @ts-expect-error -- an owner is for streams
+  hub.events(['orders'], { owner: 'u1' })
 }
 
 /** The same for ready routes. */
@@ -337,7 +337,7 @@ function checkedRoutes(): void {
         expectTypeOf(req).toEqualTypeOf<Request>()
         return channel === `user:${req.ip}`
       },
-      subscribe: (req) => ({ key: req.ip, rewind: 1, filter: ({ data }) => data.text !== '' }),
+      subscribe: (req) => ({ owner: req.ip, rewind: 1, filter: ({ data }) => data.text !== '' }),
     }),
   )
   app.get('/params/:id', hub.handler({ channels: (req: Request<{ id: string }>) => [`user:${req.params.id}`] }))
@@ -350,10 +350,10 @@ function checkedRoutes(): void {
       },
     }),
   )
-  app.get('/options', hub.handler({ channels: ['orders'], subscribe: { key: 'k', filter: ({ event }) => event === 'created' } }))
+  app.get('/options', hub.handler({ channels: ['orders'], subscribe: { owner: 'k', filter: ({ event }) => event === 'created' } }))
   app.get(
     '/options/of',
-    hub.handler({ channels: ['orders'], subscribe: async (req) => ({ key: req.signedIn?.id, expiresAt: 1, snapshot: () => ({ data: 1 }) }) }),
+    hub.handler({ channels: ['orders'], subscribe: async (req) => ({ owner: req.signedIn?.id, expiresAt: 1, snapshot: () => ({ data: 1 }) }) }),
   )
   const bySchemas = new Hub({ schemas: { a: { e: z.number() } } })
   app.get('/schemas', bySchemas.handler({ channels: ['a'], subscribe: { filter: ({ data }) => data > 0 } }))
@@ -369,7 +369,7 @@ function checkedRoutes(): void {
   // @ts-expect-error -- a limit is a number
   hub.handler({ channels: ['orders'], maxChannels: false })
   // @ts-expect-error -- the options of a subscription are checked here too
-  hub.handler({ channels: ['orders'], subscribe: { key: 7 } })
+  hub.handler({ channels: ['orders'], subscribe: { owner: 7 } })
   // @ts-expect-error -- a filter sees the channels of the route only
   hub.handler({ channels: ['orders'], subscribe: { filter: (event) => event.event === 'notification' } })
   // @ts-expect-error -- a route has options
@@ -378,13 +378,13 @@ function checkedRoutes(): void {
 
 /** The same for what a program asks of a hub. */
 function checkedHub(): void {
-  const hub = new Hub<Channels>({ maxSubscribers: 10_000, maxSubscribersPerKey: 6, replay: { latestPerKey: true } })
-  void new Hub<Channels>({ maxSubscribers: false, maxSubscribersPerKey: undefined, replay: () => ({ latestPerKey: false }) })
+  const hub = new Hub<Channels>({ maxSubscribers: 10_000, maxSubscribersPerOwner: 6, replay: { latestPerKey: true } })
+  void new Hub<Channels>({ maxSubscribers: false, maxSubscribersPerOwner: undefined, replay: () => ({ latestPerKey: false }) })
   expectTypeOf<HubOptions['maxSubscribers']>().toEqualTypeOf<number | false | undefined>()
   // @ts-expect-error -- only false switches off
   void new Hub({ maxSubscribers: true })
   // @ts-expect-error -- a limit is a number
-  void new Hub({ maxSubscribersPerKey: '6' })
+  void new Hub({ maxSubscribersPerOwner: '6' })
   // @ts-expect-error -- latestPerKey is a boolean
   void new Hub({ replay: { latestPerKey: 'id' } })
 
@@ -402,7 +402,7 @@ function checkedHub(): void {
   expectTypeOf(
     hub.disconnect((subscriber) => {
       expectTypeOf(subscriber).toEqualTypeOf<SubscriberInfo>()
-      expectTypeOf(subscriber.key).toEqualTypeOf<string | undefined>()
+      expectTypeOf(subscriber.owner).toEqualTypeOf<string | undefined>()
       return subscriber.channels.includes('orders')
     }),
   ).resolves.toEqualTypeOf<number>()
@@ -437,12 +437,12 @@ function checkedHub(): void {
   expectTypeOf<DiagnosticMessages['reset']['lost']>().toEqualTypeOf<readonly string[]>()
   expectTypeOf<DiagnosticMessages['reset']['reason']>().toEqualTypeOf<ResetReason>()
   expectTypeOf<DiagnosticMessages['refuse']['reason']>().toEqualTypeOf<RefusalReason>()
-  expectTypeOf<RefusalReason>().toEqualTypeOf<'maxSubscribers' | 'maxSubscribersPerKey' | 'closing' | 'fault' | 'backplane' | 'disconnected'>()
+  expectTypeOf<RefusalReason>().toEqualTypeOf<'maxSubscribers' | 'maxSubscribersPerOwner' | 'closing' | 'fault' | 'backplane' | 'disconnected'>()
   expectTypeOf<DiagnosticMessages['stall']>().toEqualTypeOf<DiagnosticMessages['close']>()
   expectTypeOf<DiagnosticMessages['close']>().toEqualTypeOf<{
     readonly hub: object
     readonly channels: readonly string[]
-    readonly key: string | undefined
+    readonly owner: string | undefined
   }>()
 }
 

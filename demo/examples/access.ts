@@ -22,7 +22,7 @@ app.get(
   hub.handler({
     authorize: (req: Request, channel) => channel === 'news' || channel === `user:${userOf(req)}`,
     // The stream belongs to the user, and ends with the session: the client comes back, and is authenticated anew.
-    subscribe: (req) => ({ key: userOf(req), expiresAt: Date.now() + 60 * 60 * 1_000 }),
+    subscribe: (req) => ({ owner: userOf(req), expiresAt: Date.now() + 60 * 60 * 1_000 }),
   }),
 )
 app.post('/news/:text', async (req, res) => {

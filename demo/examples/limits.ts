@@ -8,7 +8,7 @@ import { Hub, sseMiddleware } from 'express-sse-hub'
 
 const hub = new Hub<{ news: { item: string } }>({
   maxSubscribers: 10_000,
-  maxSubscribersPerKey: 2,
+  maxSubscribersPerOwner: 2,
   // Each log by count, age and bytes of encoded events, and all logs together by bytes.
   replay: { maxEvents: 500, maxAgeMs: 60_000, maxBytes: 256 * 1_024 },
   maxTotalBytes: 64 * 1_024 * 1_024,
@@ -17,6 +17,6 @@ const hub = new Hub<{ news: { item: string } }>({
 export const app = express()
 // A client that takes nothing for so long is destroyed; until then it holds a place in the logs, and no copy of them.
 app.use(sseMiddleware({ stallTimeoutMs: 10_000, maxQueuedBytes: 64 * 1_024 }))
-app.get('/events/:user', (req, res) => res.sse.subscribe(hub, ['news'], { key: req.params.user }))
+app.get('/events/:user', (req, res) => res.sse.subscribe(hub, ['news'], { owner: req.params.user }))
 
 if (require.main === module) app.listen(3000)

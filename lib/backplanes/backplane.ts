@@ -112,12 +112,12 @@ export interface BackplaneLog {
   /** Begins anew with the engine, because it seems to be deaf. `interrupted()` follows, and `resumed()` when it is there. */
   reconnect(): void
   /**
-   * Counts one more stream of a key, unless all processes together have `max` of it: then it resolves to `false`. What a
+   * Counts one more stream of an owner, unless all processes together have `max` of it: then it resolves to `false`. What a
    * process that is gone had counted does not count. Where it rejects, the stream is counted as soon as the engine can.
    */
-  acquire(key: string, max: number): Promise<boolean>
-  /** One stream of a key is over that was counted, or is to be. */
-  release(key: string): void
+  acquire(owner: string, max: number): Promise<boolean>
+  /** One stream of an owner is over that was counted, or is to be. */
+  release(owner: string): void
 }
 
 /**

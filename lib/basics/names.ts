@@ -34,11 +34,11 @@ export function checkKey(name: string, key: string | undefined): string | undefi
   throw new SseError('SSE_INVALID_KEY', `${name} must be a well-formed string of 1 to ${MAX_NAME_UNITS} UTF-16 units, got ${show(key)}`)
 }
 
-/** Checks a key by which connections are told apart; `undefined` is none. It may come from a client: any length will do. */
-export function checkOwner(name: string, key: string | undefined): string | undefined {
-  if (key === undefined) return key
-  if (typeof key === 'string' && key !== '') return flat(key)
-  throw new SseError('SSE_INVALID_KEY', `${name} must be a string that is not empty, got ${show(key)}`)
+/** Checks whose connection a stream is; `undefined` is nobody's. It may come from a client: any length will do. */
+export function checkOwner(name: string, owner: string | undefined): string | undefined {
+  if (owner === undefined) return owner
+  if (typeof owner === 'string' && owner !== '') return flat(owner)
+  throw new SseError('SSE_INVALID_OWNER', `${name} must be a string that is not empty, got ${show(owner)}`)
 }
 
 /** How the message of an error begins that is about a publish. */

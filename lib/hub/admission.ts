@@ -14,7 +14,7 @@ export interface AdmissionParts {
   readonly preparation: Preparation | null
   /** Why nobody is let in now; `undefined` where it is open. */
   readonly closed: () => RefusalReason | undefined
-  readonly refuse: (reason: RefusalReason, channels: readonly string[], key: string | undefined) => Refusal
+  readonly refuse: (reason: RefusalReason, channels: readonly string[], owner: string | undefined) => Refusal
   /** Begins a subscription: at the moment `now`, where the client has no id. `onRelease` is called when it is over. */
   readonly begin: (connection: Connection, admission: Admission, lastEventId: string, now: Moment | undefined, onRelease: () => void) => Subscription
 }
@@ -28,7 +28,7 @@ export class Admission implements Plan, Waiting {
   readonly settings: SubscribeSettings
   readonly #parts: AdmissionParts
   #isPrepared = false
-  /** Whether all processes count it among those of its key. */
+  /** Whether all processes count it among those of its owner. */
   #isCounted = false
   #now: Moment | undefined
 
@@ -38,15 +38,15 @@ export class Admission implements Plan, Waiting {
     this.#parts = parts
   }
 
-  get key(): string | undefined {
-    return this.settings.key
+  get owner(): string | undefined {
+    return this.settings.owner
   }
 
   refusal(): Refusal | undefined {
     const { roster, closed, refuse } = this.#parts
-    const { key } = this
-    const reason = closed() ?? (this.isDisconnected ? 'disconnected' : roster.limitFor(key))
-    return reason && refuse(reason, this.channels, key)
+    const { owner } = this
+    const reason = closed() ?? (this.isDisconnected ? 'disconnected' : roster.limitFor(owner))
+    return reason && refuse(reason, this.channels, owner)
   }
 
   prepare(lastEventId: string): Promise<Refusal | undefined> | undefined {
@@ -54,8 +54,8 @@ export class Admission implements Plan, Waiting {
     if (preparation === null) return undefined
     this.#isPrepared = true
     const ready = preparation.prepare(this.channels, lastEventId)
-    const { key } = this
-    const counted = log === null || key === undefined || roster.maxPerKey === Infinity ? undefined : this.#count(log, key, roster.maxPerKey)
+    const { owner } = this
+    const counted = log === null || owner === undefined || roster.maxPerOwner === Infinity ? undefined : this.#count(log, owner, roster.maxPerOwner)
     if (ready === undefined && counted === undefined) return undefined
     roster.await(this)
     return this.#prepared(ready, counted)
@@ -64,10 +64,10 @@ export class Admission implements Plan, Waiting {
   start(connection: Connection, lastEventId: string): Subscription {
     const { log, begin, roster } = this.#parts
     roster.awaitNoMore(this)
-    const { key } = this
-    const isCounted = this.#isCounted && log !== null && key !== undefined
+    const { owner } = this
+    const isCounted = this.#isCounted && log !== null && owner !== undefined
     this.#isCounted = false
-    return begin(connection, this, lastEventId, this.#now, isCounted ? () => log.release(key) : nothing)
+    return begin(connection, this, lastEventId, this.#now, isCounted ? () => log.release(owner) : nothing)
   }
 
   cancel(): void {
@@ -75,24 +75,24 @@ export class Admission implements Plan, Waiting {
     roster.awaitNoMore(this)
     if (this.#isPrepared) preparation?.release(this.channels)
     this.#isPrepared = false
-    if (this.#isCounted && this.key !== undefined) log?.release(this.key)
+    if (this.#isCounted && this.owner !== undefined) log?.release(this.owner)
     this.#isCounted = false
   }
 
   async #prepared(ready: Promise<Moment | undefined> | undefined, counted: Promise<boolean> | undefined): Promise<Refusal | undefined> {
     const { refuse } = this.#parts
-    const { key } = this
+    const { owner } = this
     const [now, count] = await Promise.allSettled([ready, counted])
     if (now.status === 'fulfilled') this.#now = now.value
     // Where nobody could say, it is counted when that is known.
     this.#isCounted = counted !== undefined && (count.status === 'rejected' || count.value === true)
     // The outage was reported: it is not told again for every client.
-    if (now.status === 'rejected') return refuse('backplane', this.channels, key)
+    if (now.status === 'rejected') return refuse('backplane', this.channels, owner)
     // While it is not known how many all processes have, the limit is that of this one.
-    return count.status === 'fulfilled' && count.value === false ? refuse('maxSubscribersPerKey', this.channels, key) : undefined
+    return count.status === 'fulfilled' && count.value === false ? refuse('maxSubscribersPerOwner', this.channels, owner) : undefined
   }
 
-  async #count(log: BackplaneLog, key: string, max: number): Promise<boolean> {
-    return log.acquire(key, max)
+  async #count(log: BackplaneLog, owner: string, max: number): Promise<boolean> {
+    return log.acquire(owner, max)
   }
 }

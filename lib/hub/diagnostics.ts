@@ -7,8 +7,8 @@ interface AboutStream {
   /** The `Hub` that it is about. */
   readonly hub: object
   readonly channels: readonly string[]
-  /** The subscription's `key`. */
-  readonly key: string | undefined
+  /** The subscription's `owner`. */
+  readonly owner: string | undefined
 }
 
 /** The messages of `node:diagnostics_channel`, by the name of their channel without `express-sse-hub:`. */
@@ -17,7 +17,7 @@ export interface DiagnosticMessages {
   readonly publish: { readonly hub: object; readonly channel: string; readonly event: string; readonly id: string }
   /** A stream was subscribed, resuming from `lastEventId` (`''` on a first connect). */
   readonly subscribe: AboutStream & { readonly lastEventId: string }
-  /** A subscriber was told that events of `lost` were lost. `key` is that of a stream, `undefined` in `hub.events()`. */
+  /** A subscriber was told that events of `lost` were lost. `owner` is that of a stream, `undefined` in `hub.events()`. */
   readonly reset: AboutStream & { readonly lost: readonly string[]; readonly reason: ResetReason }
   /** A client was destroyed, because nothing left its full socket for `stallTimeoutMs`. */
   readonly stall: AboutStream

@@ -186,7 +186,7 @@ export class EventIterator implements HubEvents, Sink {
     const { hub, timeline } = this.#parts
     const channels = Object.freeze([...lost])
     if (diagnostics.reset.hasSubscribers) {
-      diagnostics.reset.publish({ hub, channels: this.#subscriber?.names ?? [], key: undefined, lost: channels, reason })
+      diagnostics.reset.publish({ hub, channels: this.#subscriber?.names ?? [], owner: undefined, lost: channels, reason })
     }
     const data = Object.freeze({ channels, reason })
     this.#held.push(Object.freeze({ id: formatId(timeline.epoch, position ?? 0), channel: '', event: 'stream-reset', data }))

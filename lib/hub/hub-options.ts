@@ -16,8 +16,8 @@ export interface HubOptions {
   readonly maxTotalBytes?: number | undefined
   /** How many streams may be subscribed; more are refused politely. `false`: as many as come. Default `false`. */
   readonly maxSubscribers?: number | false | undefined
-  /** How many streams may be subscribed with the same `key`. `false`: as many as come. Default `false`. */
-  readonly maxSubscribersPerKey?: number | false | undefined
+  /** How many streams may be subscribed with the same `owner`. `false`: as many as come. Default `false`. */
+  readonly maxSubscribersPerOwner?: number | false | undefined
   /** Turns payloads that are not strings into text. Default `JSON.stringify`. */
   readonly serialize?: Serialize | undefined
   /** The reverse of `serialize`, by which filters and `events()` see the payload. Default `JSON.parse`. */
@@ -69,7 +69,7 @@ export interface EventsOptions<C extends object = AnyChannels, N extends Channel
 
 /** What a predicate of {@link Hub.disconnect} is told of a stream. */
 export interface SubscriberInfo {
-  readonly key: string | undefined
+  readonly owner: string | undefined
   readonly channels: readonly string[]
 }
 

@@ -33,7 +33,7 @@ export interface HubParts {
 /** The subscription of one connection: it joins a subscriber, the connection it writes to, and the pump. */
 export class HubSubscription implements Subscription, Feed, Sink {
   /** Whose connection it is. */
-  readonly key: string | undefined
+  readonly owner: string | undefined
   readonly #connection: Connection
   readonly #subscriber: Subscriber
   readonly #parts: HubParts
@@ -43,8 +43,8 @@ export class HubSubscription implements Subscription, Feed, Sink {
   #sent = -1
   #sentAt = 0
 
-  constructor(channels: readonly Channel[], connection: Connection, parts: HubParts, start: Start, key: string | undefined, onRelease: () => void) {
-    this.key = key
+  constructor(channels: readonly Channel[], connection: Connection, parts: HubParts, start: Start, owner: string | undefined, onRelease: () => void) {
+    this.owner = owner
     this.#onRelease = onRelease
     this.#connection = connection
     this.#parts = parts
@@ -189,6 +189,6 @@ export class HubSubscription implements Subscription, Feed, Sink {
   }
 
   #about() {
-    return { hub: this.#parts.hub, channels: this.channels, key: this.key }
+    return { hub: this.#parts.hub, channels: this.channels, owner: this.owner }
   }
 }

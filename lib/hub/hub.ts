@@ -70,7 +70,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
       'maxTotalBytes',
       'schemas',
       'maxSubscribers',
-      'maxSubscribersPerKey',
+      'maxSubscribersPerOwner',
       'serialize',
       'deserialize',
       'backplane',
@@ -126,11 +126,11 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
       log,
       preparation: this.#preparation,
       closed: () => (this.#isClosing ? 'closing' : undefined),
-      refuse: (reason, names, key) => this.#refuse(reason, names, key),
+      refuse: (reason, names, owner) => this.#refuse(reason, names, owner),
       begin: (connection, admission, lastEventId, now, onRelease) => this.#begin(connection, admission, lastEventId, now, onRelease),
     }
     this.#peers = new Peers(backplane, {
-      disconnect: (key) => this.#endAll(roster.disconnect(key)),
+      disconnect: (owner) => this.#endAll(roster.disconnect(owner)),
       stats: () => this.#stats(),
       onError,
     })
@@ -140,7 +140,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
       interrupted: () => replica?.interrupted(),
       resumed: () => replica?.resumed(),
       signal: (text) => this.#peers.heard(text),
-      signalsMissed: () => void this.#endAll(roster.disconnectKeyed()),
+      signalsMissed: () => void this.#endAll(roster.disconnectOwned()),
       onError,
     })
     if (place !== null) {
@@ -252,12 +252,12 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
   }
 
   /**
-   * Ends the streams of a `key`, or those for which the predicate is true, after what was published before: their clients
-   * come back in 1 to 5 s, and are authenticated anew. Those of a key are ended in all processes; a predicate is asked of the
+   * Ends the streams of a `owner`, or those for which the predicate is true, after what was published before: their clients
+   * come back in 1 to 5 s, and are authenticated anew. Those of an owner are ended in all processes; a predicate is asked of the
    * streams of this one.
    *
    * @returns how many streams were ended.
-   * @throws {SseError} (as a rejection) `SSE_INVALID_KEY` for a key that is not valid, and whatever the predicate throws;
+   * @throws {SseError} (as a rejection) `SSE_INVALID_OWNER` for an owner that is not valid, and whatever the predicate throws;
    *   nothing is ended then. `SSE_BACKPLANE_UNAVAILABLE` where some process could not be asked; those of the others are ended.
    */
   async disconnect(which: string | ((subscriber: SubscriberInfo) => boolean)): Promise<number> {
@@ -317,11 +317,11 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
   }
 
   #begin(connection: Connection, { channels, settings }: Admission, lastEventId: string, now: Moment | undefined, onRelease: () => void): Subscription {
-    const { key } = settings
+    const { owner } = settings
     const start = startFrom(lastEventId, settings, this.#timeline, now)
-    const subscription = new HubSubscription(this.#channelsOf(channels), connection, this.#parts, start, key, onRelease)
+    const subscription = new HubSubscription(this.#channelsOf(channels), connection, this.#parts, start, owner, onRelease)
     this.#roster.add(subscription)
-    if (diagnostics.subscribe.hasSubscribers) diagnostics.subscribe.publish({ hub: this, channels, key, lastEventId })
+    if (diagnostics.subscribe.hasSubscribers) diagnostics.subscribe.publish({ hub: this, channels, owner, lastEventId })
     subscription.begin()
     return subscription
   }
@@ -360,9 +360,9 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
     return total([this.#stats(), ...answers], missing)
   }
 
-  #refuse(reason: RefusalReason, channels: readonly string[], key: string | undefined): Refusal {
+  #refuse(reason: RefusalReason, channels: readonly string[], owner: string | undefined): Refusal {
     this.#counters.refusals++
-    if (diagnostics.refuse.hasSubscribers) diagnostics.refuse.publish({ hub: this, channels, key, reason })
+    if (diagnostics.refuse.hasSubscribers) diagnostics.refuse.publish({ hub: this, channels, owner, reason })
     return refusal(reason)
   }
 

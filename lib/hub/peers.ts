@@ -7,8 +7,8 @@ const ANSWER_MS = 2_000
 
 /** What one process can ask of the others. */
 export interface Questions {
-  /** Ends the streams of a key; how many those were. */
-  disconnect(key: string): Promise<number>
+  /** Ends the streams of an owner; how many those were. */
+  disconnect(owner: string): Promise<number>
   stats(): HubStats
   readonly onError: OnError
 }
@@ -26,7 +26,7 @@ interface Signal {
   readonly id: number
   readonly from: string
   readonly question?: Question
-  readonly key?: string
+  readonly owner?: string
   readonly answer?: unknown
 }
 
@@ -50,9 +50,9 @@ export class Peers {
     this.#questions = questions
   }
 
-  /** Ends the streams of a key in all other processes. */
-  disconnect(key: string): Promise<Answers<number>> {
-    return this.#ask('disconnect', key) as Promise<Answers<number>>
+  /** Ends the streams of an owner in all other processes. */
+  disconnect(owner: string): Promise<Answers<number>> {
+    return this.#ask('disconnect', owner) as Promise<Answers<number>>
   }
 
   stats(): Promise<Answers<HubStats>> {
@@ -61,13 +61,13 @@ export class Peers {
 
   /** A signal has come: a question that is answered, or an answer that is waited for. */
   heard(text: string): void {
-    const { id, from, question, key = '', answer } = JSON.parse(text) as Signal
+    const { id, from, question, owner = '', answer } = JSON.parse(text) as Signal
     if (from === this.#backplane.processId) return
     if (question === undefined) this.#answered(id, from, answer)
-    else this.#answer(id, from, question, key).catch((error: unknown) => this.#questions.onError(error, { where: 'backplane' }))
+    else this.#answer(id, from, question, owner).catch((error: unknown) => this.#questions.onError(error, { where: 'backplane' }))
   }
 
-  async #ask(question: Question, key: string): Promise<Answers<unknown>> {
+  async #ask(question: Question, owner: string): Promise<Answers<unknown>> {
     const { processId } = this.#backplane
     const id = ++this.#lastId
     const asked: Asked = { expected: new Set(), answers: [], early: new Set(), done() {} }
@@ -75,7 +75,7 @@ export class Peers {
     let timer: NodeJS.Timeout | undefined
     try {
       const isVital = question === 'disconnect'
-      const ids = await this.#backplane.signal(JSON.stringify({ id, from: processId, question, key } satisfies Signal), isVital)
+      const ids = await this.#backplane.signal(JSON.stringify({ id, from: processId, question, owner } satisfies Signal), isVital)
       for (const other of ids) if (other !== processId && !asked.early.has(other)) asked.expected.add(other)
       if (asked.expected.size > 0) {
         await new Promise<void>((resolve) => {
@@ -98,10 +98,10 @@ export class Peers {
     if (asked.expected.delete(from) && asked.expected.size === 0) asked.done()
   }
 
-  async #answer(id: number, to: string, question: Question, key: string): Promise<void> {
+  async #answer(id: number, to: string, question: Question, owner: string): Promise<void> {
     // A later version may ask for more.
     if (question !== 'disconnect' && question !== 'stats') return
-    const answer = question === 'disconnect' ? await this.#questions.disconnect(key) : this.#questions.stats()
+    const answer = question === 'disconnect' ? await this.#questions.disconnect(owner) : this.#questions.stats()
     this.#backplane.send(to, JSON.stringify({ id, from: this.#backplane.processId, answer } satisfies Signal))
   }
 }

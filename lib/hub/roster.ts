@@ -12,20 +12,20 @@ export interface Waiting extends SubscriberInfo {
   isDisconnected: boolean
 }
 
-/** Who is subscribed, by key too, and how many may be. Nobody who is in it is ever put out for a newcomer. */
+/** Who is subscribed, by owner too, and how many may be. Nobody who is in it is ever put out for a newcomer. */
 export class Roster {
   readonly #maxSubscribers: number
-  readonly #maxPerKey: number
+  readonly #maxPerOwner: number
   /** Those whose stream is not gone yet, ended or not, and how many of them are subscribed now. */
   readonly #present = new Set<HubSubscription>()
   #size = 0
-  readonly #byKey = new Map<string, Set<HubSubscription>>()
+  readonly #byOwner = new Map<string, Set<HubSubscription>>()
   readonly #waiting = new Set<Waiting>()
   #onEmpty: (() => void) | null = null
 
-  constructor({ maxSubscribers, maxSubscribersPerKey }: HubOptions) {
+  constructor({ maxSubscribers, maxSubscribersPerOwner }: HubOptions) {
     this.#maxSubscribers = checkLimit('maxSubscribers', maxSubscribers)
-    this.#maxPerKey = checkLimit('maxSubscribersPerKey', maxSubscribersPerKey)
+    this.#maxPerOwner = checkLimit('maxSubscribersPerOwner', maxSubscribersPerOwner)
   }
 
   /** How many are subscribed. */
@@ -33,36 +33,36 @@ export class Roster {
     return this.#size
   }
 
-  /** How many may be subscribed with the same key. */
-  get maxPerKey(): number {
-    return this.#maxPerKey
+  /** How many may be subscribed with the same owner. */
+  get maxPerOwner(): number {
+    return this.#maxPerOwner
   }
 
   /** The limit at which one more is refused; `undefined` where there is room. */
-  limitFor(key: string | undefined): RefusalReason | undefined {
+  limitFor(owner: string | undefined): RefusalReason | undefined {
     if (this.#size >= this.#maxSubscribers) return 'maxSubscribers'
-    if (key !== undefined && (this.#byKey.get(key)?.size ?? 0) >= this.#maxPerKey) return 'maxSubscribersPerKey'
+    if (owner !== undefined && (this.#byOwner.get(owner)?.size ?? 0) >= this.#maxPerOwner) return 'maxSubscribersPerOwner'
     return undefined
   }
 
   add(subscription: HubSubscription): void {
-    const { key } = subscription
+    const { owner } = subscription
     this.#size++
     this.#present.add(subscription)
-    if (key === undefined) return
-    const same = this.#byKey.get(key)
-    if (same === undefined) this.#byKey.set(key, new Set([subscription]))
+    if (owner === undefined) return
+    const same = this.#byOwner.get(owner)
+    if (same === undefined) this.#byOwner.set(owner, new Set([subscription]))
     else same.add(subscription)
   }
 
   /** The subscription is over. */
   released(subscription: HubSubscription): void {
-    const { key } = subscription
+    const { owner } = subscription
     this.#size--
-    if (key === undefined) return
-    const same = this.#byKey.get(key)
+    if (owner === undefined) return
+    const same = this.#byOwner.get(owner)
     same?.delete(subscription)
-    if (same?.size === 0) this.#byKey.delete(key)
+    if (same?.size === 0) this.#byOwner.delete(owner)
   }
 
   /** Its stream is gone too. */
@@ -81,17 +81,17 @@ export class Roster {
     this.#waiting.delete(waiting)
   }
 
-  /** Those that are subscribed now with a key, or for which a predicate is true. Those that wait for it are not let in any more. */
+  /** Those that are subscribed now with an owner, or for which a predicate is true. Those that wait for it are not let in any more. */
   disconnect(which: string | ((subscriber: SubscriberInfo) => boolean)): HubSubscription[] {
-    if (typeof which === 'function') return this.#disconnect(this.#active(), ({ key, channels }) => asBoolean(which({ key, channels })))
-    if (typeof which !== 'string') throw new SseError('SSE_INVALID_KEY', `disconnect takes a key or a predicate, got ${show(which)}`)
-    const wanted = checkOwner('disconnect: the key', which) ?? ''
-    return this.#disconnect([...(this.#byKey.get(wanted) ?? [])], ({ key }) => key === wanted)
+    if (typeof which === 'function') return this.#disconnect(this.#active(), ({ owner, channels }) => asBoolean(which({ owner, channels })))
+    if (typeof which !== 'string') throw new SseError('SSE_INVALID_OWNER', `disconnect takes an owner or a predicate, got ${show(which)}`)
+    const wanted = checkOwner('disconnect: the owner', which) ?? ''
+    return this.#disconnect([...(this.#byOwner.get(wanted) ?? [])], ({ owner }) => owner === wanted)
   }
 
-  /** The same for those with any key. */
-  disconnectKeyed(): HubSubscription[] {
-    return this.#disconnect(this.#active(), ({ key }) => key !== undefined)
+  /** The same for those with any owner. */
+  disconnectOwned(): HubSubscription[] {
+    return this.#disconnect(this.#active(), ({ owner }) => owner !== undefined)
   }
 
   /** Those whose stream is not gone yet. */

@@ -6,14 +6,14 @@ const RENEW_MS = 60_000
 const EXPIRY_MS = 180_000
 const BATCH = 500
 
-/** How many streams of each key this process has, as all processes see it. */
+/** How many streams of each owner this process has, as all processes see it. */
 export class Leases {
   readonly #link: RedisLink
   readonly #base: string
   readonly #processId: string
   readonly #script: Script
   readonly #counts = new Map<string, number>()
-  /** The keys of which Redis may have another count. */
+  /** The owners of which Redis may have another count. */
   readonly #doubtful = new Set<string>()
   /** How often counts were asserted, whatever was under way. */
   #asserted = 0
@@ -28,37 +28,37 @@ export class Leases {
   }
 
   /** Counts one more. Where it rejects it is counted as well, and asserted when Redis is back. */
-  async acquire(key: string, max: number): Promise<boolean> {
+  async acquire(owner: string, max: number): Promise<boolean> {
     let isCounted = false
     const count = (): void => {
-      if (!isCounted) this.#add(key, 1)
+      if (!isCounted) this.#add(owner, 1)
       isCounted = true
     }
     const asserted = this.#asserted
     try {
       const answer = await this.#link.run(this.#script, this.#base, () => {
         count()
-        return [key, this.#processId, EXPIRY_MS, max]
+        return [owner, this.#processId, EXPIRY_MS, max]
       })
       if (answer === 1) return true
     } catch (error) {
       count()
-      this.#doubtful.add(key)
+      this.#doubtful.add(owner)
       throw error
     }
-    this.#add(key, -1)
+    this.#add(owner, -1)
     // Asserted meanwhile, it was counted there.
-    if (asserted !== this.#asserted) await this.#assert([key])
+    if (asserted !== this.#asserted) await this.#assert([owner])
     return false
   }
 
-  release(key: string): void {
-    this.#add(key, -1)
-    this.#doubtful.add(key)
+  release(owner: string): void {
+    this.#add(owner, -1)
+    this.#doubtful.add(owner)
     // Otherwise it is asserted when Redis is back.
     if (!this.#link.isReady) return
-    const answered = (): unknown => this.#doubtful.delete(key)
-    this.#link.run(this.#script, this.#base, () => [key, this.#processId, EXPIRY_MS, -1]).then(answered, () => {})
+    const answered = (): unknown => this.#doubtful.delete(owner)
+    this.#link.run(this.#script, this.#base, () => [owner, this.#processId, EXPIRY_MS, -1]).then(answered, () => {})
   }
 
   /** Redis is back: asserts the counts of which it may have others. */
@@ -75,35 +75,35 @@ export class Leases {
     clearInterval(this.#timer)
   }
 
-  async #assert(keys: readonly string[]): Promise<void> {
+  async #assert(owners: readonly string[]): Promise<void> {
     this.#asserted++
-    for (let i = 0; i < keys.length && this.#link.isReady; i += BATCH) {
-      const some = keys.slice(i, i + BATCH)
-      for (const key of some) this.#doubtful.delete(key)
+    for (let i = 0; i < owners.length && this.#link.isReady; i += BATCH) {
+      const some = owners.slice(i, i + BATCH)
+      for (const owner of some) this.#doubtful.delete(owner)
       try {
         const redis = await this.#link.use()
         const pipeline = redis.pipeline()
-        for (const key of some) {
-          const count = this.#counts.get(key)
-          if (count === undefined) pipeline.hdel(this.#of(key), this.#processId)
-          else pipeline.hset(this.#of(key), this.#processId, count).pexpire(this.#of(key), EXPIRY_MS)
+        for (const owner of some) {
+          const count = this.#counts.get(owner)
+          if (count === undefined) pipeline.hdel(this.#of(owner), this.#processId)
+          else pipeline.hset(this.#of(owner), this.#processId, count).pexpire(this.#of(owner), EXPIRY_MS)
         }
         const results = (await pipeline.exec()) ?? []
         if (results.some(([error]) => error !== null)) throw new Error('a count was not asserted')
       } catch {
         // Redis is away again, which others have said.
-        for (const key of some) this.#doubtful.add(key)
+        for (const owner of some) this.#doubtful.add(owner)
       }
     }
   }
 
-  #add(key: string, difference: number): void {
-    const count = (this.#counts.get(key) ?? 0) + difference
-    if (count > 0) this.#counts.set(key, count)
-    else this.#counts.delete(key)
+  #add(owner: string, difference: number): void {
+    const count = (this.#counts.get(owner) ?? 0) + difference
+    if (count > 0) this.#counts.set(owner, count)
+    else this.#counts.delete(owner)
   }
 
-  #of(key: string): string {
-    return `${this.#base}:l:${key}`
+  #of(owner: string): string {
+    return `${this.#base}:l:${owner}`
   }
 }

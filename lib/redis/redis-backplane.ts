@@ -177,12 +177,12 @@ export class RedisBackplane implements Backplane, BackplaneLog {
     this.#subscriber.reconnect()
   }
 
-  acquire(key: string, max: number): Promise<boolean> {
-    return this.#leases.acquire(key, max)
+  acquire(owner: string, max: number): Promise<boolean> {
+    return this.#leases.acquire(owner, max)
   }
 
-  release(key: string): void {
-    if (!this.#isClosed) this.#leases.release(key)
+  release(owner: string): void {
+    if (!this.#isClosed) this.#leases.release(owner)
   }
 
   async signal(text: string, isVital: boolean): Promise<readonly string[]> {

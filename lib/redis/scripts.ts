@@ -230,7 +230,7 @@ return redis.call('ZRANGEBYSCORE', base .. ':p', gone, '+inf')
 `
 
 /**
- * Counts one more stream of a key, where ARGV[4] is the most there may be of it, or one less where it is -1. ARGV: key,
+ * Counts one more stream of an owner, where ARGV[4] is the most there may be of it, or one less where it is -1. ARGV: owner,
  * process, how long the count is kept (ms). Returns 0 where there are as many as there may be.
  */
 const COUNT = (time: string): string => `

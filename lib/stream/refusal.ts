@@ -1,7 +1,7 @@
 import { SseError, type SseErrorCode } from '../basics/errors.ts'
 
 /** Why a stream was refused: at a limit, because the hub closes, a callback of the program failed, the backplane is away, or it was disconnected before it began. */
-export type RefusalReason = 'maxSubscribers' | 'maxSubscribersPerKey' | 'closing' | 'fault' | 'backplane' | 'disconnected'
+export type RefusalReason = 'maxSubscribers' | 'maxSubscribersPerOwner' | 'closing' | 'fault' | 'backplane' | 'disconnected'
 
 /** A client that is told to come back does so within this range, so that not all come at once. */
 const RETURN_MS = { min: 1_000, max: 5_000 }
@@ -23,7 +23,7 @@ export interface Refusal {
 
 const CAUSES: Readonly<Record<RefusalReason, readonly [SseErrorCode, string]>> = {
   maxSubscribers: ['SSE_LIMIT_REACHED', 'the hub has as many subscribers as maxSubscribers allows'],
-  maxSubscribersPerKey: ['SSE_LIMIT_REACHED', 'there are as many subscribers with this key as maxSubscribersPerKey allows'],
+  maxSubscribersPerOwner: ['SSE_LIMIT_REACHED', 'there are as many subscribers of this owner as maxSubscribersPerOwner allows'],
   closing: ['SSE_HUB_CLOSED', 'the hub is closing'],
   fault: ['SSE_UNAVAILABLE', 'the subscription could not be prepared'],
   backplane: ['SSE_BACKPLANE_UNAVAILABLE', 'the backplane of the hub did not answer'],

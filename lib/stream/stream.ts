@@ -170,7 +170,7 @@ export class SseStream {
    * @returns the subscription once it is live: what is published from then on reaches the client. A closed one when the
    *   client is gone or was refused, and for HEAD.
    * @throws {SseError} (as a rejection) `SSE_ALREADY_SUBSCRIBED` the second time, `SSE_INVALID_CHANNEL` for a name that
-   *   is not valid, `SSE_INVALID_KEY` for such a `key`, `SSE_HEAD_SENT` as in {@link open}. `TypeError` and `RangeError` name a wrong argument or option.
+   *   is not valid, `SSE_INVALID_OWNER` for such an `owner`, `SSE_HEAD_SENT` as in {@link open}. `TypeError` and `RangeError` name a wrong argument or option.
    * @example
    * app.get('/events', (req, res) => res.sse.subscribe(hub, ['orders', `user:${req.user.id}`]))
    */

@@ -27,8 +27,8 @@ export interface SubscribeOptions<C extends object = AnyChannels, N extends Chan
    * fewer are kept. Default 0.
    */
   readonly rewind?: number | undefined
-  /** Whose connection this is, for `maxSubscribersPerKey` and `hub.disconnect`: any string but `''`. Default: nobody's. */
-  readonly key?: string | undefined
+  /** Whose connection this is, for `maxSubscribersPerOwner` and `hub.disconnect`: any string but `''`. Default: nobody's. */
+  readonly owner?: string | undefined
   /**
    * When the access of this client ends, as a Date or in milliseconds since 1970 (of a JSON Web Token `exp * 1_000`).
    * Nothing is sent from then on, and the stream is closed within a second, so that the client comes back in 1 to 5 s and
@@ -55,26 +55,26 @@ export interface SubscribeOptions<C extends object = AnyChannels, N extends Chan
 export interface SubscribeSettings {
   readonly filter: EventFilter | undefined
   readonly rewind: number
-  readonly key: string | undefined
+  readonly owner: string | undefined
   /** Milliseconds since 1970; `Infinity` for never. */
   readonly expiresAt: number
   readonly snapshot: TakeSnapshot | undefined
 }
 
-const DEFAULTS: SubscribeSettings = { filter: undefined, rewind: 0, key: undefined, expiresAt: Infinity, snapshot: undefined }
+const DEFAULTS: SubscribeSettings = { filter: undefined, rewind: 0, owner: undefined, expiresAt: Infinity, snapshot: undefined }
 
 /** Checks the options of a subscription and fills in their defaults. */
 export function checkSubscribeOptions(options: object | undefined): SubscribeSettings {
   if (options === undefined) return DEFAULTS
-  checkOptions('subscribe', options, ['filter', 'rewind', 'key', 'expiresAt', 'snapshot'])
-  const { filter, rewind, key, expiresAt, snapshot }: SubscribeOptions = options
+  checkOptions('subscribe', options, ['filter', 'rewind', 'owner', 'expiresAt', 'snapshot'])
+  const { filter, rewind, owner, expiresAt, snapshot }: SubscribeOptions = options
   if (snapshot !== undefined && rewind !== undefined && rewind > 0) {
     throw new RangeError(`rewind and snapshot exclude each other: the events before a snapshot are in it; got rewind ${show(rewind)}`)
   }
   return {
     filter: checkFunction('filter', filter, undefined),
     rewind: checkInteger('rewind', rewind, 0, { min: 0 }),
-    key: checkOwner('key', key),
+    owner: checkOwner('owner', owner),
     expiresAt: checkTime('expiresAt', expiresAt),
     snapshot: checkFunction('snapshot', snapshot, undefined),
   }

@@ -389,8 +389,8 @@ class HookedBackplane implements Backplane {
       unwatch: (channels) => log.unwatch(channels),
       read: (token, epoch, places) => this.#read(log, token, epoch, places),
       reconnect: () => log.reconnect(),
-      acquire: (key, max) => log.acquire(key, max),
-      release: (key) => log.release(key),
+      acquire: (owner, max) => log.acquire(owner, max),
+      release: (owner) => log.release(owner),
     }
   }
 

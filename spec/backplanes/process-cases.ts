@@ -6,25 +6,25 @@ const refusalsOf = (clients: readonly Client[]): unknown[] => clients.map(({ ref
 /** The streams, limits and ends of processes that share a hub. */
 export const processCases: readonly Case[] = [
   {
-    name: 'ends the streams of a key on every node, and resolves to how many those were',
+    name: 'ends the streams of an owner on every node, and resolves to how many those were',
     async run(kit) {
       const nodes = await kit.nodes(3)
       const [node, other, third] = nodes as [Hub, Hub, Hub]
-      const key = 'user: {1}\n😀'
+      const owner = 'user: {1}\n😀'
       const ended = [
-        ...(await Promise.all([node, other, other].map((hub) => kit.client(hub, ['a'], { key })))),
-        await kit.client(third, ['a', 'b'], { key }),
+        ...(await Promise.all([node, other, other].map((hub) => kit.client(hub, ['a'], { owner })))),
+        await kit.client(third, ['a', 'b'], { owner }),
       ]
-      const others = await Promise.all(nodes.flatMap((hub) => [kit.client(hub, ['a'], { key: 'user: {1}' }), kit.client(hub, ['a'])]))
+      const others = await Promise.all(nodes.flatMap((hub) => [kit.client(hub, ['a'], { owner: 'user: {1}' }), kit.client(hub, ['a'])]))
       await other.publish('a', 'item', 'before')
-      expect(await node.disconnect(key)).toBe(4)
+      expect(await node.disconnect(owner)).toBe(4)
       expect(ended.map(({ isOpen }) => isOpen)).toEqual([false, false, false, false])
       await node.publish('a', 'item', 'marker')
       for (const client of others) {
         await client.heard('marker')
         expect([client.isOpen, client.texts]).toEqual([true, ['before', 'marker']])
       }
-      expect(await third.disconnect(key)).toBe(0)
+      expect(await third.disconnect(owner)).toBe(0)
       expect(await third.disconnect('user: {1}')).toBe(3)
       expect(others.map(({ isOpen }) => isOpen)).toEqual([false, true, false, true, false, true])
     },
@@ -44,36 +44,36 @@ export const processCases: readonly Case[] = [
     },
   },
   {
-    name: 'counts the streams of a key on all nodes against its limit',
+    name: 'counts the streams of an owner on all nodes against its limit',
     needs: ['limits'],
     async run(kit) {
-      const [node, other, third] = (await kit.nodes(3, { maxSubscribersPerKey: 2 })) as unknown as [Hub, Hub, Hub]
-      const key = 'user: {1}\n😀'
-      const come = (hub: Hub): Promise<Client> => kit.client(hub, ['a'], { key })
+      const [node, other, third] = (await kit.nodes(3, { maxSubscribersPerOwner: 2 })) as unknown as [Hub, Hub, Hub]
+      const owner = 'user: {1}\n😀'
+      const come = (hub: Hub): Promise<Client> => kit.client(hub, ['a'], { owner })
       const [first, second] = [await come(node), await come(other)]
-      expect(refusalsOf([first, second, await come(third), await come(node)])).toEqual([undefined, undefined, 'maxSubscribersPerKey', 'maxSubscribersPerKey'])
-      expect(refusalsOf([await kit.client(third, ['a'], { key: 'user' }), await kit.client(third, ['a'])])).toEqual([undefined, undefined])
+      expect(refusalsOf([first, second, await come(third), await come(node)])).toEqual([undefined, undefined, 'maxSubscribersPerOwner', 'maxSubscribersPerOwner'])
+      expect(refusalsOf([await kit.client(third, ['a'], { owner: 'user' }), await kit.client(third, ['a'])])).toEqual([undefined, undefined])
       // One that leaves makes room for one, wherever it comes.
       first.leave()
       await sent()
       await node.publish('a', 'item', 'x')
       const next = await come(third)
-      expect(refusalsOf([next, await come(third), await come(other), await come(node)])).toEqual([undefined, ...Array<string>(3).fill('maxSubscribersPerKey')])
+      expect(refusalsOf([next, await come(third), await come(other), await come(node)])).toEqual([undefined, ...Array<string>(3).fill('maxSubscribersPerOwner')])
       // So does a node that closes.
       await other.close()
-      expect(refusalsOf([await come(node), await come(third)])).toEqual([undefined, 'maxSubscribersPerKey'])
+      expect(refusalsOf([await come(node), await come(third)])).toEqual([undefined, 'maxSubscribersPerOwner'])
       expect(next.isOpen).toBe(true)
     },
   },
   {
-    name: 'lets in no more of a key than its limit when they come to all nodes at once',
+    name: 'lets in no more of an owner than its limit when they come to all nodes at once',
     needs: ['limits'],
     async run(kit) {
-      const nodes = await kit.nodes(3, { maxSubscribersPerKey: 2 })
+      const nodes = await kit.nodes(3, { maxSubscribersPerOwner: 2 })
       for (let round = 0; round < 5; round++) {
-        const clients = await Promise.all([...nodes, ...nodes, ...nodes].map((hub) => kit.client(hub, ['a'], { key: `user ${round}` })))
+        const clients = await Promise.all([...nodes, ...nodes, ...nodes].map((hub) => kit.client(hub, ['a'], { owner: `user ${round}` })))
         expect(refusalsOf(clients).filter((reason) => reason === undefined)).toHaveLength(2)
-        expect(refusalsOf(clients).filter((reason) => reason === 'maxSubscribersPerKey')).toHaveLength(7)
+        expect(refusalsOf(clients).filter((reason) => reason === 'maxSubscribersPerOwner')).toHaveLength(7)
       }
     },
   },
@@ -106,8 +106,8 @@ export const processCases: readonly Case[] = [
       const ledger = new Ledger()
       const [node, other, third] = (await kit.nodes(3)) as unknown as [Hub, Hub, Hub]
       const first = await ledger.publish(other, 'a', 'first')
-      const gone = await kit.client(other, ['a'], { key: 'user' })
-      const live = await Promise.all([node, third].map((hub) => kit.client(hub, ['a'], { key: 'user', lastEventId: first })))
+      const gone = await kit.client(other, ['a'], { owner: 'user' })
+      const live = await Promise.all([node, third].map((hub) => kit.client(hub, ['a'], { owner: 'user', lastEventId: first })))
       const reader = await kit.reader(node, ['a'], { lastEventId: first })
       const closing = other.close()
       await ledger.burst(node, ['a'], 'while it closes', 5)
@@ -143,7 +143,7 @@ export const processCases: readonly Case[] = [
       expect(await codeOf(() => node.publish('a', 'item', 'too late'))).toBe('SSE_HUB_CLOSED')
       expect(await codeOf(() => node.stats({ all: true }))).toBe('SSE_BACKPLANE_UNAVAILABLE')
       expect((await kit.client(node, ['a'])).refusal).toBe('closing')
-      expect([await node.disconnect('key'), node.health(), client.isOpen]).toEqual([0, false, false])
+      expect([await node.disconnect('owner'), node.health(), client.isOpen]).toEqual([0, false, false])
       await reader.over()
       const late = node.events(['a'])
       expect(await late.next()).toEqual({ done: true, value: undefined })

@@ -192,28 +192,28 @@ export class SimulatedEngine {
     return this.#historyOf(this.#nameOf(channel), after)
   }
 
-  acquire(node: SimulatedBackplane, key: string, max: number): boolean {
-    const counted = this.#counts.get(key) ?? []
+  acquire(node: SimulatedBackplane, owner: string, max: number): boolean {
+    const counted = this.#counts.get(owner) ?? []
     const those = this.has('counts streams for each node') ? counted.filter((each) => each === node) : counted
     if (those.length >= max) return false
-    const count = (): unknown => this.#counts.set(key, [...(this.#counts.get(key) ?? []), node])
+    const count = (): unknown => this.#counts.set(owner, [...(this.#counts.get(owner) ?? []), node])
     if (this.has('counts streams late')) void turns(LATE_TURNS).then(count)
     else count()
     return true
   }
 
-  release(node: SimulatedBackplane, key: string): void {
+  release(node: SimulatedBackplane, owner: string): void {
     if (this.has('never releases streams')) return
-    const counted = this.#counts.get(key) ?? []
+    const counted = this.#counts.get(owner) ?? []
     const at = counted.indexOf(node)
-    if (at >= 0) this.#counts.set(key, counted.toSpliced(at, 1))
+    if (at >= 0) this.#counts.set(owner, counted.toSpliced(at, 1))
   }
 
   leave(node: SimulatedBackplane): void {
     if (!this.has('tells after close')) this.nodes.delete(node)
     if (!this.has('knows processes that are gone')) this.processes.delete(node)
     if (!this.has('never releases streams')) {
-      for (const [key, counted] of this.#counts) this.#counts.set(key, counted.filter((each) => each !== node))
+      for (const [owner, counted] of this.#counts) this.#counts.set(owner, counted.filter((each) => each !== node))
     }
     if (this.has('closes all')) for (const other of this.processes) void other.close()
   }
@@ -400,12 +400,12 @@ class SimulatedBackplane implements Backplane, BackplaneLog {
     })
   }
 
-  acquire(key: string, max: number): Promise<boolean> {
-    return this.#ask(() => this.#engine.acquire(this, key, max))
+  acquire(owner: string, max: number): Promise<boolean> {
+    return this.#ask(() => this.#engine.acquire(this, owner, max))
   }
 
-  release(key: string): void {
-    if (!this.#isOver) this.#commands.send(() => this.#engine.release(this, key))
+  release(owner: string): void {
+    if (!this.#isOver) this.#commands.send(() => this.#engine.release(this, owner))
   }
 
   async signal(text: string): Promise<readonly string[]> {
