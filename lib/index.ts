@@ -1,5 +1,7 @@
+export { channelOf } from './event/event-id.ts'
 export { encodeEvent } from './event/event.ts'
 export { Hub } from './hub/hub-constructor.ts'
+export { MemoryBackplane } from './backplanes/memory.ts'
 export { SseError } from './basics/errors.ts'
 export { sseMiddleware } from './express/middleware.ts'
 export type { AnyChannels, ChannelName, EventName, HubEvent, Payload } from './event/channel-types.ts'
@@ -12,12 +14,25 @@ export type { AllStats, HubStats } from './hub/counters.ts'
 export type { DiagnosticMessages } from './hub/diagnostics.ts'
 export type { HubEvents, ResetEvent } from './hub/event-iterator.ts'
 export type { HandlerOptions, HandlerRequest, SseHandler } from './express/handler.ts'
-export type { HubConstructor } from './hub/hub-constructor.ts'
-export type { ChannelHandle, EventsOptions, HubCloseOptions, HubOptions, PublishOptions, SchemaHubOptions, StatsOptions, SubscriberInfo } from './hub/hub-options.ts'
+export type { AnyHub, HubConstructor } from './hub/hub-constructor.ts'
+export type {
+  ChannelHandle,
+  DisconnectOptions,
+  DisconnectTarget,
+  EventsOptions,
+  HubCloseOptions,
+  HubOptions,
+  OwnerLimit,
+  PublishOptions,
+  SchemaHubOptions,
+  StatsOptions,
+  SubscriberInfo,
+} from './hub/hub-options.ts'
 export type { SseMiddleware, SseMiddlewareOptions } from './express/middleware.ts'
 export type { RefusalReason } from './stream/refusal.ts'
 export type { ReplayOptions } from './log/replay-log.ts'
 export type { HubSchemas, SchemaChannels, SchemaInputs, SchemaIssue, StandardSchema } from './event/schemas.ts'
-export type { Source } from './stream/source.ts'
-export type { CloseOptions, SseStream } from './stream/stream.ts'
-export type { Snapshot, SubscribeOptions, Subscription, TakeSnapshot } from './stream/subscription.ts'
+export type { Source, WebStream } from './stream/source.ts'
+export type { CloseOptions, SseStream, StreamOptions } from './stream/stream.ts'
+export type { StreamEndReason } from './stream/stream-end.ts'
+export type { Snapshot, SnapshotContext, SubscribeOptions, Subscription, TakeSnapshot } from './stream/subscription.ts'

@@ -11,6 +11,7 @@ import { randomFrom } from './support/random.ts'
 class Walker implements Follower, Taker {
   full = false
   isOpen = true
+  readonly isFramed = false
   readonly gzip: GzipBody | null
   readonly member: Member
   readonly writes: Buffer[] = []
@@ -75,7 +76,7 @@ class Walker implements Follower, Taker {
       const chunk = log.page.chunk(log.slot, log.page.endOf(log.slot, Infinity))
       this.position = chunk.position
       this.byItself += chunk.count
-      this.write(this.gzip === null ? chunk.bytes : this.gzip.shared(chunk))
+      this.write((this.gzip === null ? chunk : this.gzip.shared(chunk)).bytes)
     }
     if (!this.full && this.position >= log.last) channel.keepStep(this.member, this.socket, this)
   }

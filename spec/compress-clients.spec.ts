@@ -30,7 +30,7 @@ const PAGE = `<!doctype html><script>
 
 /** Reads a stream to its end with Python's zlib, as far as that goes, and prints what it was. */
 const PYTHON = `
-import sys, zlib, urllib.request
+import sys, zlib, http.client, urllib.request
 request = urllib.request.Request(sys.argv[1], headers={'Accept': 'text/event-stream', 'Accept-Encoding': 'gzip', 'Last-Event-ID': sys.argv[2]})
 decoder = zlib.decompressobj(31)
 with urllib.request.urlopen(request) as response:
@@ -38,7 +38,7 @@ with urllib.request.urlopen(request) as response:
     while True:
         try:
             chunk = response.read1(65536)
-        except ConnectionResetError:
+        except (ConnectionResetError, http.client.IncompleteRead):
             break
         if not chunk:
             break

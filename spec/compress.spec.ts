@@ -56,7 +56,7 @@ describe.each(EXPRESS_VERSIONS)('compress on %s', (_name, factory) => {
         await hub.publish('a', 'order', order(n))
         await client.received('order', n)
       }
-      expect(client.response.headers).toMatchObject({ 'content-encoding': 'gzip', vary: 'Accept-Encoding', 'content-type': 'text/event-stream' })
+      expect(client.response.headers).toMatchObject({ 'content-encoding': 'gzip', vary: 'Accept-Encoding', 'content-type': 'text/event-stream; charset=utf-8' })
       expect(client.response.headers).not.toHaveProperty('content-length')
       expect(client.data('order')).toEqual(Array.from({ length: 30 }, (_, n) => order(n + 1)))
       expect(client.wire.length).toBeLessThan(client.text.length * (compress === 'shared' ? 0.5 : 0.8))
@@ -247,7 +247,7 @@ describe('compress', () => {
   it('sends keep-alive comments and positions', async () => {
     const { hub, url } = await open({ compress: 'shared', keepAliveMs: 20 })
     const client = await (await GzipClient.open(url)).received('stream-open')
-    await until(() => client.text.endsWith(':\n\n:\n\n'), 'two comments came')
+    await until(() => client.text.endsWith(':\n:\n'), 'two comments came')
     await hub.publish('b', 'order', order(1))
     await client.received('stream-position')
     await hub.publish('a', 'order', order(2))
@@ -268,7 +268,7 @@ describe('compress', () => {
   const ENDS: [string, Setup, (setup: { hub: Hub; streams: SseStream[] }) => unknown, RegExp][] = [
     ['close()', {}, ({ streams }) => streams[0]?.close(), /data: \{"n":1.*\n\n$/],
     ['close() for good', {}, ({ streams }) => streams[0]?.close({ reconnect: false } satisfies CloseOptions), /retry: 2000000000\nevent: stream-close\ndata: \n\n$/],
-    ['the closing of the hub', {}, ({ hub }) => hub.close(), /retry: \d+\n\n$/],
+    ['the closing of the hub', {}, ({ hub }) => hub.close(), /retry: \d+\nevent: stream-end\ndata: \{"reason":"closing"\}\n\n$/],
     ['disconnect()', { subscribe: { owner: 'k' } }, ({ hub }) => hub.disconnect('k'), /\n\n$/],
     ['maxLifetimeMs', { maxLifetimeMs: 200 }, () => {}, /\n\n$/],
   ]
@@ -293,7 +293,7 @@ describe('compress', () => {
     const refused = await GzipClient.open(url)
     await refused.over()
     expect(refused.end).toBe('end')
-    expect(refused.text).toMatch(/^retry: 2000\n\nretry: \d{5}\n\n$/)
+    expect(refused.text).toMatch(/^retry: \d{5}\nevent: stream-end\ndata: \{"reason":"limit"\}\n\n$/)
   })
 
   it.each(MODES)('serves HTTP/2: %p', async (compress) => {
@@ -317,6 +317,6 @@ describe('compress', () => {
     session.destroy()
     server.close()
     expect(head['content-encoding']).toBe('gzip')
-    expect(gunzipSync(Buffer.concat(chunks)).toString()).toMatch(/^retry: 2000\n\nid: [^\n]*\nevent: stream-open\n[^]*event: order\ndata: \{"n":1,.*\n\n$/)
+    expect(gunzipSync(Buffer.concat(chunks)).toString()).toMatch(/^retry: 2000\nid: [^\n]*\nevent: stream-open\n[^]*event: order\ndata: \{"n":1,.*\n\n$/)
   })
 })

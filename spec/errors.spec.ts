@@ -28,6 +28,7 @@ const STATUS: Record<SseErrorCode, number> = {
   SSE_LIMIT_REACHED: 503,
   SSE_UNAVAILABLE: 503,
   SSE_BACKPLANE_UNAVAILABLE: 503,
+  SSE_BACKPLANE_MISSING: 500,
   SSE_BAD_REQUEST: 400,
   SSE_FORBIDDEN: 403,
 }
@@ -245,7 +246,7 @@ describe('onError of a hub', () => {
     const client = await connect()
     await client.over()
     expect(faults).toEqual([{ where: 'snapshot', error }])
-    expect(client.events).toEqual([])
+    expect(client.events.map(({ data }) => data)).toEqual(['{"reason":"unavailable"}'])
     expect(client.retries.at(-1)).toBeGreaterThanOrEqual(1_000)
     expect(client.text).not.toContain('no')
   })
@@ -261,7 +262,7 @@ describe('onError of a hub', () => {
       app.get(path, hub.handler({ channels: ['a'], [where]: callback as (req: IncomingMessage) => never }))
       const client = await TestClient.open(url + path)
       await client.over()
-      expect([client.status, client.events]).toEqual([200, []])
+      expect([client.status, client.events.map(({ data }) => data)]).toEqual([200, ['{"reason":"unavailable"}']])
       expect(client.text).not.toMatch(/no|Error/)
     }
     expect(faults).toEqual([

@@ -77,11 +77,12 @@ describe('encodeEvent', () => {
     ['CR in the event name', { event: 'a\rdata: forged' }, /event must .*forged/],
     ['a break at the end of the event name', { event: 'a\n' }, /event must/],
     ['an event name that is no string', { event: 5 }, /event must .*5/],
-    ['null for an event name', { event: null }, /event must .*null/],
     ['LF in the id', { id: '1\n\ndata: forged' }, /id must .*forged/],
     ['CR in the id', { id: '\r' }, /id must .*'\\r'/],
     ['NUL in the id', { id: 'a\0' }, /id must .*'a\\x00'/],
-    ['an id that is no string', { id: 7 }, /id must .*7/],
+    ['an id that is neither a string nor a number', { id: true }, /id must .*true/],
+    ['an id that is no safe integer', { id: 2 ** 53 }, /id must .*9007199254740992/],
+    ['an id with a fraction', { id: 1.5 }, /id must .*1\.5/],
     ['a field there is not', { evnt: 'x' }, /no field 'evnt'; the fields are data, event, id, retry/],
     ['a negative retry', { retry: -1 }, /retry must .*-1/],
     ['a fractional retry', { retry: 0.5 }, /retry must .*0\.5/],
@@ -137,8 +138,8 @@ describe('what is sent is what arrives', () => {
   const event = fc.record({ data: text, event: line, id, retry: fc.nat(2_147_483_647) }, { requiredKeys: ['data'] })
   const arrived = ({ data, event: name, id: given }: EventInput): EventSourceMessage => ({
     data: (data as string).replaceAll(/\r\n|\r/g, '\n'),
-    event: name === 'message' || name === '' ? undefined : name,
-    id: given,
+    event: name === 'message' || name === '' ? undefined : (name ?? undefined),
+    id: given === undefined || given === null ? undefined : String(given),
   })
 
   test('for any events, however their bytes are cut', () => {
@@ -198,10 +199,10 @@ describe('what is sent is what arrives', () => {
 
 describe('encodeComment', () => {
   test.each([
-    ['', ':\n\n'],
-    ['hello', ': hello\n\n'],
-    ['a\r\nb\rc\nd', ': a\n: b\n: c\n: d\n\n'],
-    ['\n\ndata: forged\n\n', ': \n: \n: data: forged\n: \n: \n\n'],
+    ['', ':\n'],
+    ['hello', ': hello\n'],
+    ['a\r\nb\rc\nd', ': a\n: b\n: c\n: d\n'],
+    ['\n\ndata: forged\n\n', ': \n: \n: data: forged\n: \n: \n'],
   ])('writes %j as comment lines', (text, block) => {
     expect(encodeComment(text)).toBe(block)
   })

@@ -63,7 +63,7 @@ describe('the example of', () => {
     for (let n = 0; n < 2; n++) await (await open('ann')).live()
     const third = await open('ann')
     await third.over()
-    expect([third.status, third.events, (third.retries.at(-1) ?? 0) >= 10_000]).toEqual([200, [], true])
+    expect([third.status, third.events.map(({ data }) => data), (third.retries.at(-1) ?? 0) >= 10_000]).toEqual([200, ['{"reason":"limit"}'], true])
     const refused = await request(url).get('/events/ann').set('accept', 'text/html').expect(503)
     expect(Number(refused.get('retry-after'))).toBeGreaterThanOrEqual(10)
     await (await open('bob')).live()

@@ -59,9 +59,9 @@ describe('deflate', () => {
 describe('a gzip body', () => {
   it.each([true, false])('is what gunzip takes, with its checksum and length (window kept: %p)', (keepsWindow) => {
     const body = new GzipBody(keepsWindow)
-    const shared = new SharedBytes(TEXT)
-    const parts = [body.begin(Buffer.from('retry: 1\n\n')), body.shared(shared), body.own(Buffer.from('data: own\n\n')), body.shared(shared), body.own(TEXT), body.end()]
-    expect(gunzipSync(Buffer.concat(parts)).toString()).toBe(`retry: 1\n\n${TEXT.toString()}data: own\n\n${TEXT.toString()}${TEXT.toString()}`)
+    const shared = SharedBytes.of(TEXT)
+    const parts = [body.begin(Buffer.from('retry: 1\n')), body.shared(shared).bytes, body.own(Buffer.from('data: own\n\n')), body.shared(shared).bytes, body.own(TEXT), body.end()]
+    expect(gunzipSync(Buffer.concat(parts)).toString()).toBe(`retry: 1\n${TEXT.toString()}data: own\n\n${TEXT.toString()}${TEXT.toString()}`)
   })
 
   it('is taken without a first part', () => {
@@ -71,7 +71,7 @@ describe('a gzip body', () => {
 
   it('is refused by gunzip when the checksum is wrong', () => {
     const body = new GzipBody(false)
-    const parts = [body.begin(Buffer.from('retry: 1\n\n')), body.end()]
+    const parts = [body.begin(Buffer.from('retry: 1\n')), body.end()]
     parts[1]!.writeUInt8(parts[1]!.readUInt8(2) ^ 1, 2)
     expect(() => gunzipSync(Buffer.concat(parts))).toThrow('incorrect data check')
   })
@@ -84,20 +84,20 @@ describe('a gzip body', () => {
       gunzip.write(block)
       return (await data).toString()
     }
-    expect(await read(body.begin(Buffer.from('retry: 1\n\n')))).toBe('retry: 1\n\n')
-    expect(await read(body.shared(new SharedBytes(TEXT)))).toBe(TEXT.toString())
+    expect(await read(body.begin(Buffer.from('retry: 1\n')))).toBe('retry: 1\n')
+    expect(await read(body.shared(SharedBytes.of(TEXT)).bytes)).toBe(TEXT.toString())
     expect(await read(body.own(Buffer.from('data: own\n\n')))).toBe('data: own\n\n')
     gunzip.close()
   })
 
   it('gives the very same block to all who take shared bytes', () => {
-    const shared = new SharedBytes(TEXT)
+    const shared = SharedBytes.of(TEXT)
     expect(new GzipBody(false).shared(shared)).toBe(new GzipBody(true).shared(shared))
   })
 })
 
 describe('gzip bodies that keep step', () => {
-  const shared = new SharedBytes(TEXT)
+  const shared = SharedBytes.of(TEXT)
   const first = Buffer.from('data: first\n\n')
 
   /** A body that is given the same as others from the beginning of `tally` on, and what it is told when it goes on by itself. */
@@ -117,7 +117,7 @@ describe('gzip bodies that keep step', () => {
       for (let n = 0; n < count; n++) {
         now.tally = now.tally.after(shared)
         now.position++
-        parts.push(shared.deflated)
+        parts.push(shared.deflated.bytes)
       }
     }
     return { body, parts, now, give, from }
@@ -125,11 +125,11 @@ describe('gzip bodies that keep step', () => {
 
   it.each([
     ['a block of its own', (body: GzipBody) => [body.own(first), first]],
-    ['bytes that others are given too', (body: GzipBody) => [body.shared(new SharedBytes(first)), first]],
+    ['bytes that others are given too', (body: GzipBody) => [body.shared(SharedBytes.of(first)).bytes, first]],
     ['its end', () => [Buffer.alloc(0), Buffer.alloc(0)]],
   ])('have the checksum of all they were given, up to %s', (_what, act) => {
     // Others had been given something before.
-    const { body, parts, now, give } = joined(false, new Tally().after(shared).after(new SharedBytes(first)))
+    const { body, parts, now, give } = joined(false, new Tally().after(shared).after(SharedBytes.of(first)))
     give(3)
     const [block, plain] = act(body) as [Buffer, Buffer]
     expect(gunzipSync(Buffer.concat([...parts, block, body.end()])).toString()).toBe(Buffer.concat([first, TEXT, TEXT, TEXT, plain]).toString())
@@ -155,7 +155,7 @@ describe('gzip bodies that keep step', () => {
     const page = new LogPage(65_536)
     for (let position = 1; position <= 4; position++) page.append(TEXT.toString(), TEXT.length, position, 0, true, undefined)
     const [alone, inWindow] = [page.chunk(3, 4).deflated, page.chunk(3, 4).deflatedSince(1)]
-    expect(inWindow.length).toBeLessThan(alone.length / 2)
+    expect(inWindow.bytes.length).toBeLessThan(alone.bytes.length / 2)
     const body = new GzipBody(true)
     body.begin(first)
     expect(body.join({ part() {} }, new Tally(), 0)).toBe(1)
@@ -168,7 +168,7 @@ describe('gzip bodies that keep step', () => {
   it('are given small pieces from within a page as they are, window or not', () => {
     const page = new LogPage(65_536)
     for (let position = 1; position <= 3; position++) page.append(TEXT.toString(), TEXT.length, position, 0, true, undefined)
-    expect(page.chunk(1, 2).deflatedSince(1)).toHaveLength(TEXT.length + 5)
-    expect(page.chunk(2, 3).deflatedSince(1).length).toBeLessThan(TEXT.length / 2)
+    expect(page.chunk(1, 2).deflatedSince(1).bytes).toHaveLength(TEXT.length + 5)
+    expect(page.chunk(2, 3).deflatedSince(1).bytes.length).toBeLessThan(TEXT.length / 2)
   })
 })

@@ -29,7 +29,7 @@ afterEach(async () => {
 })
 
 /** Serves HTTP/2 without TLS, without Express, and opens one session to it. */
-async function open(handler: Handler, options?: SseMiddlewareOptions) {
+async function open(handler: Handler, options?: SseMiddlewareOptions, timeoutMs = 0) {
   const middleware = sseMiddleware(options)
   const refusals: unknown[] = []
   const server = http2.createServer((req, res) => {
@@ -44,16 +44,18 @@ async function open(handler: Handler, options?: SseMiddlewareOptions) {
       void handler(sse, req, res)
     })
   })
+  server.setTimeout(timeoutMs)
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
-  const session = http2.connect(`http://127.0.0.1:${(server.address() as AddressInfo).port}`)
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  const session = http2.connect(url)
   session.on('error', () => {})
   await once(session, 'connect')
   closers.push(() => {
     session.destroy()
     server.close()
   })
-  return { session, refusals }
+  return { server, session, refusals, url }
 }
 
 /** One request on a session. */
@@ -81,12 +83,12 @@ describe('a stream on HTTP/2', () => {
     expect(date).toEqual(expect.any(String))
     expect(head).toEqual({
       ':status': 200,
-      'content-type': 'text/event-stream',
-      'cache-control': 'no-cache, no-transform',
+      'content-type': 'text/event-stream; charset=utf-8',
+      'cache-control': 'no-cache, no-store, no-transform',
       'x-accel-buffering': 'no',
       [http2.sensitiveHeaders]: [],
     })
-    await until(() => client.text === 'retry: 2000\n\n', 'the retry field came')
+    await until(() => client.text === 'retry: 2000\n', 'the retry field came')
   })
 
   test('with `retryMs: false` has its head at once, too', async () => {
@@ -96,14 +98,31 @@ describe('a stream on HTTP/2', () => {
     expect(client.text).toBe('')
   })
 
-  test('leaves the timeout of the session alone, which belongs to all its streams', async () => {
-    const timeouts: jest.SpyInstance[] = []
-    const { session } = await open((sse, req) => {
-      timeouts.push(jest.spyOn(req.stream.session as http2.Http2Session, 'setTimeout'))
-      sse.open()
-    })
-    await get(session)
-    expect(timeouts[0]).not.toHaveBeenCalled()
+  test('is not ended by a timeout of the server, which holds again once the last stream of the session is over', async () => {
+    const streams: SseStream[] = []
+    const sessions = new Set<unknown>()
+    const { server, session, url } = await open(
+      (sse, req) => {
+        streams.push(sse)
+        sessions.add(req.stream.session)
+        sse.open()
+      },
+      { keepAliveMs: false },
+      100,
+    )
+    const timedOut: unknown[] = []
+    server.on('timeout', (quiet: unknown) => timedOut.push(quiet))
+    const clients = [await get(session), await get(session)]
+    // A session without a stream that came later times out; theirs would have done so before it.
+    const idle = http2.connect(url)
+    closers.push(() => idle.destroy())
+    await until(() => timedOut.length === 1, 'a session without a stream timed out')
+    expect([timedOut.some((quiet) => sessions.has(quiet)), sessions.size]).toEqual([false, 1])
+    streams[0]?.close()
+    await until(() => clients[0]?.ended === true, 'the first stream ended')
+    expect(clients[1]?.ended).toBe(false)
+    streams[1]?.close()
+    await until(() => timedOut.some((quiet) => sessions.has(quiet)), 'the session timed out once it had no stream')
   })
 
   test('carries events, comments and sources, and ends by close()', async () => {
@@ -116,7 +135,7 @@ describe('a stream on HTTP/2', () => {
     const client = await get(session)
     await until(() => client.ended, 'it is over')
     expect(client.text).toBe(
-      'retry: 2000\n\nid: 1\nevent: tick\ndata: ü\n\n: hello\n\ndata: 1\n\ndata: 2\n\nretry: 2000000000\nevent: stream-close\ndata: \n\n',
+      'retry: 2000\nid: 1\nevent: tick\ndata: ü\n\n: hello\ndata: 1\n\ndata: 2\n\nretry: 2000000000\nevent: stream-close\ndata: \n\n',
     )
   })
 
@@ -278,7 +297,7 @@ describe('a stream on HTTP/2', () => {
     stream.end('y'.repeat(1_000_000))
     await isSent
     await until(() => text.endsWith('data: x\n\n'), 'the event came')
-    expect(text).toBe('retry: 2000\n\ndata: x\n\n')
+    expect(text).toBe('retry: 2000\ndata: x\n\n')
   })
 
   test('refuses a client that does not accept event streams through next, once', async () => {
@@ -300,7 +319,7 @@ describe('a stream on HTTP/2', () => {
     const { session } = await open(async (sse, _req, res) => {
       came = true
       await once(res, 'close')
-      outcomes.push(sse.signal.aborted, sse.open(), await sse.send('x'), (await sse.subscribe(hub, ['a'])).closed)
+      outcomes.push(sse.signal.aborted, sse.open(), await sse.send('x'), (await sse.subscribe(hub, ['a'])).isClosed)
     })
     const stream = session.request({ ':path': '/' })
     stream.on('error', () => {})

@@ -62,7 +62,7 @@ const byOwner = (req: Request): SubscribeOptions => (typeof req.query['owner'] =
 
 const expectTurnedAway = (client: TestClient): void => {
   expect(client.status).toBe(200)
-  expect(client.text).toMatch(/\n\nretry: \d+\n\n$/)
+  expect(client.text).toMatch(/(\n\n|^retry: 2000\n)retry: \d+\nevent: stream-end\ndata: \{"reason":"\w+"\}\n\n$/)
   expect(client.retries).toHaveLength(2)
   expect(client.retries[1]).toBeGreaterThanOrEqual(1_000)
   expect(client.retries[1]).toBeLessThanOrEqual(5_000)
@@ -119,9 +119,9 @@ describe('the access of a client', () => {
       await hub.publish('a', 'item', 2)
       const client = await connect('', id)
       await client.over()
-      expect(client.events).toEqual([])
+      expect(client.events.map(({ event }) => event)).toEqual(['stream-end'])
       expectTurnedAway(client)
-      expect(subscriptions[0]?.closed).toBe(true)
+      expect(subscriptions[0]?.isClosed).toBe(true)
       expect(hub.stats()).toMatchObject({ subscribers: 0, delivered: 0 })
     })
 
@@ -129,7 +129,7 @@ describe('the access of a client', () => {
       const { connect } = await setUp(() => ({ expiresAt: 0, snapshot: () => ({ data: 'secret' }) }))
       const client = await connect()
       await client.over()
-      expect(client.events).toEqual([])
+      expect(client.events.map(({ event }) => event)).toEqual(['stream-end'])
     })
   })
 
@@ -223,7 +223,7 @@ describe('the access of a client', () => {
       jest.spyOn(Date, 'now').mockReturnValue(end)
       snapshots[0]?.({ data: 'secret' })
       await client.over()
-      expect(client.events).toEqual([])
+      expect(client.events.map(({ event }) => event)).toEqual(['stream-end'])
       expectTurnedAway(client)
       expect(hub.stats().subscribers).toBe(0)
     })
@@ -463,7 +463,7 @@ describe('hub.disconnect', () => {
     expect(await hub.disconnect('u')).toBe(1)
     snapshots[0]?.({ data: 'state' })
     await client.over()
-    expect(client.events).toEqual([])
+    expect(client.events.map(({ event }) => event)).toEqual(['stream-end'])
     expectTurnedAway(client)
   })
 

@@ -2,6 +2,7 @@ import net from 'node:net'
 import { Hub, type HubOptions, sseMiddleware, type SseMiddlewareOptions, type SseStream } from 'express-sse-hub'
 import express from 'express'
 import { join } from '../lib/stream/subscribable.ts'
+import { ChunkedBody } from './support/chunked-body.ts'
 import { TestClient, until } from './support/client.ts'
 import { FakeConnection, parse, turn } from './support/fake-connection.ts'
 import { serve, stopServers } from './support/servers.ts'
@@ -131,7 +132,7 @@ describe('the subscription', () => {
       void hub.publish('a', 'item', '1')
       subscription.close()
       void hub.publish('a', 'item', '2')
-      await res.sse.send(String(subscription.closed), { event: 'direct' })
+      await res.sse.send(String(subscription.isClosed), { event: 'direct' })
     })
     const { url } = await serve(app)
     const client = await TestClient.open(`${url}/events`)
@@ -152,7 +153,7 @@ describe('a stream', () => {
     })
     const { url } = await serve(app)
     const answer = await fetch(`${url}/events`)
-    expect([answer.status, await answer.text()]).toEqual([500, expect.stringMatching(/^idle: replay\('a'\)\.maxEvents.*-1/)])
+    expect([answer.status, await answer.text()]).toEqual([500, expect.stringMatching(/^idle: Hub: replay\('a'\)\.maxEvents.*-1/)])
   })
 
   it('takes a large state and what follows it in the turn in which it is opened', async () => {
@@ -179,25 +180,34 @@ describe('a pipelined stream', () => {
     app.use(sseMiddleware())
     const first: express.Response[] = []
     app.get('/first', (_req, res) => void first.push(res))
+    const streams: SseStream[] = []
     app.get('/events', async (_req, res) => {
+      streams.push(res.sse)
       await res.sse.subscribe(hub, ['a'])
       for (let n = 0; n < 6; n++) void res.sse.send('d'.repeat(10_000), { event: 'direct' })
     })
     const { port } = await serve(app)
     const socket = net.connect(port, '127.0.0.1')
-    let text = ''
-    socket.setEncoding('utf8')
+    const bytes: Buffer[] = []
     const request = (path: string): string => `GET ${path} HTTP/1.1\r\nHost: test\r\n\r\n`
     socket.write(request('/first') + request('/events'))
-    await until(() => hub.channel('a').subscriberCount === 1, 'both requests are there')
+    await until(() => first.length === 1 && streams.length === 1, 'both requests are there')
+    // What is sent directly waits with the response, and a subscription begins when its turn has come.
+    void streams[0]?.send('early', { event: 'direct' })
+    expect(hub.channel('a').subscriberCount).toBe(0)
     first[0]?.send('done')
+    await until(() => hub.channel('a').subscriberCount === 1, 'it is subscribed')
     // More than the kernel takes, so that it has to wait for the client again and again.
     for (let n = 1; n <= 80; n++) void hub.publish('a', 'item', `${n} ${'x'.repeat(100_000)}`)
     await turn()
-    socket.on('data', (chunk: string) => (text += chunk))
-    await until(() => text.includes('data: 80 '), 'the last event came')
-    const events = parse(text.slice(text.indexOf('retry:')))
-    expect(events.filter(({ event }) => event === 'direct')).toHaveLength(6)
+    let text = ''
+    const body = new ChunkedBody((part) => (text += part))
+    socket.on('data', (chunk: Buffer) => bytes.push(chunk))
+    await until(() => bytes.some((chunk) => chunk.includes('data: 80 ')), 'the last event came')
+    const all = Buffer.concat(bytes)
+    body.feed(all.subarray(all.lastIndexOf('\r\n\r\n', all.indexOf('retry: ')) + 4))
+    const events = parse(text)
+    expect(events.filter(({ event }) => event === 'direct')).toHaveLength(7)
     expect(events.filter(({ event }) => event === 'item').map(({ data }) => Number.parseInt(data, 10))).toEqual(range(1, 80))
     socket.destroy()
   })

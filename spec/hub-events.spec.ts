@@ -673,7 +673,7 @@ describe('hub.events', () => {
 
   describe('refuses', () => {
     it.each<[string, unknown, unknown, new (...args: never[]) => Error, RegExp]>([
-      ['channels that are no array', 'a', {}, TypeError, /channels must be an array.*'a'/],
+      ['channels that are no name', { a: 1 }, {}, Error, /events: a channel name must be .*a: 1/],
       ['no channel', [], {}, RangeError, /at least one channel.*\[\]/],
       ['a bad name among good ones', ['a', ''], {}, Error, /channel name.*''/],
       ['a name that is no string', ['a', 7], {}, Error, /channel name.*7/],
@@ -685,7 +685,7 @@ describe('hub.events', () => {
       ['a controller as signal', ['a'], { signal: { aborted: false } }, TypeError, /signal must be an AbortSignal.*aborted: false/],
       ['a negative rewind', ['a'], { rewind: -1 }, RangeError, /rewind.*-1/],
       ['a rewind with a fraction', ['a'], { rewind: 1.5 }, RangeError, /rewind.*1\.5/],
-      ['a rewind that is no number', ['a'], { rewind: '3' }, TypeError, /rewind must be a number.*'3'/],
+      ['a rewind that is no number', ['a'], { rewind: '3' }, TypeError, /rewind must be an integer, 0 or more, got '3'/],
       ['a filter that is no function', ['a'], { filter: true }, TypeError, /filter must be a function.*true/],
     ])('%s, names it, and follows nothing', (_, channels, options, type, message) => {
       const hub = new Hub()

@@ -227,7 +227,7 @@ describe('publish with an idempotencyKey', () => {
     const error: unknown = await hub.publish('c', 'e', 1, { idempotencyKey: key as string }).catch((reason: unknown) => reason)
     expect(error).toBeInstanceOf(SseError)
     expect(error).toMatchObject({ code: 'SSE_INVALID_KEY', status: 500 })
-    expect((error as Error).message).toMatch(/^idempotencyKey must be a well-formed string of 1 to 256 UTF-16 units, got /)
+    expect((error as Error).message).toMatch(/^publish: idempotencyKey must be a well-formed string of 1 to 256 UTF-16 units, got /)
     expect((error as Error).message).toContain(shown)
     expect(hub.stats()).toMatchObject({ published: 0, logBytes: 0, channels: 0 })
   })

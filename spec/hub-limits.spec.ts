@@ -17,8 +17,8 @@ afterEach(async () => {
   await stopServers()
 })
 
-/** What a client gets that is refused: the head, the `retry:` of every stream, that of the refusal, and the end. */
-const REFUSED = /^retry: 2000\n\nretry: (\d{5})\n\n$/
+/** All that a client receives that is refused at a limit. */
+const REFUSED = /^retry: (\d{5})\nevent: stream-end\ndata: \{"reason":"limit"\}\n\n$/
 
 /** Everything but setTimeout, by which an EventSource waits. */
 const REAL = ['Date', 'setImmediate', 'clearImmediate', 'nextTick', 'queueMicrotask', 'performance', 'hrtime', 'setInterval', 'clearInterval'] as const
@@ -66,7 +66,7 @@ describe.each(EXPRESS_VERSIONS)('a hub with limits on %s', (_name, factory) => {
     const refused = async (owner?: string): Promise<number> => {
       const client = await connect(owner)
       await client.over()
-      expect([client.status, client.response.headers['content-type']]).toEqual([200, 'text/event-stream'])
+      expect([client.status, client.response.headers['content-type']]).toEqual([200, 'text/event-stream; charset=utf-8'])
       expect(client.text).toMatch(REFUSED)
       return Number(REFUSED.exec(client.text)?.[1])
     }
@@ -83,7 +83,7 @@ describe.each(EXPRESS_VERSIONS)('a hub with limits on %s', (_name, factory) => {
     expect(Math.max(...retries)).toBeLessThanOrEqual(30_000)
     expect(new Set(retries).size).toBeGreaterThan(20)
     expect(Math.max(...retries) - Math.min(...retries)).toBeGreaterThan(5_000)
-    expect(subscriptions.map(({ closed }) => closed)).toEqual([...Array<boolean>(3).fill(false), ...Array<boolean>(30).fill(true)])
+    expect(subscriptions.map(({ isClosed }) => isClosed)).toEqual([...Array<boolean>(3).fill(false), ...Array<boolean>(30).fill(true)])
     expect(hub.stats()).toMatchObject({ subscribers: 3, refusals: 30 })
     await hub.publish('a', 'item', 'still here')
     for (const client of clients) {
@@ -144,8 +144,8 @@ describe.each(EXPRESS_VERSIONS)('a hub with limits on %s', (_name, factory) => {
     await live()
     const client = await connect(undefined, '/open')
     await client.over()
-    expect(client.text).toMatch(/^retry: 2000\n\nevent: hello\ndata: hello\n\nretry: [123]\d{4}\n\n$/)
-    expect([subscriptions[1]?.closed, streams[1]?.state, await streams[1]?.send('late')]).toEqual([true, 'closed', false])
+    expect(client.text).toMatch(/^retry: 2000\nevent: hello\ndata: hello\n\nretry: [123]\d{4}\nevent: stream-end\ndata: \{"reason":"limit"\}\n\n$/)
+    expect([subscriptions[1]?.isClosed, streams[1]?.state, await streams[1]?.send('late')]).toEqual([true, 'closed', false])
     subscriptions[1]?.close()
     await expect(streams[1]?.subscribe(hub, ['a'])).rejects.toMatchObject({ code: 'SSE_ALREADY_SUBSCRIBED' })
     expect(hub.stats().subscribers).toBe(1)
@@ -155,7 +155,7 @@ describe.each(EXPRESS_VERSIONS)('a hub with limits on %s', (_name, factory) => {
     const { hub, url, live } = await setUp({ maxSubscribers: 1 })
     await live()
     const answer = await supertest(url).head('/').set('Accept', 'text/event-stream').expect(200)
-    expect(answer.headers).toMatchObject({ 'content-type': 'text/event-stream' })
+    expect(answer.headers).toMatchObject({ 'content-type': 'text/event-stream; charset=utf-8' })
     expect(hub.stats()).toMatchObject({ subscribers: 1, refusals: 0 })
   })
 
@@ -170,7 +170,7 @@ describe.each(EXPRESS_VERSIONS)('a hub with limits on %s', (_name, factory) => {
       expect(answer.headers['retry-after']).toMatch(/^(1\d|2\d|30)$/)
       expect(answer.headers['content-type']).toMatch(/text\/html/)
       expect(answer.text).toContain(text)
-      expect([subscriptions[1]?.closed, streams[1]?.state]).toEqual([true, 'closed'])
+      expect([subscriptions[1]?.isClosed, streams[1]?.state]).toEqual([true, 'closed'])
       expect(hub.stats()).toMatchObject({ subscribers: 1, refusals: 1 })
     })
 
@@ -377,7 +377,7 @@ describe('the counts of a hub', () => {
       else if (how === 'unsubscribed') subscription.close()
       else disconnected = await hub.disconnect((other) => other.owner === owner && other.channels[0] === `c${id % 3}`)
       for (const [gone] of [[id], ...alike] as const) here.delete(gone)
-      await until(() => subscription.closed, 'it is over')
+      await until(() => subscription.isClosed, 'it is over')
       return [disconnected, alike.length]
     }
 

@@ -54,10 +54,10 @@ describe('a listener of', () => {
     for (let n = 0; n < 3; n++) {
       const client = await connect()
       await client.over()
-      expect(client.events).toEqual([])
+      expect(client.events.map(({ data }) => data)).toEqual(['{"reason":"disconnected"}'])
     }
     expect(closed).toEqual(['k', 'k', 'k'])
-    expect(subscriptions.map((subscription) => subscription.closed)).toEqual([true, true, true])
+    expect(subscriptions.map((subscription) => subscription.isClosed)).toEqual([true, true, true])
     expect([hub.stats().subscribers, hub.channel('a').subscriberCount]).toEqual([0, 0])
     await hub.close()
   })

@@ -399,21 +399,21 @@ describe('the schemas of a hub', () => {
   const withVersion = (version: unknown) => ({ '~standard': { version, vendor: 'x', validate: () => ({ value: 1 }) } })
 
   it.each<[string, unknown, RegExp]>([
-    ['a number', 7, /^schemas must be an object.*got 7$/],
-    ['null', null, /^schemas must be an object.*got null$/],
-    ['an array', [anything], /^schemas must be an object.*got \[/],
-    ['a function', () => anything, /^schemas must be an object.*got \[Function/],
-    ['one schema', zodOrder, /^schemas must be an object/],
-    ['a channel that is a schema', { orders: zodOrder }, /^schemas\['orders'\] must be an object/],
-    ['a channel that is an array', { orders: [zodOrder] }, /^schemas\['orders'\] must be an object.*got \[/],
-    ['a channel that is undefined', { orders: undefined }, /^schemas\['orders'\] must be an object.*got undefined$/],
-    ['an event that is no schema', { orders: { created: {} } }, /^schemas\['orders'\]\['created'\] must be a Standard Schema.*got \{\}$/],
-    ['an event that is undefined', { 'user:*': { note: undefined } }, /^schemas\['user:\*'\]\['note'\] must.*got undefined$/],
-    ['an event that is a plain function', { orders: { created: () => true } }, /^schemas\['orders'\]\['created'\] must.*Function/],
-    ['a schema of version 2', { orders: { created: withVersion(2) } }, /^schemas\['orders'\]\['created'\] must.*\(version 1\)/],
-    ["a schema of version '1'", { orders: { created: withVersion('1') } }, /^schemas\['orders'\]\['created'\] must be a Standard Schema/],
-    ['a schema that cannot validate', { c: { e: { '~standard': { version: 1, vendor: 'x' } } } }, /^schemas\['c'\]\['e'\] must/],
-    ['one bad schema among good ones', { a: { b: anything }, c: { good: anything, bad: 1 } }, /^schemas\['c'\]\['bad'\] must.*got 1$/],
+    ['a number', 7, /^Hub: schemas must be an object.*got 7$/],
+    ['null', null, /^Hub: schemas must be an object.*got null$/],
+    ['an array', [anything], /^Hub: schemas must be an object.*got \[/],
+    ['a function', () => anything, /^Hub: schemas must be an object.*got \[Function/],
+    ['one schema', zodOrder, /^Hub: schemas must be an object/],
+    ['a channel that is a schema', { orders: zodOrder }, /^Hub: schemas\['orders'\] must be an object/],
+    ['a channel that is an array', { orders: [zodOrder] }, /^Hub: schemas\['orders'\] must be an object.*got \[/],
+    ['a channel that is undefined', { orders: undefined }, /^Hub: schemas\['orders'\] must be an object.*got undefined$/],
+    ['an event that is no schema', { orders: { created: {} } }, /^Hub: schemas\['orders'\]\['created'\] must be a Standard Schema.*got \{\}$/],
+    ['an event that is undefined', { 'user:*': { note: undefined } }, /^Hub: schemas\['user:\*'\]\['note'\] must.*got undefined$/],
+    ['an event that is a plain function', { orders: { created: () => true } }, /^Hub: schemas\['orders'\]\['created'\] must.*Function/],
+    ['a schema of version 2', { orders: { created: withVersion(2) } }, /^Hub: schemas\['orders'\]\['created'\] must.*\(version 1\)/],
+    ["a schema of version '1'", { orders: { created: withVersion('1') } }, /^Hub: schemas\['orders'\]\['created'\] must be a Standard Schema/],
+    ['a schema that cannot validate', { c: { e: { '~standard': { version: 1, vendor: 'x' } } } }, /^Hub: schemas\['c'\]\['e'\] must/],
+    ['one bad schema among good ones', { a: { b: anything }, c: { good: anything, bad: 1 } }, /^Hub: schemas\['c'\]\['bad'\] must.*got 1$/],
   ])('are refused as a TypeError that names the place: %s', (_, schemas, message) => {
     const make = (): unknown => new Hub({ schemas: schemas as HubSchemas })
     expect(make).toThrow(TypeError)

@@ -42,6 +42,7 @@ function subscribe(hub: Hub, channels: string[], lastEventId = '', options: Subs
 /** The bytes of the hub's events that a client was sent. */
 const bytesOf = (text: string): number =>
   text
+    .replace(/^retry: .*\n/, '')
     .split(/(?<=\n\n)/)
     .filter((block) => block.startsWith('id: ') && !/^event: stream-/m.test(block))
     .reduce((sum, block) => sum + Buffer.byteLength(block), 0)
@@ -103,7 +104,7 @@ describe('hub.stats()', () => {
     clients[0]?.leave()
     await until(() => hub.stats().subscribers === 2, 'the client is gone')
     expect(hub.channel('a').subscriberCount).toBe(3)
-    subscriptions.find(({ closed }) => !closed)?.close()
+    subscriptions.find(({ isClosed }) => !isClosed)?.close()
     expect(hub.stats().subscribers).toBe(1)
     for (const client of clients) client.leave()
     await until(() => hub.stats().subscribers === 0, 'all are gone')

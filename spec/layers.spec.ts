@@ -5,12 +5,12 @@ const LIB = path.join(__dirname, '../lib')
 
 /** A file imports only from folders above its own, or from files before it in its own. */
 const LAYERS: readonly { readonly folder: string; readonly files: readonly string[] }[] = [
-  { folder: 'basics', files: ['errors', 'options', 'names', 'guard', 'fifo', 'swap-list', 'slice', 'turn-budget', 'drain'] },
+  { folder: 'basics', files: ['errors', 'options', 'names', 'guard', 'fifo', 'swap-list', 'slice', 'turn-budget', 'drain', 'deferred', 'reported-promise', 'framed-bytes'] },
   { folder: 'event', files: ['event-id', 'event', 'timeline', 'channel-types', 'schemas'] },
   { folder: 'gzip', files: ['checksum', 'deflate', 'shared-bytes', 'gzip-body'] },
-  { folder: 'log', files: ['log-page', 'replay-log', 'idempotency-keys'] },
+  { folder: 'log', files: ['plain-events', 'log-page', 'replay-log', 'idempotency-keys'] },
   { folder: 'backplanes', files: ['backplane', 'memory'] },
-  { folder: 'stream', files: ['refusal', 'event-filter', 'subscription', 'request', 'departure', 'source', 'watchdog', 'gather', 'output', 'connection', 'subscribable', 'stream'] },
+  { folder: 'stream', files: ['stream-end', 'refusal', 'event-filter', 'subscription', 'request', 'departure', 'timeouts', 'source', 'watchdog', 'gather', 'output', 'connection', 'subscribable', 'stream'] },
   { folder: 'delivery', files: ['cohort', 'channel', 'channel-registry', 'control-events', 'event-reader', 'cursor', 'pump', 'snapshots', 'sink', 'start', 'subscriber', 'intake'] },
   { folder: 'replica', files: ['copy', 'held-back', 'log-reader', 'past-epochs', 'replica', 'preparation'] },
   { folder: 'express', files: ['middleware', 'handler'] },

@@ -70,19 +70,20 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
       const answer = await supertest(app).get('/').expect(200)
       expect(answer.headers).toEqual({
         'x-powered-by': 'Express',
-        'content-type': 'text/event-stream',
-        'cache-control': 'no-cache, no-transform',
+        'content-type': 'text/event-stream; charset=utf-8',
+        'cache-control': 'no-cache, no-store, no-transform',
         'x-accel-buffering': 'no',
         date: expect.any(String) as string,
         connection: 'close',
+        'transfer-encoding': 'chunked',
       })
-      expect(answer.text).toBe('retry: 2000\n\n')
+      expect(answer.text).toBe('retry: 2000\n')
     })
 
     test('takes values from the `headers` option, without regard to case, and drops what is undefined', async () => {
       const headers = { 'cache-control': 'no-store', 'X-Accel-Buffering': undefined, 'X-Mine': ['a', 'b'] }
       const answer = await supertest(appWith((_req, res) => res.sse.close(), { headers })).get('/')
-      expect(answer.headers).toMatchObject({ 'content-type': 'text/event-stream', 'cache-control': 'no-store', 'x-mine': 'a, b' })
+      expect(answer.headers).toMatchObject({ 'content-type': 'text/event-stream; charset=utf-8', 'cache-control': 'no-store', 'x-mine': 'a, b' })
       expect(answer.headers).not.toHaveProperty('x-accel-buffering')
     })
 
@@ -95,16 +96,18 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
       })
       const answer = await supertest(app).get('/')
       for (const name of ['content-length', 'content-encoding', 'etag']) expect(answer.headers).not.toHaveProperty(name)
-      expect(answer.headers).toMatchObject({ 'x-kept': 'yes', vary: 'Origin', 'content-type': 'text/event-stream' })
+      expect(answer.headers).toMatchObject({ 'x-kept': 'yes', vary: 'Origin', 'content-type': 'text/event-stream; charset=utf-8' })
       expect(answer.headers['set-cookie']).toEqual(['a=1; Path=/', 'b=2; Path=/'])
     })
 
-    test('never promises to keep the connection, nor a chunked body, even to a client that asks for it', async () => {
-      const { url } = await serve(appWith((_req, res) => void res.sse.open()))
-      const client = await TestClient.open(url, { headers: { connection: 'keep-alive' } })
-      expect(client.response.headers.connection).toBe('close')
-      expect(client.response.headers).not.toHaveProperty('keep-alive')
-      expect(client.response.headers).not.toHaveProperty('transfer-encoding')
+    test('has no Connection header of its own, keeps that of the program, and closes where the client asks for it', async () => {
+      const app = appWith((_req, res) => void res.sse.open())
+      app.get('/own', (_req, res) => void res.set('Connection', 'close').sse.open())
+      const { url } = await serve(app)
+      const connectionOf = async (path: string, headers = {}): Promise<unknown> => (await TestClient.open(url + path, { headers })).response.headers.connection
+      expect(await connectionOf('/', { connection: 'keep-alive' })).toBeUndefined()
+      expect(await connectionOf('/', { connection: 'close' })).toBe('close')
+      expect(await connectionOf('/own', { connection: 'keep-alive' })).toBe('close')
     })
 
     test('takes the status from the `status` option', async () => {
@@ -121,7 +124,7 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
       })
       const answer = await supertest(app).get('/').expect(200)
       expect(opened).toEqual(['idle', true, 'open', true, 'closed', false])
-      expect(answer.text).toBe('retry: 2000\n\n')
+      expect(answer.text).toBe('retry: 2000\n')
     })
   })
 
@@ -130,7 +133,7 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
     app.use(sseMiddleware({ retryMs: 1 }))
     app.get('/', sseMiddleware({ retryMs: 7 }), (_req, res) => res.sse.close())
     const answer = await supertest(app).get('/')
-    expect(answer.text).toBe('retry: 7\n\n')
+    expect(answer.text).toBe('retry: 7\n')
   })
 
   describe('HEAD', () => {
@@ -140,7 +143,7 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
       ['comment', (res) => res.sse.comment('x'), false],
       ['stream', (res) => res.sse.stream(['x']), false],
       ['close', (res) => res.sse.close(), undefined],
-      ['subscribe', (res, hub) => res.sse.subscribe(hub, ['a']), { channels: ['a'], closed: true, close: expect.any(Function) as unknown }],
+      ['subscribe', (res, hub) => res.sse.subscribe(hub, ['a']), { channels: ['a'], isClosed: true, ended: expect.any(Promise) as unknown, close: expect.any(Function) as unknown }],
     ])('is answered with the head alone by %s, and the connection serves the next request', async (_what, use, expected) => {
       const hub = new Hub()
       const app = express()
@@ -163,7 +166,7 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
       await until(() => answers.endsWith('"next"'), 'the next answer came')
       socket.destroy()
       expect(answers).toMatch(/^HTTP\/1\.1 200 OK\r\n(?:[^\r\n]+\r\n)+\r\nHTTP\/1\.1 200 OK\r\n(?:[^\r\n]+\r\n)+\r\n"next"$/)
-      expect(answers).toMatch(/Content-Type: text\/event-stream\r\nCache-Control: no-cache, no-transform\r\n/)
+      expect(answers).toMatch(/Content-Type: text\/event-stream; charset=utf-8\r\nCache-Control: no-cache, no-store, no-transform\r\n/)
       expect(state).toBe('closed')
       expect(result).toEqual(expected)
       expect(hub.channel('a').subscriberCount).toBe(0)
@@ -180,7 +183,7 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
       const router = express.Router()
       router.get('/', async (_req, res) => {
         results.push(res.sse.open(), await res.sse.send('x'), await res.sse.comment('x'), await res.sse.stream(['x']))
-        results.push((await res.sse.subscribe(hub, ['a'])).closed, res.sse.state, res.sse.signal.aborted)
+        results.push((await res.sse.subscribe(hub, ['a'])).isClosed, res.sse.state, res.sse.signal.aborted)
         res.sse.close()
         res.sse.close({ reconnect: false })
       })
@@ -259,7 +262,7 @@ describe('the options of sseMiddleware', () => {
     ['status: 99', { status: 99 }, RangeError, /status.*99/],
     ['status: "200"', { status: '200' }, TypeError, /status.*'200'/],
     ['serialize: {}', { serialize: {} }, TypeError, /serialize.*\{\}/],
-    ['deserialize: 1', { deserialize: 1 }, TypeError, /deserialize.*1/],
+    ['deserialize, which belongs to the hub', { deserialize: JSON.parse }, TypeError, /no option 'deserialize'/],
     ['onError: "log"', { onError: 'log' }, TypeError, /onError.*'log'/],
     ['headers: "x"', { headers: 'x' }, TypeError, /headers.*'x'/],
     ['a header name with a space', { headers: { 'a b': 'x' } }, TypeError, /a b/],
@@ -271,7 +274,7 @@ describe('the options of sseMiddleware', () => {
   })
 
   test('take undefined for their default, and the ends of their ranges', () => {
-    const names = ['keepAliveMs', 'retryMs', 'headers', 'status', 'stallTimeoutMs', 'maxQueuedBytes', 'maxLifetimeMs', 'serialize', 'deserialize', 'onError']
+    const names = ['keepAliveMs', 'retryMs', 'headers', 'status', 'stallTimeoutMs', 'maxQueuedBytes', 'maxLifetimeMs', 'serialize', 'onError']
     expect(() => sseMiddleware(Object.fromEntries(names.map((name) => [name, undefined])))).not.toThrow()
     expect(() => sseMiddleware({ keepAliveMs: 2 ** 31 - 1, retryMs: 0, maxQueuedBytes: 0, stallTimeoutMs: 1, maxLifetimeMs: 1 })).not.toThrow()
     expect(() => sseMiddleware({ keepAliveMs: false, retryMs: false, stallTimeoutMs: false, maxLifetimeMs: false })).not.toThrow()

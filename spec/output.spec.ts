@@ -19,7 +19,7 @@ async function openOutput(prepare: (res: ServerResponse) => void = () => {}, gat
     res.shouldKeepAlive = false
     const output = new Output(res, owner, ticks, null, gather)
     made.push({ output, res })
-    output.begin(req, ':\n\n')
+    output.begin(req, ':\n')
   })
   const client = await TestClient.open(url)
   const [{ output, res }] = made as [{ output: Output; res: ServerResponse }]
@@ -28,7 +28,7 @@ async function openOutput(prepare: (res: ServerResponse) => void = () => {}, gat
 
 const MIB = 1_048_576
 const KIB_64 = 65_536
-const event = (letter: string, length: number): SharedBytes => new SharedBytes(Buffer.from(`data: ${letter.repeat(length)}\n\n`))
+const event = (letter: string, length: number): SharedBytes => SharedBytes.of(Buffer.from(`data: ${letter.repeat(length)}\n\n`))
 
 /** Writes shared bytes until the output is full, and reads nothing. */
 function fill(output: Output): number {
@@ -51,7 +51,7 @@ describe('an output', () => {
     }
     await first.client.over()
     await second.client.over()
-    expect(first.client.text).toBe(`:\n\n${shared.bytes.toString()}`)
+    expect(first.client.text).toBe(`:\n${shared.bytes.toString()}`)
     expect(second.client.text).toBe(first.client.text)
     expect(first.client.response.headers).not.toHaveProperty('transfer-encoding')
   })
@@ -145,7 +145,7 @@ describe('an output', () => {
 
   test('gathers what is written while it is corked into one write', async () => {
     const { output, socket, client } = await openOutput()
-    await until(() => client.text === ':\n\n', 'the head came')
+    await until(() => client.text === ':\n', 'the head came')
     const before = socket.bytesWritten - socket.writableLength
     const write = jest.spyOn(socket, 'write')
     // However often it is corked, one uncork lets everything go.
@@ -175,7 +175,7 @@ describe('an output', () => {
   test('does not write over what a socket still holds, though others gather in the same place', async () => {
     const gather = new Gather()
     const [one, two] = [await openOutput(undefined, gather), await openOutput(undefined, gather)]
-    await until(() => one.client.text === ':\n\n', 'the head came')
+    await until(() => one.client.text === ':\n', 'the head came')
     one.socket.cork()
     for (const [letter, { output }] of [['a', one], ['b', two], ['c', one], ['d', two]] as const) {
       output.cork()
@@ -199,8 +199,8 @@ describe('an output', () => {
     two.output.uncork()
     one.output.uncork()
     await Promise.all([one.client.received(2), two.client.received(1)])
-    expect(one.client.text).toBe(`:\n\n${event('a', 10).bytes.toString()}${event('c', 10).bytes.toString()}`)
-    expect(two.client.text).toBe(`:\n\n${event('b', 10).bytes.toString()}`)
+    expect(one.client.text).toBe(`:\n${event('a', 10).bytes.toString()}${event('c', 10).bytes.toString()}`)
+    expect(two.client.text).toBe(`:\n${event('b', 10).bytes.toString()}`)
   })
 
   test('ends after what was gathered', async () => {
@@ -209,7 +209,7 @@ describe('an output', () => {
     output.write(event('a', 10))
     output.end()
     await client.over()
-    expect(client.text).toBe(`:\n\n${event('a', 10).bytes.toString()}`)
+    expect(client.text).toBe(`:\n${event('a', 10).bytes.toString()}`)
   })
 
   test('is full when what was gathered does not leave', async () => {
@@ -266,7 +266,7 @@ describe('an output', () => {
       output.write(event('a', 3))
       output.writeDirect('data: d\n\n')
       await client.received(2)
-      expect(seen).toEqual([':\n\n', 'data: aaa\n\n', 'data: d\n\n'])
+      expect(seen).toEqual([':\n', 'data: aaa\n\n', 'data: d\n\n'])
       expect(flush).toHaveBeenCalledTimes(3)
     })
 

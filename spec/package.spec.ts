@@ -28,7 +28,7 @@ describe('the package, installed in a project of a user', () => {
 
   it('is required from CommonJS, with every public value', () => {
     const printed = node('use.cjs', `console.log(Object.keys(require('express-sse-hub')).sort().join())`)
-    expect(printed.trim()).toBe('Hub,SseError,encodeEvent,sseMiddleware')
+    expect(printed.trim()).toBe('Hub,MemoryBackplane,SseError,channelOf,encodeEvent,sseMiddleware')
   })
 
   it('is imported from an ES module by its names', () => {

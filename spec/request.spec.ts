@@ -128,7 +128,7 @@ describe.each(EXPRESS_VERSIONS)('on %s', (_name, express) => {
       let text = ''
       socket.setEncoding('utf8').on('data', (chunk: string) => (text += chunk))
       socket.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n')
-      await until(() => text.endsWith('retry: 2000\n\n'), 'the stream came')
+      await until(() => text.endsWith('retry: 2000\n\r\n0\r\n\r\n'), 'the stream came')
       expect(text).toMatch(/^HTTP\/1\.1 200/)
       socket.destroy()
     })

@@ -50,7 +50,7 @@ describe.each(EXPRESS_VERSIONS)('stream() on %s', (_name, express) => {
     expect(await stream.stream([])).toBe(true)
     await stream.send('after')
     await client.received(1)
-    expect(client.text).toBe('retry: 2000\n\ndata: after\n\n')
+    expect(client.text).toBe('retry: 2000\ndata: after\n\n')
   })
 
   test('gives toEvent each item, and sends what it returns', async () => {
@@ -80,14 +80,14 @@ describe.each(EXPRESS_VERSIONS)('stream() on %s', (_name, express) => {
     ['a function', endless, 'endless'],
   ])('refuses %s as a source, and the stream goes on', async (_what, source, shown) => {
     const { stream, client } = await openStream()
-    await expect(stream.stream(source as string[])).rejects.toThrow(/must be an iterable, an async iterable or a Readable/)
+    await expect(stream.stream(source as string[])).rejects.toThrow(/must be an iterable, an async iterable, a Readable or a web ReadableStream/)
     await expect(stream.stream(source as string[])).rejects.toThrow(shown)
     await stream.send('after')
     await client.received(1)
   })
 
   test.each<[string, unknown, RegExp]>([
-    ['that is no function', 'x', /toEvent must be a function, got 'x'/],
+    ['that is no function', 'x', /toEvent must be a function or \{ event\?, end\? \}, got 'x'/],
     ['that returns a field there is not', () => ({ data: 1, name: 'e' }), /no field 'name'; the fields are data, event, id, retry/],
     ['that returns a promise', async () => ({ data: 1 }), /toEvent must return .* got Promise/],
     ['that returns a string', () => 'x', /toEvent must return .* got 'x'/],
@@ -136,7 +136,7 @@ describe.each(EXPRESS_VERSIONS)('stream() on %s', (_name, express) => {
       expect(source.destroyed).toBe(true)
       await stream.send('after')
       await client.received(1)
-      expect(client.text).toBe('retry: 2000\n\ndata: after\n\n')
+      expect(client.text).toBe('retry: 2000\ndata: after\n\n')
     })
 
     test('stops a generator one of whose promises rejects', async () => {

@@ -36,7 +36,7 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
       const { url } = await serveWith((_req, res) => res.sse.send('first'))
       const client = await TestClient.open(url)
       await client.received(1)
-      expect(client.text).toBe('retry: 2000\n\ndata: first\n\n')
+      expect(client.text).toBe('retry: 2000\ndata: first\n\n')
     })
 
     test('goes through the `serialize` option, strings excepted', async () => {
@@ -61,7 +61,7 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
       expect(stream.state).toBe('open')
       expect(await stream.send('after')).toBe(true)
       await client.received(1)
-      expect(client.text).toBe('retry: 2000\n\ndata: after\n\n')
+      expect(client.text).toBe('retry: 2000\ndata: after\n\n')
     })
 
     test.each<[string, Record<string, unknown>]>([
@@ -74,7 +74,7 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
       await expect(stream.send('x', fields)).rejects.toMatchObject({ code: 'SSE_INVALID_EVENT' })
       await stream.send('after')
       await client.received(1)
-      expect(client.text).toBe('retry: 2000\n\ndata: after\n\n')
+      expect(client.text).toBe('retry: 2000\ndata: after\n\n')
     })
 
     test('rejects what is wrong before it opens the stream', async () => {
@@ -148,7 +148,6 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
       const { stream, client } = await openStream()
       await expect(stream.subscribe({} as Hub, ['a'])).rejects.toThrow(/hub must be a Hub/)
       await expect(stream.subscribe(hub, [])).rejects.toThrow(RangeError)
-      await expect(stream.subscribe(hub, [''])).rejects.toMatchObject({ code: 'SSE_INVALID_CHANNEL' })
       await expect(stream.subscribe(hub, ['a'], { rewind: -1 })).rejects.toThrow(/rewind/)
       await stream.subscribe(hub, ['a'])
       await client.live()

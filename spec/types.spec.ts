@@ -134,8 +134,9 @@ function checked(): void {
   expectTypeOf(res.sse.comment()).resolves.toEqualTypeOf<boolean>()
   expectTypeOf(res.sse.stream([1, 2], (n) => ({ data: n.toFixed() }))).resolves.toEqualTypeOf<boolean>()
   expectTypeOf(res.sse.close({ reconnect: false })).toEqualTypeOf<void>()
-  // @ts-expect-error -- an id is a string
-  void res.sse.send('x', { id: 7 })
+  expectTypeOf(res.sse.send('x', { id: 7, event: null, retry: null })).resolves.toEqualTypeOf<boolean>()
+  // @ts-expect-error -- an id is a string or a number
+  void res.sse.send('x', { id: true })
   // @ts-expect-error -- toEvent gives at least data
   void res.sse.stream([1], (n) => ({ event: String(n) }))
   expectTypeOf(encodeEvent({ data: 1 })).toEqualTypeOf<string>()
@@ -290,8 +291,7 @@ async function checkedFollowers(res: Response): Promise<void> {
   void res.sse.stream(hub.events(['orders']), ({ id, event, data }) => ({ id, event, data }))
   // @ts-expect-error -- there is no such channel
   hub.events(['order'])
-  // @ts-expect-error -- channels are a list
-  hub.events('orders')
+  expectTypeOf(hub.events('orders')).toEqualTypeOf(hub.events(['orders']))
   // @ts-expect-error -- a filter answers at once
   hub.events(['orders'], { filter: async () => true })
   // @ts-expect-error -- an id is a string

@@ -7,24 +7,36 @@ export function isName(value: unknown): value is string {
   return typeof value === 'string' && value.length > 0 && value.length <= MAX_NAME_UNITS && value.isWellFormed()
 }
 
-/** Checks the name of a channel. `where` begins the message of the error. */
-export function checkChannelName(name: unknown, where = ''): void {
+/** Checks the name of a channel. `where` is the call that begins the message of the error. */
+export function checkChannelName(where: string, name: unknown): void {
   if (isName(name)) return
-  throw new SseError('SSE_INVALID_CHANNEL', `${where}a channel name must be a well-formed string of 1 to ${MAX_NAME_UNITS} UTF-16 units, got ${show(name)}`)
+  throw new SseError('SSE_INVALID_CHANNEL', `${where}: a channel name must be a well-formed string of 1 to ${MAX_NAME_UNITS} UTF-16 units, got ${show(name)}`)
 }
 
-/** Checks a list of channel names. It comes back without doubles. */
-export function checkChannels(channels: readonly string[]): string[] {
-  if (!Array.isArray(channels)) throw new TypeError(`channels must be an array of channel names, got ${show(channels)}`)
-  if (channels.length === 0) throw new RangeError('channels must name at least one channel, got []')
-  for (const name of channels) checkChannelName(name)
-  return [...new Set<string>(channels)]
+/**
+ * Checks one channel name or a list of them. The list that is returned has each name once.
+ *
+ * @throws {SseError} `SSE_INVALID_CHANNEL` for anything that is not such a name; {RangeError} for an empty list.
+ */
+export function checkChannels(where: string, channels: unknown): string[] {
+  const list: readonly unknown[] = Array.isArray(channels) ? channels : [channels]
+  if (list.length === 0) throw new RangeError(`${where}: channels must name at least one channel, got []`)
+  for (const name of list) checkChannelName(where, name)
+  return [...new Set(list as readonly string[])]
 }
 
-/** Checks the name of a program's event. `where` begins the message of the error. */
-export function checkEventName(event: unknown, where = ''): void {
+/** A part of a name that a template with a missing value leaves behind. */
+const MISSING_VALUE = /(?:^|[:/.|])(?:undefined|NaN)(?:$|[:/.|])/
+
+/** Whether a segment of a name is `undefined` or `NaN`, as in `user:undefined`: strangers would share it. */
+export function hasMissingValue(name: string): boolean {
+  return MISSING_VALUE.test(name)
+}
+
+/** Checks the name of a program's event. `where` is the call that begins the message of the error. */
+export function checkEventName(where: string, event: unknown): void {
   if (typeof event === 'string' && event !== '' && !/[\r\n]/.test(event) && !event.startsWith('stream-')) return
-  throw new SseError('SSE_INVALID_EVENT', `${where}an event name must be a string that is not empty, has no CR or LF and does not begin with "stream-", got ${show(event)}`)
+  throw new SseError('SSE_INVALID_EVENT', `${where}: an event name must be a string that is not empty, has no CR or LF and does not begin with "stream-", got ${show(event)}`)
 }
 
 /** Checks a key by which events are told apart; `undefined` is none. */
@@ -41,7 +53,7 @@ export function checkOwner(name: string, owner: string | undefined): string | un
   throw new SseError('SSE_INVALID_OWNER', `${name} must be a string that is not empty, got ${show(owner)}`)
 }
 
-/** How the message of an error begins that is about a publish. */
+/** The beginning of an error message about a publish. */
 export function publishing(channel: string, event: string): string {
   return `publish ${show(event)} to ${show(channel)}: `
 }

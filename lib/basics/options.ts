@@ -7,7 +7,7 @@ export const MAX_DELAY_MS = 2_147_483_647
 export function checkOptions(where: string, value: unknown, names: readonly string[]): void {
   if (value === undefined) return
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw new TypeError(`${where}: options must be an object, got ${show(value)}`)
+    throw new TypeError(`${where}: options must be an object, got ${show(value)}; the options are ${names.join(', ')}`)
   }
   for (const name of Object.keys(value)) {
     if (!names.includes(name)) {
@@ -26,20 +26,18 @@ interface Range {
 /** An integer option within its range, or its default when it is `undefined`. */
 export function checkInteger(name: string, value: unknown, fallback: number, range: Range): number {
   if (value === undefined) return fallback
-  if (typeof value !== 'number') throw new TypeError(`${name} must be a number, got ${show(value)}`)
-  const max = range.max ?? Number.MAX_SAFE_INTEGER
-  if (!Number.isInteger(value) || value < range.min || value > max) {
-    throw new RangeError(`${name} must be an integer from ${range.min} to ${max}${range.orFalse ? ', or false' : ''}, got ${show(value)}`)
-  }
-  return value
+  const { min, max = Number.MAX_SAFE_INTEGER, orFalse } = range
+  if (typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max) return value
+  const bounds = range.max === undefined ? `an integer, ${min} or more` : `an integer from ${min} to ${max}`
+  const message = `${name} must be ${bounds}${orFalse ? ', or false' : ''}, got ${show(value)}`
+  throw typeof value === 'number' ? new RangeError(message) : new TypeError(message)
 }
 
 /** A duration in milliseconds that `false` switches off. */
 export function checkDuration(name: string, value: unknown, fallback: number | false, min = 1): number | false {
-  if (value === undefined) return fallback
   if (value === false) return false
-  if (typeof value !== 'number') throw new TypeError(`${name} must be a number of milliseconds or false, got ${show(value)}`)
-  return checkInteger(name, value, 0, { min, max: MAX_DELAY_MS, orFalse: true })
+  // The default is returned as it is: it may be false.
+  return value === undefined ? fallback : checkInteger(name, value, 0, { min, max: MAX_DELAY_MS, orFalse: true })
 }
 
 /** A boolean option, or its default when it is `undefined`. */

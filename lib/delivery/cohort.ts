@@ -12,6 +12,8 @@ export interface Taker {
   readonly full: boolean
   /** The socket that takes them; `null` where writing may call something of the program's. */
   readonly socket: Socket | null
+  /** Whether its socket takes bytes that are framed as chunks. */
+  readonly isFramed: boolean
   /** What makes a gzip stream of them. */
   readonly gzip: GzipBody | null
   /** Bytes that were written to its socket have stayed there. */
@@ -33,6 +35,7 @@ export class Cohort<T extends Slotted & Company> {
   readonly #sockets: Socket[] = []
   /** The position from which on the blocks that each is given may refer to events, or {@link PLAIN}. */
   readonly #windows: number[] = []
+  readonly #areFramed: boolean[] = []
   #gzips = 0
   /** Everything up to here was given to all of them, which is what is counted where some take gzip. */
   #position = 0
@@ -59,6 +62,7 @@ export class Cohort<T extends Slotted & Company> {
     this.#takers.push(taker)
     this.#sockets.push(socket)
     this.#windows.push(gzip === null ? PLAIN : gzip.join(member, this.#tally, position))
+    this.#areFramed.push(taker.isFramed)
     if (gzip !== null) this.#gzips++
   }
 
@@ -85,6 +89,7 @@ export class Cohort<T extends Slotted & Company> {
     this.#takers.pop()
     this.#sockets.pop()
     this.#windows.pop()
+    this.#areFramed.pop()
     if (last === 0) this.#endSweep()
   }
 
@@ -98,8 +103,8 @@ export class Cohort<T extends Slotted & Company> {
     for (;;) {
       const chunk = (this.#chunk ??= this.#next(log, goal, onLeave))
       if (chunk === null) return true
-      const { bytes, count } = chunk
-      const units = unitsFor(bytes.length)
+      const { framed, count } = chunk
+      const units = unitsFor(framed.length)
       while (this.#at < this.#members.length) {
         const at = this.#at
         const socket = this.#sockets[at] as Socket
@@ -110,7 +115,8 @@ export class Cohort<T extends Slotted & Company> {
         } else {
           this.#at = at + 1
           counters.delivered += count
-          if (!writeAll(socket, window === PLAIN ? bytes : chunk.deflatedSince(window))) this.#blocked(at, onLeave)
+          const block = window === PLAIN ? chunk : chunk.deflatedSince(window)
+          if (!writeAll(socket, this.#areFramed[at] ? block.framed : block.bytes)) this.#blocked(at, onLeave)
         }
         if (slice.spend(units)) return false
       }
@@ -128,7 +134,7 @@ export class Cohort<T extends Slotted & Company> {
     if (this.#members.length === 0) return null
     const hasMore = this.#position < goal && log.seek(this.#position)
     // A loss is told though nothing follows it, and what does not go out in one write is given to each by itself.
-    if (log.floor > this.#position || (hasMore && log.page.sizeOf(log.slot) > MAX_WRITE_BYTES)) {
+    if (log.floor > this.#position || (hasMore && log.page.framedSizeOf(log.slot) > MAX_WRITE_BYTES)) {
       this.disband(onLeave)
       return null
     }
@@ -162,6 +168,7 @@ export class Cohort<T extends Slotted & Company> {
     this.#takers[to] = this.#takers[from] as Taker
     this.#sockets[to] = this.#sockets[from] as Socket
     this.#windows[to] = this.#windows[from] as number
+    this.#areFramed[to] = this.#areFramed[from] as boolean
     member.slot = to
   }
 }

@@ -6,7 +6,7 @@ import { SharedBytes } from '../gzip/shared-bytes.ts'
 /** Why events were lost: too old for the log, another life of the hub, a slow client, or an id that is not of this hub. */
 export type ResetReason = 'expired' | 'restarted' | 'slow' | 'unknown-id'
 
-const NOTHING = new SharedBytes(Buffer.alloc(0))
+const NOTHING = SharedBytes.of(Buffer.alloc(0))
 
 /** The blocks by which a hub tells its subscribers where they stand. Their ids belong to no channel. */
 export class ControlEvents {
@@ -27,7 +27,7 @@ export class ControlEvents {
     const last = this.#open
     const isSame = last.position === position && last.replayed === replayed && last.keepAliveMs === keepAliveMs && last.epoch === epoch
     if (isSame && areSame(last.channels, channels)) return last.block
-    const block = new SharedBytes(this.#block('stream-open', position, JSON.stringify({ channels, replayed, keepAliveMs })), false)
+    const block = SharedBytes.of(this.#block('stream-open', position, JSON.stringify({ channels, replayed, keepAliveMs })), false)
     this.#open = { epoch, position, channels, replayed, keepAliveMs, block }
     return block
   }
@@ -41,7 +41,7 @@ export class ControlEvents {
   position(position: number): SharedBytes {
     const { epoch } = this.#timeline
     if (position !== this.#position || epoch !== this.#epoch) {
-      this.#positionBlock = new SharedBytes(this.#block('stream-position', position, ''))
+      this.#positionBlock = SharedBytes.of(this.#block('stream-position', position, ''))
       this.#position = position
       this.#epoch = epoch
     }

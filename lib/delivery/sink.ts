@@ -20,8 +20,8 @@ export interface Sink {
   moved(position: number): void
   /** Takes the encoded state of the channels, which others are given too, and the position that it belongs to. */
   snapshot(position: number, body: SharedBytes): void
-  /** Nothing may be given any more: the client has to come back. */
-  turnedAway(): void
+  /** Ends the stream: nothing more may be delivered, and the client has to reconnect. */
+  endForReconnect(reason: 'expired' | 'unavailable'): void
   cork(): void
   uncork(): void
 }

@@ -28,8 +28,8 @@ export class SnapshotCall {
 }
 
 /**
- * Calls the snapshot functions of a hub. Those who ask for the same channels by the same function while a call is under
- * way, or in the turn in which it ends, share it: a storm of reconnects costs one call at a time.
+ * Calls the snapshot functions of a hub. Subscribers of one owner who ask for the same channels by the same function while a call
+ * is under way, or in the turn in which it ends, share it: a storm of reconnects costs one call at a time.
  */
 export class Snapshots {
   readonly #timeline: Timeline
@@ -50,9 +50,9 @@ export class Snapshots {
     this.#wake = wake
   }
 
-  /** A call for these channels, begun now or shared, whose position is not before `floor`. */
-  ask(take: TakeSnapshot, channels: readonly string[], floor: number, follower: QueuedFollower): SnapshotCall {
-    const key = JSON.stringify(channels.toSorted())
+  /** A call for these channels and this owner, begun now or shared, whose position is not before `floor`. */
+  ask(take: TakeSnapshot, channels: readonly string[], owner: string | undefined, floor: number, follower: QueuedFollower): SnapshotCall {
+    const key = JSON.stringify([owner, ...channels.toSorted()])
     const known = this.#calls.get(take)
     const calls = known ?? new Map<string, SnapshotCall>()
     if (known === undefined) this.#calls.set(take, calls)
@@ -66,7 +66,7 @@ export class Snapshots {
       calls.delete(key)
       calls.set(key, begun)
       const mayWarn = known === undefined && this.#isUnshared(key, begun.startedAt)
-      void this.#run(begun, take, channels, mayWarn).then(() => setImmediate(forget, calls, key, begun))
+      void this.#run(begun, take, channels, owner, mayWarn).then(() => setImmediate(forget, calls, key, begun))
     }
     if (call.body === undefined) call.waiting.add(follower)
     return call
@@ -77,12 +77,12 @@ export class Snapshots {
     this.#calls = new WeakMap()
   }
 
-  async #run(call: SnapshotCall, take: TakeSnapshot, channels: readonly string[], mayWarn: boolean): Promise<void> {
+  async #run(call: SnapshotCall, take: TakeSnapshot, channels: readonly string[], owner: string | undefined, mayWarn: boolean): Promise<void> {
     // Never from within the delivery: the function may publish, or close what is being delivered to.
     await Promise.resolve()
     if (mayWarn) this.#warn(channels)
     try {
-      const answer = take(channels)
+      const answer = take(channels, { owner })
       call.body = this.#encode(isThenable(answer) ? await answer : answer)
     } catch (error) {
       call.body = null
@@ -101,8 +101,8 @@ export class Snapshots {
       throw new SseError('SSE_INVALID_SNAPSHOT', `snapshot must return { event?, data }, it returned a field ${show(unknown)}`)
     }
     const { event = 'snapshot', data } = snapshot as Snapshot
-    checkEventName(event)
-    return new SharedBytes(Buffer.from(formatBody(toText(data, this.#serialize, () => 'snapshot: '), event)))
+    checkEventName('snapshot', event)
+    return SharedBytes.of(Buffer.from(formatBody(toText(data, this.#serialize, () => 'snapshot: '), event)))
   }
 
   /** Whether this is one of many calls for the same channels that could have been one. */

@@ -90,7 +90,7 @@ export class Subscriber extends Cursor {
     this.#isDelivering = true
     const sink = this.#sink
     const { filter } = this.#settings
-    if (this.isExpired) sink.turnedAway()
+    if (this.isExpired) sink.endForReconnect('expired')
     let gathered = 0
     let isOver = false
     while (this.isActive && !sink.full && !isOver && (this.#snapshot === null || this.#giveSnapshot(this.#snapshot))) {
@@ -207,7 +207,7 @@ export class Subscriber extends Cursor {
 
   /** Gives the snapshot that comes before anything else, if it is there: `true` when events may follow. */
   #giveSnapshot({ body }: SnapshotCall): boolean {
-    if (body === null) this.#sink.turnedAway()
+    if (body === null) this.#sink.endForReconnect('unavailable')
     if (body === null || body === undefined) return false
     this.#snapshot = null
     this.#giveId()
@@ -223,7 +223,7 @@ export class Subscriber extends Cursor {
     const chunk = log.page.chunk(log.slot, this.#endOf(log.page, log.slot))
     this.position = chunk.position
     this.#give(chunk, member.channel)
-    return chunk.bytes.length
+    return chunk.framed.length
   }
 
   /** The same for a filtered subscriber: the wanted stretches of the run, until the sink is full or the slice over. */
@@ -273,7 +273,7 @@ export class Subscriber extends Cursor {
     const chunk = this.#page.chunk(this.#from, this.#to)
     this.#from = this.#to
     this.#give(chunk, (this.next as Member).channel)
-    return chunk.bytes.length
+    return chunk.framed.length
   }
 
   /**
@@ -303,7 +303,7 @@ export class Subscriber extends Cursor {
   #ask(take: TakeSnapshot, members: readonly Member[]): number {
     const names = members.map(({ channel }) => channel.name)
     const floor = Math.max(...members.map(({ channel }) => channel.log.floor))
-    this.#snapshot = this.#delivery.snapshots.ask(take, names, floor, this)
+    this.#snapshot = this.#delivery.snapshots.ask(take, names, this.#settings.owner, floor, this)
     return this.#snapshot.position
   }
 

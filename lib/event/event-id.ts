@@ -36,6 +36,19 @@ export function parseId(id: string): Place | undefined {
   return Number.isSafeInteger(position) && isEncoded(channel) ? { epoch, position } : undefined
 }
 
+/**
+ * The channel that an event of a hub came from, read from its id. `''` for an event of the hub's own (`stream-open` and its
+ * like), which belongs to no channel; `undefined` for text that is not the id of a hub.
+ *
+ * Apart from the channel, ids are opaque.
+ *
+ * @example
+ * source.onmessage = (event) => console.log(channelOf(event.lastEventId), event.data)
+ */
+export function channelOf(id: string): string | undefined {
+  return typeof id === 'string' && parseId(id) !== undefined ? decodeURIComponent(id.slice(id.indexOf('/') + 1)) : undefined
+}
+
 function isEncoded(component: string): boolean {
   try {
     return encodeURIComponent(decodeURIComponent(component)) === component

@@ -1,19 +1,28 @@
+import { types } from 'node:util'
 import { SseError, show } from '../basics/errors.ts'
+import { isThenable } from '../basics/guard.ts'
 import { MAX_DELAY_MS } from '../basics/options.ts'
 
-/** The fields that an event may have beside its data. */
+/** The fields that an event may have beside its data. `null` is the same as leaving a field out. */
 export interface EventFields {
   /** The event's name: no CR or LF. Left out, `''` or `'message'`: no `event:` line, so that `onmessage` sees it. */
-  readonly event?: string | undefined
-  /** What the client sends back as `Last-Event-ID`: no CR, LF or NUL. `''` clears the client's id. */
-  readonly id?: string | undefined
+  readonly event?: string | null | undefined
+  /** The value that the client sends back as `Last-Event-ID`: a string without CR, LF or NUL, or a safe integer. `''` clears the client's id. */
+  readonly id?: string | number | null | undefined
   /** Milliseconds that the client waits before it reconnects: an integer from 0 to 2,147,483,647. */
+  readonly retry?: number | null | undefined
+}
+
+/** {@link EventFields} that have been checked: each of them has one form. */
+export interface CheckedFields {
+  readonly event?: string | undefined
+  readonly id?: string | undefined
   readonly retry?: number | undefined
 }
 
 /** One event, as {@link encodeEvent} takes it. */
 export interface EventInput extends EventFields {
-  /** The payload. A string is sent as it is, anything else as JSON. */
+  /** The payload. A string is sent as it is, anything else as JSON. Bytes, a promise, a Map, a Set and an Error are refused. */
   readonly data: unknown
 }
 
@@ -35,21 +44,22 @@ const BREAKS_ID = /[\r\n\0]/
  *
  * @throws {SseError} `SSE_INVALID_EVENT` when `event` or `id` holds a character that would end its line (or a NUL in
  *   `id`, for which clients ignore the field) or when `retry` is not an integer from 0 to 2,147,483,647;
- *   `SSE_INVALID_DATA` when `data` has no JSON form (`undefined`, a function, a BigInt, a cycle).
+ *   `SSE_INVALID_DATA` when `data` has no JSON form (`undefined`, a function, a BigInt, a cycle), or one that is never what
+ *   was meant (bytes, a promise, a Map, a Set, an Error).
  * @example
  * encodeEvent({ event: 'created', id: '7', data: { total: 12 } })
  * // 'id: 7\nevent: created\ndata: {"total":12}\n\n'
  */
 export function encodeEvent(input: EventInput): string {
   if (typeof input !== 'object' || input === null) {
-    throw new SseError('SSE_INVALID_EVENT', `an event must be an object { data, event?, id?, retry? }, got ${show(input)}`)
+    throw new SseError('SSE_INVALID_EVENT', `encodeEvent: an event must be an object { data, event?, id?, retry? }, got ${show(input)}`)
   }
-  const fields = checkedFields(input, 'data')
-  return formatEvent(toText(input.data, JSON.stringify), fields)
+  const fields = checkedFields('encodeEvent', input, 'data')
+  return formatEvent(toText(input.data, JSON.stringify, () => 'encodeEvent: '), fields)
 }
 
 /** The same as {@link encodeEvent}, for data that is text already and fields that have been checked. */
-export function formatEvent(text: string, fields: EventFields): string {
+export function formatEvent(text: string, fields: CheckedFields): string {
   let block = ''
   if (fields.id !== undefined) block += `id: ${fields.id}\n`
   if (fields.retry !== undefined) block += `retry: ${fields.retry}\n`
@@ -63,10 +73,13 @@ export function formatBody(text: string, event: string | undefined): string {
   return `${name}data: ${text.split(LINE_BREAK).join('\ndata: ')}\n\n`
 }
 
-/** Encodes a comment: every line of the text becomes a comment line, which clients ignore. */
+/**
+ * Encodes a comment: every line of the text becomes a comment line, which clients ignore. No blank line follows, because
+ * many parsers take each blank line for the end of an event.
+ */
 export function encodeComment(text = ''): string {
-  if (text === '') return ':\n\n'
-  return `: ${text.split(LINE_BREAK).join('\n: ')}\n\n`
+  if (text === '') return ':\n'
+  return `: ${text.split(LINE_BREAK).join('\n: ')}\n`
 }
 
 const FIELDS = ['event', 'id', 'retry']
@@ -75,30 +88,43 @@ const FIELDS = ['event', 'id', 'retry']
  * A copy of the fields, read once, in which nothing can end its line and so forge another field or event. It cannot be
  * switched off.
  *
+ * @param where the call that the message of an error begins with.
  * @param beside a name that may stand beside those of the fields.
  */
-export function checkedFields(fields: EventFields, beside?: 'data'): EventFields {
+export function checkedFields(where: string, fields: EventFields, beside?: 'data'): CheckedFields {
   for (const name of Object.keys(fields)) {
     if (!FIELDS.includes(name) && name !== beside) {
-      throw new SseError('SSE_INVALID_EVENT', `an event has no field ${show(name)}; the fields are ${[...(beside ? [beside] : []), ...FIELDS].join(', ')}`)
+      throw new SseError('SSE_INVALID_EVENT', `${where}: an event has no field ${show(name)}; the fields are ${[...(beside ? [beside] : []), ...FIELDS].join(', ')}`)
     }
   }
-  const { event, id, retry } = fields
+  const event = fields.event ?? undefined
+  const id = checkedId(where, fields.id ?? undefined)
+  const retry = fields.retry ?? undefined
   if (event !== undefined && (typeof event !== 'string' || BREAKS_LINE.test(event))) {
-    throw new SseError('SSE_INVALID_EVENT', `event must be a string without CR or LF, got ${show(event)}`)
-  }
-  if (id !== undefined && (typeof id !== 'string' || BREAKS_ID.test(id))) {
-    throw new SseError('SSE_INVALID_EVENT', `id must be a string without CR, LF or NUL, got ${show(id)}`)
+    throw new SseError('SSE_INVALID_EVENT', `${where}: event must be a string without CR or LF, got ${show(event)}`)
   }
   if (retry !== undefined && !(Number.isInteger(retry) && retry >= 0 && retry <= MAX_DELAY_MS)) {
-    throw new SseError('SSE_INVALID_EVENT', `retry must be an integer from 0 to ${MAX_DELAY_MS} (milliseconds), got ${show(retry)}`)
+    throw new SseError('SSE_INVALID_EVENT', `${where}: retry must be an integer from 0 to ${MAX_DELAY_MS} (milliseconds), got ${show(retry)}`)
   }
   return { event, id, retry }
 }
 
-/** The text of a payload: a string as it is, anything else through `serialize`. What `where` gives begins the messages of errors. */
+function checkedId(where: string, id: string | number | undefined): string | undefined {
+  if (id === undefined || (typeof id === 'string' && !BREAKS_ID.test(id))) return id
+  if (Number.isSafeInteger(id)) return String(id)
+  throw new SseError('SSE_INVALID_EVENT', `${where}: id must be a string without CR, LF or NUL, or a safe integer, got ${show(id)}`)
+}
+
+/**
+ * The text of a payload: a string as it is, anything else through `serialize`. The string that `where` returns begins the
+ * messages of errors.
+ */
 export function toText(data: unknown, serialize: Serialize, where = (): string => ''): string {
   if (typeof data === 'string') return data
+  if (typeof data === 'object' && data !== null) {
+    const instead = replacementFor(data, serialize)
+    if (instead !== undefined) throw new SseError('SSE_INVALID_DATA', `${where()}${instead}, got ${show(data)}`)
+  }
   let text: unknown
   try {
     text = serialize(data)
@@ -112,6 +138,23 @@ export function toText(data: unknown, serialize: Serialize, where = (): string =
     throw new SseError('SSE_INVALID_DATA', `${where()}data must be a string or have a JSON form, got ${show(data)}`)
   }
   return text
+}
+
+/**
+ * For an object whose JSON is never what was meant: a message that says what to send instead. A `serialize` of the
+ * program's own may know such objects, but no promise.
+ */
+function replacementFor(data: object, serialize: Serialize): string | undefined {
+  if (isThenable(data)) return 'data must not be a promise: await it'
+  if (serialize !== JSON.stringify) return undefined
+  if (ArrayBuffer.isView(data) || types.isAnyArrayBuffer(data)) {
+    return "data must be text, not bytes: decode it (readable.setEncoding('utf8'), webStream.pipeThrough(new TextDecoderStream()), buffer.toString())"
+  }
+  if ('toJSON' in data) return undefined
+  if (types.isMap(data)) return 'data must not be a Map, whose JSON is {}: send Object.fromEntries(map) or [...map]'
+  if (types.isSet(data)) return 'data must not be a Set, whose JSON is {}: send [...set]'
+  if (types.isNativeError(data)) return 'data must not be an Error, whose JSON is {}: send { message: error.message }, or what else clients may know'
+  return undefined
 }
 
 /** Reads back what {@link formatBody} wrote, with every line break of the data as LF: what a client reads. */

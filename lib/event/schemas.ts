@@ -54,13 +54,13 @@ export class Schemas {
 
   /** @throws {TypeError} for what is no Standard Schema, and what names throw. */
   constructor(schemas: HubSchemas) {
-    for (const [channel, events] of Object.entries(checkMap('schemas', schemas))) {
-      checkChannelName(channel, 'schemas: ')
-      if (channel.slice(0, -1).includes('*')) throw new SseError('SSE_INVALID_CHANNEL', `schemas: a * stands at the end of a name, got ${show(channel)}`)
+    for (const [channel, events] of Object.entries(checkMap('Hub: schemas', schemas))) {
+      checkChannelName('Hub: schemas', channel)
+      if (channel.slice(0, -1).includes('*')) throw new SseError('SSE_INVALID_CHANNEL', `Hub: schemas: a * stands at the end of a name, got ${show(channel)}`)
       const found = new Map<string, StandardSchema>()
-      const where = `schemas[${show(channel)}]`
+      const where = `Hub: schemas[${show(channel)}]`
       for (const [event, schema] of Object.entries(checkMap(where, events))) {
-        checkEventName(event, `${where}: `)
+        checkEventName(where, event)
         found.set(event, checkSchema(`${where}[${show(event)}]`, schema))
       }
       if (channel.endsWith('*')) this.#families.push([channel.slice(0, -1), found])
@@ -94,16 +94,16 @@ export class Schemas {
     )
   }
 
-  #names(): string {
-    return [...this.#exact.keys(), ...this.#families.map(([prefix]) => `${prefix}*`)].join(', ')
+  #names(): string[] {
+    return [...this.#exact.keys(), ...this.#families.map(([prefix]) => `${prefix}*`)]
   }
 
   #find(channel: string, event: string): StandardSchema {
     const events = this.#exact.get(channel) ?? this.#families.find(([prefix]) => channel.startsWith(prefix))?.[1]
-    if (events === undefined) throw new SseError('SSE_INVALID_CHANNEL', `the schemas have no channel ${show(channel)}; they have ${this.#names()}`)
+    if (events === undefined) throw new SseError('SSE_INVALID_CHANNEL', `publish: the schemas have no channel ${show(channel)}; they have ${listOf(this.#names())}`)
     const schema = events.get(event)
     if (schema === undefined) {
-      throw new SseError('SSE_INVALID_EVENT', `the schemas have no event ${show(event)} in channel ${show(channel)}; it has ${[...events.keys()].join(', ')}`)
+      throw new SseError('SSE_INVALID_EVENT', `publish: the schemas have no event ${show(event)} in channel ${show(channel)}; it has ${listOf([...events.keys()])}`)
     }
     return schema
   }
@@ -126,6 +126,10 @@ function issueText(issue: SchemaIssue | null): string {
   const place = (issue?.path ?? []).map((part) => String(typeof part === 'object' ? part?.key : part)).join('.')
   const message = String(issue?.message)
   return place === '' ? message : `${place}: ${message}`
+}
+
+function listOf(names: readonly string[]): string {
+  return names.length === 0 ? 'none' : names.join(', ')
 }
 
 function checkMap<T extends object>(name: string, value: T): T {

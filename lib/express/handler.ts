@@ -4,6 +4,7 @@ import type { OnError } from '../basics/guard.ts'
 import { checkChannels, isName } from '../basics/names.ts'
 import { checkFunction, checkInteger, checkOptions } from '../basics/options.ts'
 import type { ChannelName } from '../event/channel-types.ts'
+import { isPipelined, whenTurn } from '../stream/departure.ts'
 import type { Refusal } from '../stream/refusal.ts'
 import type { SseStream } from '../stream/stream.ts'
 import { join, type Subscribable } from '../stream/subscribable.ts'
@@ -28,8 +29,8 @@ export type HandlerRequest = IncomingMessage &
 /** What gives the channels of a request, and says which of them it may see. */
 type HandlerChannels<N extends string, R> =
   | {
-      /** The channels of the route, or what gives those of a request. */
-      readonly channels: readonly N[] | ((req: R) => readonly N[] | PromiseLike<readonly N[]>)
+      /** The channels of the route, or a function that gives those of a request. A single name works like a list of one. */
+      readonly channels: N | readonly N[] | ((req: R) => N | readonly N[] | PromiseLike<N | readonly N[]>)
       /**
        * Whether a request may see a channel, its replay included. Anything but `true` is a no, and one no answers the whole
        * request with 403. Asked for every channel, wherever its name comes from, right before the subscription.
@@ -67,23 +68,23 @@ export function makeHandler<C extends object, N extends ChannelName<C>, R>(
   options: HandlerOptions<C, N, R>,
   parts: HandlerParts,
 ): SseHandler {
-  if (options === undefined) throw new TypeError('handler: options must be an object, got undefined')
+  if (options === undefined) throw new TypeError('handler: options must be an object, got undefined; the options are channels, authorize, maxChannels, subscribe')
   checkOptions('handler', options, ['channels', 'authorize', 'maxChannels', 'subscribe'])
   const { channels, subscribe } = options
-  const authorize = checkFunction('authorize', options.authorize, undefined)
-  const maxChannels = checkInteger('maxChannels', options.maxChannels, 20, { min: 1 })
+  const authorize = checkFunction('handler: authorize', options.authorize, undefined)
+  const maxChannels = checkInteger('handler: maxChannels', options.maxChannels, 20, { min: 1 })
   if (channels === undefined && authorize === undefined) {
     throw new TypeError('handler: without channels the client names them, so authorize(req, channel) must say which of them it may see')
   }
-  const fixed = channels === undefined || typeof channels === 'function' ? undefined : checkChannels(channels)
+  const fixed = channels === undefined || typeof channels === 'function' ? undefined : checkChannels('handler', channels)
   if (typeof subscribe !== 'function') checkSubscribeOptions(subscribe)
   const attach = sseMiddleware()
 
   const namesFor = async (req: R & IncomingMessage): Promise<readonly N[]> => {
     if (fixed !== undefined) return fixed as N[]
     if (typeof channels !== 'function') return namedBy(req, maxChannels) as N[]
-    const names = await ask('channels', async () => listOf(await channels(req)))
-    if (names.length === 0) throw new SseError('SSE_BAD_REQUEST', 'there is no channel for this request to subscribe to')
+    const names = await ask('channels', async () => listOf<N>(await channels(req)))
+    if (names.length === 0) throw new SseError('SSE_BAD_REQUEST', 'handler: there is no channel for this request to subscribe to')
     return possible(names)
   }
   const serve = async (req: R & IncomingMessage, stream: SseStream): Promise<void> => {
@@ -96,13 +97,19 @@ export function makeHandler<C extends object, N extends ChannelName<C>, R>(
       await stream.subscribe(hub, names, settings)
     } catch (error) {
       if (!(error instanceof CallbackFault)) throw error
+      if (isClientError(error.cause)) throw error.cause
       parts.onError(error.cause, { where: error.where })
-      await stream.subscribe(refusing(() => parts.refuse(names)), ['refused'])
+      await stream.subscribe(refusing(() => parts.refuse(names)), 'refused')
     }
   }
   return (req, res, next) => {
     const response = res as ServerResponse & { sse?: SseStream }
-    const go = (): void => void serve(req as R & IncomingMessage, response.sse as SseStream).then(undefined, next)
+    const go = (): void => {
+      const serveNow = (): Promise<void> => serve(req as R & IncomingMessage, response.sse as SseStream)
+      // A pipelined request is looked at when its turn has come: what it may see is decided right before it is served.
+      const served = isPipelined(req, res) ? whenTurn(req, res).then((isHere) => (isHere ? serveNow() : undefined)) : serveNow()
+      void served.then(undefined, next)
+    }
     if (response.sse === undefined) attach(req, res, (error) => (error === undefined ? go() : next(error)))
     else go()
   }
@@ -141,15 +148,15 @@ async function authorizeAll<N extends string, R>(
 ): Promise<void> {
   const answers: unknown[] = await ask('authorize', () => Promise.all(names.map(async (name) => authorize(req, name))))
   const refused = answers.findIndex((answer) => answer !== true)
-  if (refused !== -1) throw new SseError('SSE_FORBIDDEN', `this client may not see the channel ${show(names[refused])}`)
+  if (refused !== -1) throw new SseError('SSE_FORBIDDEN', `handler: this client may not see the channel ${show(names[refused])}`)
 }
 
 /** The channels that a request names in its query. */
 function namedBy({ url = '' }: IncomingMessage, maxChannels: number): readonly string[] {
   const mark = url.indexOf('?')
   const names = [...new Set(mark === -1 ? [] : new URLSearchParams(url.slice(mark + 1)).getAll('channel'))]
-  if (names.length === 0) throw new SseError('SSE_BAD_REQUEST', 'the request names no channel: ?channel=a&channel=b')
-  if (names.length > maxChannels) throw new SseError('SSE_BAD_REQUEST', `the request names ${names.length} channels, and may name ${maxChannels}`)
+  if (names.length === 0) throw new SseError('SSE_BAD_REQUEST', 'handler: the request names no channel: ?channel=a&channel=b')
+  if (names.length > maxChannels) throw new SseError('SSE_BAD_REQUEST', `handler: the request names ${names.length} channels, and may name ${maxChannels}`)
   return possible(names)
 }
 
@@ -157,16 +164,22 @@ function namedBy({ url = '' }: IncomingMessage, maxChannels: number): readonly s
 function possible<N extends string>(names: readonly N[]): readonly N[] {
   const wrong = names.findIndex((name) => !isName(name))
   if (wrong === -1) return names
-  throw new SseError('SSE_BAD_REQUEST', `the request asks for a channel whose name is impossible: ${show(names[wrong])}`)
+  throw new SseError('SSE_BAD_REQUEST', `handler: the request asks for a channel whose name is impossible: ${show(names[wrong])}`)
 }
 
-function listOf<N extends string>(names: readonly N[]): readonly N[] {
-  const list: unknown = names
-  if (Array.isArray(list) && list.every((name) => typeof name === 'string')) return [...new Set(names)]
-  throw new TypeError(`channels must give an array of channel names, it gave ${show(names)}`)
+function listOf<N extends string>(names: N | readonly N[]): readonly N[] {
+  return [...new Set(Array.isArray(names) ? (names as readonly N[]) : [names as N])]
 }
 
-/** What refuses a stream that subscribes to it. */
+/** Whether a callback threw an error that refuses the client: one with a status from 400 to 499, as Express reads it. */
+function isClientError(error: unknown): boolean {
+  if (typeof error !== 'object' || error === null) return false
+  const { status, statusCode } = error as { readonly status?: unknown; readonly statusCode?: unknown }
+  const answer = status ?? statusCode
+  return typeof answer === 'number' && answer >= 400 && answer < 500
+}
+
+/** Something to subscribe to that refuses every stream. */
 function refusing(refusal: () => Refusal): Subscribable<Record<'refused', object>> {
-  return { [join]: (channels) => ({ channels, refusal, prepare() {}, cancel() {}, start: () => closedSubscription(channels) }) }
+  return { [join]: () => ({ channels: [], refusal, prepare() {}, cancel() {}, start: () => closedSubscription([]) }) }
 }

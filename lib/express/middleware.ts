@@ -4,7 +4,7 @@ import { show } from '../basics/errors.ts'
 import { guarded, type OnError, warn } from '../basics/guard.ts'
 import { checkDuration, checkFunction, checkInteger, checkOptions } from '../basics/options.ts'
 import { TurnBudget } from '../basics/turn-budget.ts'
-import type { Deserialize, Serialize } from '../event/event.ts'
+import type { Serialize } from '../event/event.ts'
 import { Gather } from '../stream/gather.ts'
 import { SseStream, type StreamContext } from '../stream/stream.ts'
 import { Watchdog } from '../stream/watchdog.ts'
@@ -13,7 +13,11 @@ declare global {
   // oxlint-disable-next-line typescript/no-namespace -- Express is extended through its global namespace
   namespace Express {
     interface Response {
-      /** The event stream of this response, attached by `sseMiddleware()`. Nothing is sent until it is used. */
+      /**
+       * The event stream of this response. Nothing is sent until it is used.
+       *
+       * `undefined` where the middleware is missing: mount `sseMiddleware()` in front of the route.
+       */
       sse: SseStream
     }
   }
@@ -22,15 +26,21 @@ declare global {
 /** Options of {@link sseMiddleware}. Durations are in milliseconds, sizes in bytes. */
 export interface SseMiddlewareOptions {
   /**
-   * A comment is sent when nothing was written for so long, so that proxies keep the connection. One timer serves all
-   * streams. `false` switches it off. Default 15,000.
+   * How long a stream may be silent, in milliseconds: then a keep-alive is sent, so that proxies keep the connection. One
+   * timer serves all streams. `false` switches it off. Default 15,000.
    */
   readonly keepAliveMs?: number | false | undefined
+  /**
+   * The form of a keep-alive. `'comment'`: a comment line, which a page cannot see. `'event'`: a `stream-alive` event without
+   * an id, by whose absence a page can notice that its connection is dead. Default `'comment'`.
+   */
+  readonly keepAlive?: 'comment' | 'event' | undefined
   /** How long clients wait before they reconnect: the `retry:` field sent when a stream opens. `false` sends none. Default 2,000. */
   readonly retryMs?: number | false | undefined
   /**
-   * Headers set when a stream opens, over the defaults `Content-Type: text/event-stream`,
-   * `Cache-Control: no-cache, no-transform` and `X-Accel-Buffering: no`. A value of `undefined` leaves a default out.
+   * Headers set when a stream opens, over the defaults `Content-Type: text/event-stream; charset=utf-8`,
+   * `Cache-Control: no-cache, no-store, no-transform` and `X-Accel-Buffering: no`. A value of `undefined` leaves a default
+   * out. An old client or proxy that compares the whole type needs `{ 'Content-Type': 'text/event-stream' }`.
    */
   readonly headers?: Readonly<Record<string, OutgoingHttpHeader | undefined>> | undefined
   /** The status of the response. An EventSource accepts nothing but the default, 200. */
@@ -64,8 +74,6 @@ export interface SseMiddlewareOptions {
   readonly compress?: boolean | 'shared' | undefined
   /** Turns the data of direct sends, where it is not a string, into text. Default `JSON.stringify`. */
   readonly serialize?: Serialize | undefined
-  /** The reverse of `serialize`. Default `JSON.parse`. */
-  readonly deserialize?: Deserialize | undefined
   /** Is told of faults that have no caller: the clean-up of a source that failed. Default: `process.emitWarning`. */
   readonly onError?: OnError | undefined
 }
@@ -78,8 +86,10 @@ export type SseMiddleware = (
 ) => void
 
 const DEFAULT_HEADERS = {
-  'Content-Type': 'text/event-stream',
-  'Cache-Control': 'no-cache, no-transform',
+  // Without the charset, clients that follow the old default for text (Python's requests) read Latin-1.
+  'Content-Type': 'text/event-stream; charset=utf-8',
+  // Without no-store, Chromium writes what fetch() reads to its disk cache.
+  'Cache-Control': 'no-cache, no-store, no-transform',
   'X-Accel-Buffering': 'no',
 }
 
@@ -96,12 +106,15 @@ const DEFAULT_HEADERS = {
  */
 export function sseMiddleware(options: SseMiddlewareOptions = {}): SseMiddleware {
   if (typeof options === 'object' && options !== null && 'socket' in options) {
-    throw new TypeError('sseMiddleware makes the handler and is none itself: app.use(sseMiddleware()), not app.use(sseMiddleware)')
+    throw new TypeError('sseMiddleware: it makes the handler and is none itself: app.use(sseMiddleware()), not app.use(sseMiddleware)')
   }
   const context = contextOf(options)
   return (req, res, next) => {
     if (typeof next !== 'function') {
-      throw new TypeError(`the handler takes (req, res, next), and answers refusals by next(error); next is ${typeof next}`)
+      throw new TypeError(`sseMiddleware: the handler takes (req, res, next), and answers refusals by next(error); next is ${typeof next}`)
+    }
+    if (typeof (res as Partial<ServerResponse> | null)?.setHeader !== 'function' || typeof res.write !== 'function') {
+      throw new TypeError(`sseMiddleware: res must be a response of node:http, node:http2 or Express, with setHeader and write, got ${show(res)}`)
     }
     const request = req as IncomingMessage
     const response = res as ServerResponse & { sse?: SseStream }
@@ -116,6 +129,7 @@ export function sseMiddleware(options: SseMiddlewareOptions = {}): SseMiddleware
 function contextOf(options: SseMiddlewareOptions): StreamContext {
   checkOptions('sseMiddleware', options, [
     'keepAliveMs',
+    'keepAlive',
     'retryMs',
     'headers',
     'status',
@@ -124,13 +138,11 @@ function contextOf(options: SseMiddlewareOptions): StreamContext {
     'maxLifetimeMs',
     'compress',
     'serialize',
-    'deserialize',
     'onError',
   ])
-  const keepAliveMs = checkDuration('keepAliveMs', options.keepAliveMs, 15_000)
-  const stallTimeoutMs = checkDuration('stallTimeoutMs', options.stallTimeoutMs, 30_000)
-  const maxLifetimeMs = checkDuration('maxLifetimeMs', options.maxLifetimeMs, false)
-  checkFunction('deserialize', options.deserialize, undefined)
+  const keepAliveMs = checkDuration('sseMiddleware: keepAliveMs', options.keepAliveMs, 15_000)
+  const stallTimeoutMs = checkDuration('sseMiddleware: stallTimeoutMs', options.stallTimeoutMs, 30_000)
+  const maxLifetimeMs = checkDuration('sseMiddleware: maxLifetimeMs', options.maxLifetimeMs, false)
   const headers = headersOf(options.headers)
   const compress = checkCompress(options.compress, headers)
   const watchdog = new Watchdog([keepAliveMs, stallTimeoutMs, maxLifetimeMs])
@@ -140,6 +152,7 @@ function contextOf(options: SseMiddlewareOptions): StreamContext {
     budget: new TurnBudget(),
     gather: new Gather(),
     keepAliveMs,
+    keepAlive: checkKeepAlive(options.keepAlive),
     keepAliveTicks: ticks(keepAliveMs),
     // A tick may be about to end when the stall begins: one more makes it at least so long.
     stallTicks: ticks(stallTimeoutMs) + 1,
@@ -147,35 +160,40 @@ function contextOf(options: SseMiddlewareOptions): StreamContext {
     status: checkStatus(options.status),
     headers,
     compress,
-    retryMs: checkDuration('retryMs', options.retryMs, 2_000, 0),
-    maxQueuedBytes: checkInteger('maxQueuedBytes', options.maxQueuedBytes, 1_048_576, { min: 0 }),
-    serialize: checkFunction('serialize', options.serialize, JSON.stringify),
-    onError: guarded(checkFunction('onError', options.onError, warn)),
+    retryMs: checkDuration('sseMiddleware: retryMs', options.retryMs, 2_000, 0),
+    maxQueuedBytes: checkInteger('sseMiddleware: maxQueuedBytes', options.maxQueuedBytes, 1_048_576, { min: 0 }),
+    serialize: checkFunction('sseMiddleware: serialize', options.serialize, JSON.stringify),
+    onError: guarded(checkFunction('sseMiddleware: onError', options.onError, warn)),
   }
 }
 
 function checkStatus(status: number | undefined): number {
-  const checked = checkInteger('status', status, 200, { min: 200, max: 599 })
-  if ([204, 205, 304].includes(checked)) throw new RangeError(`status must be one that has a body, got ${checked}`)
+  const checked = checkInteger('sseMiddleware: status', status, 200, { min: 200, max: 599 })
+  if ([204, 205, 304].includes(checked)) throw new RangeError(`sseMiddleware: status must be one that has a body, got ${checked}`)
   return checked
 }
 
+function checkKeepAlive(keepAlive: SseMiddlewareOptions['keepAlive'] = 'comment'): StreamContext['keepAlive'] {
+  if (keepAlive === 'comment' || keepAlive === 'event') return keepAlive
+  throw new TypeError(`sseMiddleware: keepAlive must be 'comment' or 'event', got ${show(keepAlive)}`)
+}
+
 function checkCompress(compress: SseMiddlewareOptions['compress'] = false, headers: StreamContext['headers']): StreamContext['compress'] {
-  if (typeof compress !== 'boolean' && compress !== 'shared') throw new TypeError(`compress must be a boolean or 'shared', got ${show(compress)}`)
+  if (typeof compress !== 'boolean' && compress !== 'shared') throw new TypeError(`sseMiddleware: compress must be a boolean or 'shared', got ${show(compress)}`)
   if (compress !== false && headers.some(([name]) => name.toLowerCase() === 'content-encoding')) {
-    throw new TypeError(`headers: Content-Encoding cannot be set together with compress: ${show(compress)}, which sets it`)
+    throw new TypeError(`sseMiddleware: headers: Content-Encoding cannot be set together with compress: ${show(compress)}, which sets it`)
   }
   return compress
 }
 
 function headersOf(headers: SseMiddlewareOptions['headers']): [string, OutgoingHttpHeader][] {
-  checkOptions('headers', headers, Object.keys(headers ?? {}))
+  checkOptions('sseMiddleware: headers', headers, Object.keys(headers ?? {}))
   const merged = new Map<string, [string, OutgoingHttpHeader | undefined]>()
   const all: OutgoingHttpHeaders[] = [DEFAULT_HEADERS, headers ?? {}]
   for (const [name, value] of all.flatMap((set) => Object.entries(set))) {
     validateHeaderName(name)
     if (/^(content-length|transfer-encoding|connection)$/i.test(name)) {
-      throw new TypeError(`headers: ${name} cannot be set, because the stream lasts as long as its connection`)
+      throw new TypeError(`sseMiddleware: headers: ${name} cannot be set, because the stream lasts as long as its connection`)
     }
     for (const one of Array.isArray(value) ? value : [value]) {
       if (one !== undefined) validateHeaderValue(name, String(one))

@@ -1,4 +1,5 @@
 import { crc32 } from 'node:zlib'
+import type { FramedBytes } from '../basics/framed-bytes.ts'
 import { advanced } from './checksum.ts'
 import { deflate, store } from './deflate.ts'
 import { type SharedBytes, Window } from './shared-bytes.ts'
@@ -82,7 +83,7 @@ export class GzipBody {
   }
 
   /** The block of bytes that other streams are given too. */
-  shared(shared: SharedBytes): Buffer {
+  shared(shared: SharedBytes): FramedBytes {
     this.#company?.part()
     this.#crc = shared.checksum.after(this.#crc)
     this.#length = (this.#length + shared.bytes.length) | 0

@@ -1,3 +1,4 @@
+import { frame, FramedBytes } from '../basics/framed-bytes.ts'
 import { Checksum } from './checksum.ts'
 import { deflate, store } from './deflate.ts'
 
@@ -10,22 +11,26 @@ export class Window {
 }
 
 /** Bytes that many streams are given, compressed once for all who take gzip. */
-export class SharedBytes {
-  readonly bytes: Buffer
+export class SharedBytes extends FramedBytes {
   /** Whether they are compressed at all. */
   protected readonly isWorthIt: boolean
-  #deflated: Buffer | null = null
+  #deflated: FramedBytes | null = null
   #checksum: Checksum | null = null
 
   /** @param isWorthIt `false` for bytes that few are given: they are not compressed. */
-  constructor(bytes: Buffer, isWorthIt = true) {
-    this.bytes = bytes
+  constructor(framed: Buffer, isWorthIt = true) {
+    super(framed)
     this.isWorthIt = isWorthIt
   }
 
+  /** Shares bytes that have no frame yet. */
+  static of(bytes: Buffer, isWorthIt = true): SharedBytes {
+    return new SharedBytes(frame(bytes), isWorthIt)
+  }
+
   /** The bytes as blocks of raw DEFLATE that can follow anything. */
-  get deflated(): Buffer {
-    return (this.#deflated ??= this.isWorthIt ? deflate(this.bytes) : store(this.bytes))
+  get deflated(): FramedBytes {
+    return (this.#deflated ??= new FramedBytes(frame(this.isWorthIt ? deflate(this.bytes) : store(this.bytes))))
   }
 
   get checksum(): Checksum {
@@ -33,7 +38,7 @@ export class SharedBytes {
   }
 
   /** The bytes as blocks that can follow what the window tells, which is moved to their end. */
-  deflatedFor(window: Window): Buffer {
+  deflatedFor(window: Window): FramedBytes {
     window.at = -1
     return this.deflated
   }

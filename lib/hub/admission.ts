@@ -14,17 +14,24 @@ export interface AdmissionParts {
   readonly preparation: Preparation | null
   /** Why nobody is let in now; `undefined` where it is open. */
   readonly closed: () => RefusalReason | undefined
-  readonly refuse: (reason: RefusalReason, channels: readonly string[], owner: string | undefined) => Refusal
+  readonly refuse: (reason: RefusalReason, channels: readonly string[], owner: string | undefined, isFinal?: boolean) => Refusal
+  /** Ends the oldest stream that an owner has here; `false` where there is none. */
+  readonly closeOldestHere: (owner: string) => boolean
+  /** Ends the oldest stream that an owner has in any process; `false` where none was found. */
+  readonly closeOldest: (owner: string) => Promise<boolean>
   /** Begins a subscription: at the moment `now`, where the client has no id. `onRelease` is called when it is over. */
   readonly begin: (connection: Connection, admission: Admission, lastEventId: string, now: Moment | undefined, onRelease: () => void) => Subscription
 }
+
+/** How often the oldest stream of an owner is ended to make room for one. */
+const MAX_TRIES = 3
 
 function nothing(): void {}
 
 /** One subscription that was asked for: what lets it in, and what has to be there before. */
 export class Admission implements Plan, Waiting {
   readonly channels: readonly string[]
-  isDisconnected = false
+  disconnected: Waiting['disconnected'] = 'no'
   readonly settings: SubscribeSettings
   readonly #parts: AdmissionParts
   #isPrepared = false
@@ -43,10 +50,11 @@ export class Admission implements Plan, Waiting {
   }
 
   refusal(): Refusal | undefined {
-    const { roster, closed, refuse } = this.#parts
+    const { roster, closed, refuse, closeOldestHere } = this.#parts
     const { owner } = this
-    const reason = closed() ?? (this.isDisconnected ? 'disconnected' : roster.limitFor(owner))
-    return reason && refuse(reason, this.channels, owner)
+    const reason = closed() ?? (this.disconnected === 'no' ? roster.limitFor(owner) : 'disconnected')
+    const hasRoom = reason === 'maxSubscribersPerOwner' && roster.closesOldest && owner !== undefined && closeOldestHere(owner)
+    return reason === undefined || hasRoom ? undefined : refuse(reason, this.channels, owner, this.disconnected === 'for good')
   }
 
   prepare(lastEventId: string): Promise<Refusal | undefined> | undefined {
@@ -92,7 +100,14 @@ export class Admission implements Plan, Waiting {
     return count.status === 'fulfilled' && count.value === false ? refuse('maxSubscribersPerOwner', this.channels, owner) : undefined
   }
 
+  /** Counts the stream among those of its owner in all processes; `false` where these are as many as there may be. */
   async #count(log: BackplaneLog, owner: string, max: number): Promise<boolean> {
-    return log.acquire(owner, max)
+    const { roster, closeOldest } = this.#parts
+    let isCounted = await log.acquire(owner, max)
+    // Others may take the room that was made.
+    for (let tries = 0; !isCounted && roster.closesOldest && tries < MAX_TRIES && (await closeOldest(owner)); tries++) {
+      isCounted = await log.acquire(owner, max)
+    }
+    return isCounted
   }
 }

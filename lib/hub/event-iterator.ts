@@ -196,7 +196,7 @@ export class EventIterator implements HubEvents, Sink {
   opened(): void {}
   moved(): void {}
   snapshot(): void {}
-  turnedAway(): void {}
+  endForReconnect(): void {}
   cork(): void {}
   uncork(): void {}
 

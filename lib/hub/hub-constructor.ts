@@ -1,6 +1,8 @@
-import type { AnyChannels } from '../event/channel-types.ts'
+import type { AnyChannels, HubEvent } from '../event/channel-types.ts'
 import type { HubSchemas, SchemaChannels, SchemaInputs } from '../event/schemas.ts'
-import type { HubOptions, SchemaHubOptions } from './hub-options.ts'
+import type { join, Plan } from '../stream/subscribable.ts'
+import type { ResetEvent } from './event-iterator.ts'
+import type { EventsOptions, HubOptions, PublishOptions, SchemaHubOptions } from './hub-options.ts'
 import { Hub as UntypedHub } from './hub.ts'
 
 /**
@@ -10,6 +12,26 @@ import { Hub as UntypedHub } from './hub.ts'
  * `publish` takes, where schemas change them.
  */
 export type Hub<C extends object = AnyChannels, P extends object = C> = UntypedHub<C, P>
+
+/**
+ * A hub of whatever channels: what a function takes that works with every typed hub. The compiler does not know its channels, so
+ * it checks no payload.
+ *
+ * @example
+ * function count(hub: AnyHub): number {
+ *   return hub.stats().subscribers
+ * }
+ */
+export interface AnyHub extends Pick<UntypedHub, 'disconnect' | 'stats' | 'health' | 'close'> {
+  /** See {@link Hub.publish}. */
+  publish(channel: string, event: string, data: unknown, options?: PublishOptions): Promise<string>
+  /** See {@link Hub.events}. A filter says what it takes: `(event: HubEvent) => …`. */
+  events(channels: string | readonly string[], options?: AnyEventsOptions): AsyncIterableIterator<HubEvent | ResetEvent> & { readonly lastEventId: string }
+  /** @internal See {@link Subscribable}. */
+  [join](channels: string | readonly string[], options: object | undefined): Plan
+}
+
+type AnyEventsOptions = Omit<EventsOptions, 'filter'> & { readonly filter?: ((event: never) => boolean) | undefined }
 
 /** How hubs are made. */
 export interface HubConstructor {

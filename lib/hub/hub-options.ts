@@ -16,8 +16,14 @@ export interface HubOptions {
   readonly maxTotalBytes?: number | undefined
   /** How many streams may be subscribed; more are refused politely. `false`: as many as come. Default `false`. */
   readonly maxSubscribers?: number | false | undefined
-  /** How many streams may be subscribed with the same `owner`. `false`: as many as come. Default `false`. */
-  readonly maxSubscribersPerOwner?: number | false | undefined
+  /**
+   * How many streams may be subscribed with the same `owner`. `false`: as many as come. Default `false`.
+   *
+   * One more is refused politely. With `{ max, whenFull: 'close-oldest' }` it is let in, and the oldest stream of that owner
+   * is ended with a `stream-end` (reason `limit`). This helps behind a proxy that never passes a client's disconnect on,
+   * where connections that nobody reads would lock their owner out.
+   */
+  readonly maxSubscribersPerOwner?: number | false | OwnerLimit | undefined
   /** Turns payloads that are not strings into text. Default `JSON.stringify`. */
   readonly serialize?: Serialize | undefined
   /** The reverse of `serialize`, by which filters and `events()` see the payload. Default `JSON.parse`. */
@@ -29,6 +35,14 @@ export interface HubOptions {
   readonly backplane?: Backplane | undefined
   /** Is told of faults in callbacks, which never reach a client. Default: `process.emitWarning`. */
   readonly onError?: OnError | undefined
+}
+
+/** How many streams an owner may have, and what happens to one more. */
+export interface OwnerLimit {
+  /** 1 or more. */
+  readonly max: number
+  /** `'refuse'`: one more stream is refused. `'close-oldest'`: the owner's oldest stream is ended for it. Default `'refuse'`. */
+  readonly whenFull?: 'refuse' | 'close-oldest' | undefined
 }
 
 /** Options of a {@link Hub} whose payloads are validated, and its channels inferred. */
@@ -67,7 +81,19 @@ export interface EventsOptions<C extends object = AnyChannels, N extends Channel
   readonly signal?: AbortSignal | undefined
 }
 
-/** What a predicate of {@link Hub.disconnect} is told of a stream. */
+/**
+ * The streams that {@link Hub.disconnect} ends: those of an owner, those that have no channel but this one, or those for
+ * which a predicate returns `true`.
+ */
+export type DisconnectTarget = string | { readonly channel: string } | ((subscriber: SubscriberInfo) => boolean)
+
+/** Options of {@link Hub.disconnect}. */
+export interface DisconnectOptions {
+  /** `false`: the clients receive `stream-close` and do not reconnect. Default `true`: they reconnect in 1 to 5 s. */
+  readonly reconnect?: boolean | undefined
+}
+
+/** One stream, as a predicate of {@link Hub.disconnect} sees it. */
 export interface SubscriberInfo {
   readonly owner: string | undefined
   readonly channels: readonly string[]

@@ -1,3 +1,4 @@
+import { type Deferred, deferred } from '../basics/deferred.ts'
 import type { Slice } from '../basics/slice.ts'
 import type { Channel } from '../delivery/channel.ts'
 import type { Taker } from '../delivery/cohort.ts'
@@ -8,8 +9,8 @@ import type { Start } from '../delivery/start.ts'
 import { type Delivery, Subscriber } from '../delivery/subscriber.ts'
 import type { SharedBytes } from '../gzip/shared-bytes.ts'
 import type { Chunk } from '../log/log-page.ts'
-import type { Connection, Feed } from '../stream/connection.ts'
-import { comeBack } from '../stream/refusal.ts'
+import { type Connection, type Feed, STREAM_CLOSE } from '../stream/connection.ts'
+import { streamEnd, type StreamEndReason } from '../stream/stream-end.ts'
 import type { Subscription } from '../stream/subscription.ts'
 import type { Counters } from './counters.ts'
 import { diagnostics } from './diagnostics.ts'
@@ -34,6 +35,8 @@ export interface HubParts {
 export class HubSubscription implements Subscription, Feed, Sink {
   /** Whose connection it is. */
   readonly owner: string | undefined
+  /** When it began, in monotonic ms. */
+  readonly openedAt = performance.now()
   readonly #connection: Connection
   readonly #subscriber: Subscriber
   readonly #parts: HubParts
@@ -42,6 +45,8 @@ export class HubSubscription implements Subscription, Feed, Sink {
   readonly #onRelease: () => void
   #sent = -1
   #sentAt = 0
+  /** Made when somebody asks for it. */
+  #ended: Deferred<void> | null = null
 
   constructor(channels: readonly Channel[], connection: Connection, parts: HubParts, start: Start, owner: string | undefined, onRelease: () => void) {
     this.owner = owner
@@ -56,8 +61,14 @@ export class HubSubscription implements Subscription, Feed, Sink {
     return this.#subscriber.names
   }
 
-  get closed(): boolean {
+  get isClosed(): boolean {
     return !this.#subscriber.isActive
+  }
+
+  get ended(): Promise<void> {
+    this.#ended ??= deferred()
+    if (this.isClosed) this.#ended.resolve()
+    return this.#ended.promise
   }
 
   /** The channels with what their followers are kept by. */
@@ -80,16 +91,21 @@ export class HubSubscription implements Subscription, Feed, Sink {
   }
 
   close(): void {
-    if (this.closed) return
+    if (this.isClosed) return
     this.flush()
     this.#connection.unfeed(this)
     this.released()
     this.finished()
   }
 
-  /** Ends the stream, after what is due; the client comes back in 1 to 5 s. A stream that is the program's alone stays. */
-  turnedAway(): void {
-    if (!this.closed) this.#connection.end(comeBack())
+  /** Ends the stream after what is due, and the client reconnects. A stream that is no longer subscribed stays as it is. */
+  endForReconnect(reason: StreamEndReason, last = streamEnd(reason)): void {
+    if (!this.isClosed) this.#connection.end(last, reason === 'closing')
+  }
+
+  /** Ends the stream after everything that was published before, and the client does not reconnect. */
+  endForGood(): void {
+    if (!this.isClosed) this.#connection.endForGood(STREAM_CLOSE)
   }
 
   destroy(): void {
@@ -115,7 +131,7 @@ export class HubSubscription implements Subscription, Feed, Sink {
 
   reset(position: number | undefined, lost: readonly string[], reason: ResetReason): void {
     if (diagnostics.reset.hasSubscribers) diagnostics.reset.publish({ ...this.#about(), lost, reason })
-    if (this.closed) return
+    if (this.isClosed) return
     this.#connection.output.writeOwn(this.#parts.control.reset(position, lost, reason))
   }
 
@@ -177,10 +193,11 @@ export class HubSubscription implements Subscription, Feed, Sink {
   }
 
   released(): void {
-    if (this.closed) return
+    if (this.isClosed) return
     this.#subscriber.leave()
     this.#parts.onRelease(this)
     this.#onRelease()
+    this.#ended?.resolve()
     if (diagnostics.close.hasSubscribers) diagnostics.close.publish(this.#about())
   }
 

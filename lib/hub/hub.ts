@@ -1,10 +1,12 @@
+import cluster from 'node:cluster'
 import type { Backplane } from '../backplanes/backplane.ts'
 import { MemoryBackplane } from '../backplanes/memory.ts'
 import { drain } from '../basics/drain.ts'
 import { SseError, show } from '../basics/errors.ts'
 import { guarded, warn } from '../basics/guard.ts'
-import { checkChannelName, checkChannels } from '../basics/names.ts'
+import { checkChannelName, checkChannels, hasMissingValue } from '../basics/names.ts'
 import { checkBoolean, checkFunction, checkInteger, checkOptions, MAX_DELAY_MS } from '../basics/options.ts'
+import { reported } from '../basics/reported-promise.ts'
 import { Slice } from '../basics/slice.ts'
 import { TurnBudget } from '../basics/turn-budget.ts'
 import type { Channel } from '../delivery/channel.ts'
@@ -24,19 +26,31 @@ import { replayBounds, type ReplayOptions } from '../log/replay-log.ts'
 import { Preparation } from '../replica/preparation.ts'
 import { Replica } from '../replica/replica.ts'
 import type { Connection } from '../stream/connection.ts'
-import { type Refusal, type RefusalReason, refusal } from '../stream/refusal.ts'
+import { limitEnd, type Refusal, type RefusalReason, refusal } from '../stream/refusal.ts'
 import { join, type Plan, type Subscribable } from '../stream/subscribable.ts'
 import { checkSubscribeOptions, type SubscribeOptions, type Subscription } from '../stream/subscription.ts'
 import { Admission, type AdmissionParts } from './admission.ts'
 import { type AllStats, type Counters, type HubStats, total } from './counters.ts'
 import { diagnostics } from './diagnostics.ts'
 import { EventIterator, type HubEvents, type IteratorParts } from './event-iterator.ts'
-import type { ChannelHandle, EventsOptions, HubCloseOptions, HubOptions, PublishOptions, SchemaHubOptions, StatsOptions, SubscriberInfo } from './hub-options.ts'
+import type {
+  ChannelHandle,
+  DisconnectOptions,
+  DisconnectTarget,
+  EventsOptions,
+  HubCloseOptions,
+  HubOptions,
+  PublishOptions,
+  SchemaHubOptions,
+  StatsOptions,
+} from './hub-options.ts'
 import { type HubParts, HubSubscription } from './hub-subscription.ts'
 import { Peers } from './peers.ts'
 import { Publisher } from './publisher.ts'
-import { Roster } from './roster.ts'
+import { checkTarget, Roster } from './roster.ts'
 
+/** So many names are reported at most. */
+const MAX_SUSPECTS = 100
 /** How long clients have to take the end of their stream when the hub closes. */
 const CLOSE_TIMEOUT_MS = 5_000
 
@@ -62,6 +76,10 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
   #isClosing = false
   #isClosed = false
   #closing: Promise<void> | null = null
+  /** Whether it has no backplane, and may have to warn of that. */
+  #isAlone: boolean
+  /** The names that were reported because a part of them is missing. */
+  readonly #suspects = new Set<string>()
 
   /** @throws {TypeError | RangeError} for an option that is unknown, of the wrong type or out of its range. */
   constructor(options: HubOptions | SchemaHubOptions<HubSchemas> = {}) {
@@ -77,16 +95,17 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
       'onError',
     ])
     const { replay, backplane = new MemoryBackplane() } = options
-    const bounds = typeof replay === 'function' ? undefined : replayBounds('replay', replay)
-    const boundsOf = (name: string) => bounds ?? replayBounds(`replay(${show(name)})`, (replay as (name: string) => ReplayOptions)(name))
-    const serialize = checkFunction('serialize', options.serialize, JSON.stringify)
-    const deserialize = checkFunction('deserialize', options.deserialize, JSON.parse)
+    const bounds = typeof replay === 'function' ? undefined : replayBounds('Hub: replay', replay)
+    const boundsOf = (name: string) => bounds ?? replayBounds(`Hub: replay(${show(name)})`, (replay as (name: string) => ReplayOptions)(name))
+    const serialize = checkFunction('Hub: serialize', options.serialize, JSON.stringify)
+    const deserialize = checkFunction('Hub: deserialize', options.deserialize, JSON.parse)
     const schemas = 'schemas' in options && options.schemas !== undefined ? new Schemas(options.schemas) : undefined
-    const onError = guarded(checkFunction('onError', options.onError, warn))
-    const maxTotalBytes = checkInteger('maxTotalBytes', options.maxTotalBytes, 268_435_456, { min: 0 })
+    const onError = guarded(checkFunction('Hub: onError', options.onError, warn))
+    const maxTotalBytes = checkInteger('Hub: maxTotalBytes', options.maxTotalBytes, 268_435_456, { min: 0 })
     const roster = (this.#roster = new Roster(options))
-    if (!isBackplane(backplane)) throw new TypeError(`backplane must be a Backplane, such as new RedisBackplane({ url }), got ${show(backplane)}`)
+    if (!isBackplane(backplane)) throw new TypeError(`Hub: backplane must be a Backplane, such as new RedisBackplane({ url }), got ${show(backplane)}`)
     this.#backplane = backplane
+    this.#isAlone = options.backplane === undefined
     const { log } = backplane
     const timeline = this.#timeline
     const onForgotten = log === null ? null : (channel: Channel) => this.#replica?.forget(channel)
@@ -96,7 +115,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
     const intake = new Intake(channels, timeline, pump)
     const budget = new TurnBudget()
     const snapshots = new Snapshots(timeline, serialize, onError, (follower) => pump.ready(follower))
-    this.#publisher = new Publisher({ hub: this, backplane, channels, pump, budget, counters, serialize, schemas, onStored: (epoch, position) => this.#preparation?.published(epoch, position) })
+    this.#publisher = new Publisher({ hub: this, backplane, channels, pump, budget, counters, serialize, schemas, onStored: (epoch, position) => this.#preparation?.published(epoch, position), onNewName: (name) => this.#checkName('channel', name) })
     this.#parts = {
       hub: this,
       pump,
@@ -126,12 +145,20 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
       log,
       preparation: this.#preparation,
       closed: () => (this.#isClosing ? 'closing' : undefined),
-      refuse: (reason, names, owner) => this.#refuse(reason, names, owner),
+      refuse: (reason, names, owner, isFinal) => this.#refuse(reason, names, owner, isFinal),
+      closeOldestHere: (owner) => this.#closeOldest(owner),
+      closeOldest: (owner) => this.#peers.closeOldest(owner),
       begin: (connection, admission, lastEventId, now, onRelease) => this.#begin(connection, admission, lastEventId, now, onRelease),
     }
     this.#peers = new Peers(backplane, {
-      disconnect: (owner) => this.#endAll(roster.disconnect(owner)),
+      // A target from another process is checked like one of this.
+      disconnect: (target, reconnect) => this.#disconnectHere(checkTarget('owner' in target ? target.owner : target), reconnect),
       stats: () => this.#stats(),
+      oldest: (owner) => {
+        const oldest = roster.oldestOf(owner)
+        return oldest === undefined ? null : performance.now() - oldest.openedAt
+      },
+      closeOldest: (owner) => this.#closeOldest(owner),
       onError,
     })
     const place = backplane.open({
@@ -140,7 +167,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
       interrupted: () => replica?.interrupted(),
       resumed: () => replica?.resumed(),
       signal: (text) => this.#peers.heard(text),
-      signalsMissed: () => void this.#endAll(roster.disconnectOwned()),
+      signalsMissed: () => void this.#endAll(roster.disconnectOwned(), true),
       onError,
     })
     if (place !== null) {
@@ -162,15 +189,15 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
    *   text form, or that its schema refuses (the issues are the error's `cause`); `SSE_INVALID_KEY` for a `key` or
    *   `idempotencyKey` that is not valid, or a `key` where the channel does not keep the latest per key; `SSE_HUB_CLOSED` after
    *   `close()`. `SSE_BACKPLANE_UNAVAILABLE` when the backplane did not answer, which may be after the event was stored: publish
-   *   it again with the same `idempotencyKey`.
+   *   it again with the same `idempotencyKey`. A rejection that nobody looks at goes to `onError`.
    */
-  async publish<N extends ChannelName<P>, E extends EventName<P, N>>(
+  publish<N extends ChannelName<P>, E extends EventName<P, N>>(
     channel: N,
     event: E,
     data: Payload<P, N, E>,
     options?: PublishOptions,
   ): Promise<string> {
-    return this.#publisher.publish(channel, event, data, options)
+    return this.#reported('publish', () => this.#publisher.publish(channel, event, data, options))
   }
 
   /**
@@ -179,7 +206,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
    * @throws {SseError} `SSE_INVALID_CHANNEL` for a name that is not valid.
    */
   channel<N extends ChannelName<P>>(name: N): ChannelHandle<P, N> {
-    checkChannelName(name)
+    checkChannelName('channel', name)
     const channels = this.#channels
     const timeline = this.#timeline
     return {
@@ -213,13 +240,13 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
    *   else await index(item.data)
    * }
    */
-  events<N extends ChannelName<C>>(channels: readonly N[], options?: EventsOptions<C, N>): HubEvents<C, N> {
+  events<N extends ChannelName<C>>(channels: N | readonly N[], options?: EventsOptions<C, N>): HubEvents<C, N> {
     checkOptions('events', options, ['lastEventId', 'rewind', 'filter', 'signal'])
     const { lastEventId = '', rewind, filter, signal } = options ?? {}
-    if (typeof lastEventId !== 'string') throw new TypeError(`lastEventId must be a string, got ${show(lastEventId)}`)
-    if (signal !== undefined && !(signal instanceof AbortSignal)) throw new TypeError(`signal must be an AbortSignal, got ${show(signal)}`)
+    if (typeof lastEventId !== 'string') throw new TypeError(`events: lastEventId must be a string, got ${show(lastEventId)}`)
+    if (signal !== undefined && !(signal instanceof AbortSignal)) throw new TypeError(`events: signal must be an AbortSignal, got ${show(signal)}`)
     const settings = checkSubscribeOptions({ filter, rewind })
-    const names = this.#checked(channels)
+    const names = this.#checked('events', channels)
     const iterator = new EventIterator(this.#iteratorParts, signal, lastEventId)
     if (this.#isClosed) void iterator.return()
     if (!iterator.isOver) {
@@ -252,20 +279,23 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
   }
 
   /**
-   * Ends the streams of a `owner`, or those for which the predicate is true, after what was published before: their clients
-   * come back in 1 to 5 s, and are authenticated anew. Those of an owner are ended in all processes; a predicate is asked of the
-   * streams of this one.
+   * Ends streams, after what was published before: those of an owner, those that have only the channel `{ channel }` (a
+   * finished job, a closed auction), or those for which a predicate returns `true`. Their clients reconnect in 1 to 5 s and
+   * are authenticated anew; with `reconnect: false` they receive `stream-close` and stay away. An owner and a channel are
+   * ended in all processes; a predicate is asked about the streams of this one.
    *
    * @returns how many streams were ended.
-   * @throws {SseError} (as a rejection) `SSE_INVALID_OWNER` for an owner that is not valid, and whatever the predicate throws;
-   *   nothing is ended then. `SSE_BACKPLANE_UNAVAILABLE` where some process could not be asked; those of the others are ended.
+   * @throws {SseError} (as a rejection) `SSE_INVALID_OWNER` or `SSE_INVALID_CHANNEL` for one that is not valid, and whatever
+   *   the predicate throws; nothing is ended then. `SSE_BACKPLANE_UNAVAILABLE` where some process could not be asked; the
+   *   streams of the others are ended. A rejection that nobody looks at goes to `onError`.
+   * @example
+   * await hub.disconnect({ channel: `job:${id}` }, { reconnect: false })
    */
-  async disconnect(which: string | ((subscriber: SubscriberInfo) => boolean)): Promise<number> {
-    const here = await this.#endAll(this.#roster.disconnect(which))
-    if (typeof which !== 'string' || this.#isClosed) return here
-    const { answers, missing } = await this.#peers.disconnect(which)
-    if (missing === 0) return answers.reduce((sum, count) => sum + count, here)
-    throw new SseError('SSE_BACKPLANE_UNAVAILABLE', `disconnect: ${missing} of ${answers.length + missing + 1} processes did not answer; the streams of the others were ended`)
+  disconnect(which: DisconnectTarget, options?: DisconnectOptions): Promise<number> {
+    return this.#reported('disconnect', () => {
+      checkOptions('disconnect', options, ['reconnect'])
+      return this.#disconnect(which, checkBoolean('disconnect: reconnect', options?.reconnect, true))
+    })
   }
 
   /** What there is now in this process, and what was counted since the hub was made. */
@@ -278,7 +308,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
   stats(options: StatsOptions): Promise<AllStats>
   stats(options?: StatsOptions): HubStats | Promise<AllStats> {
     checkOptions('stats', options, ['all'])
-    return checkBoolean('all', options?.all, false) ? this.#allStats() : this.#stats()
+    return checkBoolean('stats: all', options?.all, false) ? this.#reported('stats', () => this.#allStats()) : this.#stats()
   }
 
   /**
@@ -303,7 +333,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
   close(options?: HubCloseOptions): Promise<void> {
     if (this.#closing !== null) return this.#closing
     checkOptions('close', options, ['drainMs'])
-    const drainMs = checkInteger('drainMs', options?.drainMs, 0, { min: 0, max: MAX_DELAY_MS })
+    const drainMs = checkInteger('close: drainMs', options?.drainMs, 0, { min: 0, max: MAX_DELAY_MS })
     // Before anything else: what is ended calls callbacks, and those may publish, subscribe or close again.
     this.#isClosing = true
     this.#isClosed = this.#publisher.isClosed = drainMs === 0
@@ -312,12 +342,16 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
   }
 
   /** @internal See {@link Subscribable}. */
-  [join]<N extends ChannelName<C>>(channels: readonly N[], options: SubscribeOptions<C, N> | undefined): Plan {
-    return new Admission(this.#checked(channels), checkSubscribeOptions(options), this.#admissionParts)
+  [join]<N extends ChannelName<C>>(channels: N | readonly N[], options: SubscribeOptions<C, N> | undefined): Plan {
+    const settings = checkSubscribeOptions(options)
+    const names = this.#checked('subscribe', channels)
+    if (settings.owner !== undefined) this.#checkName('owner', settings.owner)
+    return new Admission(names, settings, this.#admissionParts)
   }
 
   #begin(connection: Connection, { channels, settings }: Admission, lastEventId: string, now: Moment | undefined, onRelease: () => void): Subscription {
     const { owner } = settings
+    this.#checkProcesses()
     const start = startFrom(lastEventId, settings, this.#timeline, now)
     const subscription = new HubSubscription(this.#channelsOf(channels), connection, this.#parts, start, owner, onRelease)
     this.#roster.add(subscription)
@@ -326,10 +360,13 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
     return subscription
   }
 
-  /** Names without doubles, of channels whose bounds are right: whatever is wrong with one is said before any is made. */
-  #checked(channels: readonly string[]): string[] {
-    const names = checkChannels(channels)
-    for (const name of names) this.#channels.boundsOf(name)
+  /** Names without doubles, of channels whose bounds are right. An error about one of them comes before any is made. */
+  #checked(where: string, channels: unknown): string[] {
+    const names = checkChannels(where, channels)
+    for (const name of names) {
+      this.#channels.boundsOf(name)
+      this.#checkName('channel', name)
+    }
     return names
   }
 
@@ -340,10 +377,51 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
     return channels
   }
 
-  /** Ends streams whose clients may come back. */
-  async #endAll(subscriptions: readonly HubSubscription[]): Promise<number> {
-    await drain(subscriptions, 0, (subscription) => subscription.turnedAway())
+  async #disconnect(which: DisconnectTarget, reconnect: boolean): Promise<number> {
+    const target = checkTarget(which)
+    const here = await this.#disconnectHere(target, reconnect)
+    if (typeof target === 'function' || this.#isClosed) return here
+    const { answers, missing } = await this.#peers.disconnect(target, reconnect)
+    if (missing === 0) return answers.reduce((sum, count) => sum + count, here)
+    throw new SseError('SSE_BACKPLANE_UNAVAILABLE', `disconnect: ${missing} of ${answers.length + missing + 1} processes did not answer; the streams of the others were ended`)
+  }
+
+  #disconnectHere(target: ReturnType<typeof checkTarget>, reconnect: boolean): Promise<number> {
+    return this.#endAll(this.#roster.disconnect(target, reconnect), reconnect)
+  }
+
+  async #endAll(subscriptions: readonly HubSubscription[], reconnect: boolean): Promise<number> {
+    await drain(subscriptions, 0, (subscription) => (reconnect ? subscription.endForReconnect('disconnected') : subscription.endForGood()))
     return subscriptions.length
+  }
+
+  /** Ends the oldest stream that an owner has here, to make room for another one. */
+  #closeOldest(owner: string): boolean {
+    const oldest = this.#roster.oldestOf(owner)
+    oldest?.endForReconnect('limit', limitEnd())
+    return oldest !== undefined
+  }
+
+  /** Runs a call of the program. A rejection that nobody looks at is reported. */
+  #reported<T>(where: string, run: () => T | Promise<T>): Promise<T> {
+    return reported(run, (error) => this.#parts.delivery.onError(error, { where }))
+  }
+
+  /** Reports a channel or owner that has a missing value in its name, each of them once. */
+  #checkName(what: 'channel' | 'owner', name: string): void {
+    if (!hasMissingValue(name) || this.#suspects.size >= MAX_SUSPECTS || this.#suspects.has(`${what} ${name}`)) return
+    this.#suspects.add(`${what} ${name}`)
+    const message = `the ${what} ${show(name)} was made of a value that is missing, so it is the same for strangers; check the value before you use it in a name`
+    this.#parts.delivery.onError(new SseError(what === 'channel' ? 'SSE_INVALID_CHANNEL' : 'SSE_INVALID_OWNER', message), { where: what })
+  }
+
+  /** Warns once where each of several processes has a hub of its own, as nothing connects them. */
+  #checkProcesses(): void {
+    if (!this.#isAlone) return
+    this.#isAlone = false
+    if (!cluster.isWorker && process.env['pm_id'] === undefined) return
+    const message = 'this process is one of several (a cluster worker, or pm2), and the hub has no backplane: clients receive only what their own process publishes. Give all processes a backplane, or pass backplane: new MemoryBackplane() if that is what you want'
+    this.#parts.delivery.onError(new SseError('SSE_BACKPLANE_MISSING', message), { where: 'backplane' })
   }
 
   #stats(): HubStats {
@@ -360,18 +438,18 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
     return total([this.#stats(), ...answers], missing)
   }
 
-  #refuse(reason: RefusalReason, channels: readonly string[], owner: string | undefined): Refusal {
+  #refuse(reason: RefusalReason, channels: readonly string[], owner: string | undefined, isFinal?: boolean): Refusal {
     this.#counters.refusals++
     if (diagnostics.refuse.hasSubscribers) diagnostics.refuse.publish({ hub: this, channels, owner, reason })
-    return refusal(reason)
+    return refusal(reason, isFinal)
   }
 
   async #close(drainMs: number): Promise<void> {
     await drain(
       this.#roster.present(),
       drainMs,
-      (subscription) => subscription.turnedAway(),
-      ({ closed }) => closed,
+      (subscription) => subscription.endForReconnect('closing'),
+      ({ isClosed }) => isClosed,
     )
     this.#isClosed = this.#publisher.isClosed = true
     for (const iterator of this.#iterators) iterator.finish()

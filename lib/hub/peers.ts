@@ -1,15 +1,21 @@
 import type { Backplane } from '../backplanes/backplane.ts'
+import { type Deferred, deferred } from '../basics/deferred.ts'
 import type { OnError } from '../basics/guard.ts'
 import type { HubStats } from './counters.ts'
+import type { SharedTarget } from './roster.ts'
 
 /** How long the other processes have for an answer. */
 const ANSWER_MS = 2_000
 
-/** What one process can ask of the others. */
+/** One process asks this of the others. */
 export interface Questions {
-  /** Ends the streams of an owner; how many those were. */
-  disconnect(owner: string): Promise<number>
+  /** Ends the streams of an owner, or those that have only this channel; how many those were. */
+  disconnect(target: SharedTarget, reconnect: boolean): Promise<number>
   stats(): HubStats
+  /** How long the oldest stream of an owner has been open, in ms; `null` where there is none. */
+  oldest(owner: string): number | null
+  /** Ends the oldest stream of an owner; `false` where there is none. */
+  closeOldest(owner: string): boolean
   readonly onError: OnError
 }
 
@@ -19,23 +25,30 @@ export interface Answers<T> {
   readonly missing: number
 }
 
-type Question = 'disconnect' | 'stats'
+type Question =
+  | { readonly kind: 'disconnect'; readonly target: SharedTarget; readonly reconnect: boolean }
+  | { readonly kind: 'stats' }
+  | { readonly kind: 'oldest'; readonly owner: string }
+  | { readonly kind: 'close-oldest'; readonly owner: string }
 
 /** A question, or the answer to one, as it goes from process to process. */
 interface Signal {
   readonly id: number
   readonly from: string
   readonly question?: Question
-  readonly owner?: string
   readonly answer?: unknown
 }
 
+interface Answer {
+  readonly from: string
+  readonly answer: unknown
+}
+
+/** A question that waits for answers. */
 interface Asked {
   readonly expected: Set<string>
-  readonly answers: unknown[]
-  /** Those who answered before it was known who should. */
-  readonly early: Set<string>
-  done: () => void
+  readonly answers: Answer[]
+  readonly done: Deferred<void>
 }
 
 /** The other processes of a hub, and what they are asked. */
@@ -50,38 +63,56 @@ export class Peers {
     this.#questions = questions
   }
 
-  /** Ends the streams of an owner in all other processes. */
-  disconnect(owner: string): Promise<Answers<number>> {
-    return this.#ask('disconnect', owner) as Promise<Answers<number>>
+  /** Ends streams in all other processes. */
+  async disconnect(target: SharedTarget, reconnect: boolean): Promise<Answers<number>> {
+    return valuesOf(await this.#askAll({ kind: 'disconnect', target, reconnect }, true))
   }
 
-  stats(): Promise<Answers<HubStats>> {
-    return this.#ask('stats', '') as Promise<Answers<HubStats>>
+  async stats(): Promise<Answers<HubStats>> {
+    return valuesOf(await this.#askAll({ kind: 'stats' }, false))
+  }
+
+  /** Ends the oldest stream that an owner has in all processes, this one included; `false` where none was found. */
+  async closeOldest(owner: string): Promise<boolean> {
+    const { answers } = await this.#askAll({ kind: 'oldest', owner }, false)
+    let oldest = { from: this.#backplane.processId, age: this.#questions.oldest(owner) ?? -1 }
+    for (const { from, answer } of answers) if (typeof answer === 'number' && answer > oldest.age) oldest = { from, age: answer }
+    if (oldest.age < 0) return false
+    if (oldest.from === this.#backplane.processId) return this.#questions.closeOldest(owner)
+    const closed = await this.#ask({ kind: 'close-oldest', owner }, async (text) => {
+      this.#backplane.send(oldest.from, text)
+      return [oldest.from]
+    })
+    return closed.answers.some(({ answer }) => answer === true)
   }
 
   /** A signal has come: a question that is answered, or an answer that is waited for. */
   heard(text: string): void {
-    const { id, from, question, owner = '', answer } = JSON.parse(text) as Signal
+    const { id, from, question, answer } = JSON.parse(text) as Signal
     if (from === this.#backplane.processId) return
-    if (question === undefined) this.#answered(id, from, answer)
-    else this.#answer(id, from, question, owner).catch((error: unknown) => this.#questions.onError(error, { where: 'backplane' }))
+    if (question === undefined) this.#answered(id, { from, answer })
+    else this.#answer(id, from, question).catch((error: unknown) => this.#questions.onError(error, { where: 'backplane' }))
   }
 
-  async #ask(question: Question, owner: string): Promise<Answers<unknown>> {
+  #askAll(question: Question, isVital: boolean): Promise<Answers<Answer>> {
+    return this.#ask(question, (text) => this.#backplane.signal(text, isVital))
+  }
+
+  /** Asks by `send`, which gives the ids of the processes that should answer. */
+  async #ask(question: Question, send: (text: string) => Promise<readonly string[]>): Promise<Answers<Answer>> {
     const { processId } = this.#backplane
     const id = ++this.#lastId
-    const asked: Asked = { expected: new Set(), answers: [], early: new Set(), done() {} }
+    const asked: Asked = { expected: new Set(), answers: [], done: deferred() }
     this.#asked.set(id, asked)
     let timer: NodeJS.Timeout | undefined
     try {
-      const isVital = question === 'disconnect'
-      const ids = await this.#backplane.signal(JSON.stringify({ id, from: processId, question, owner } satisfies Signal), isVital)
-      for (const other of ids) if (other !== processId && !asked.early.has(other)) asked.expected.add(other)
+      const ids = await send(JSON.stringify({ id, from: processId, question } satisfies Signal))
+      // Some may have answered before it was known who should.
+      const early = new Set(asked.answers.map(({ from }) => from))
+      for (const other of ids) if (other !== processId && !early.has(other)) asked.expected.add(other)
       if (asked.expected.size > 0) {
-        await new Promise<void>((resolve) => {
-          asked.done = resolve
-          timer = setTimeout(resolve, ANSWER_MS)
-        })
+        timer = setTimeout(asked.done.resolve, ANSWER_MS)
+        await asked.done.promise
       }
       return { answers: asked.answers, missing: asked.expected.size }
     } finally {
@@ -90,18 +121,35 @@ export class Peers {
     }
   }
 
-  #answered(id: number, from: string, answer: unknown): void {
+  #answered(id: number, answer: Answer): void {
     const asked = this.#asked.get(id)
     if (asked === undefined) return
     asked.answers.push(answer)
-    asked.early.add(from)
-    if (asked.expected.delete(from) && asked.expected.size === 0) asked.done()
+    if (asked.expected.delete(answer.from) && asked.expected.size === 0) asked.done.resolve()
   }
 
-  async #answer(id: number, to: string, question: Question, owner: string): Promise<void> {
-    // A later version may ask for more.
-    if (question !== 'disconnect' && question !== 'stats') return
-    const answer = question === 'disconnect' ? await this.#questions.disconnect(owner) : this.#questions.stats()
-    this.#backplane.send(to, JSON.stringify({ id, from: this.#backplane.processId, answer } satisfies Signal))
+  async #answer(id: number, to: string, question: Question): Promise<void> {
+    const answer = await this.#answerTo(question)
+    if (answer !== undefined) this.#backplane.send(to, JSON.stringify({ id, from: this.#backplane.processId, answer } satisfies Signal))
   }
+
+  #answerTo(question: Question): unknown {
+    switch (question.kind) {
+      case 'disconnect':
+        return this.#questions.disconnect(question.target, question.reconnect)
+      case 'stats':
+        return this.#questions.stats()
+      case 'oldest':
+        return this.#questions.oldest(question.owner)
+      case 'close-oldest':
+        return this.#questions.closeOldest(question.owner)
+      default:
+        // A later version may ask for more.
+        return undefined
+    }
+  }
+}
+
+function valuesOf<T>({ answers, missing }: Answers<Answer>): Answers<T> {
+  return { answers: answers.map(({ answer }) => answer as T), missing }
 }

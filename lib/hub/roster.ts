@@ -1,31 +1,45 @@
 import { SseError, show } from '../basics/errors.ts'
 import { isThenable } from '../basics/guard.ts'
-import { checkOwner } from '../basics/names.ts'
-import { checkInteger } from '../basics/options.ts'
+import { checkChannelName, checkOwner } from '../basics/names.ts'
+import { checkInteger, checkOptions } from '../basics/options.ts'
 import type { RefusalReason } from '../stream/refusal.ts'
-import type { HubOptions, SubscriberInfo } from './hub-options.ts'
+import type { DisconnectTarget, HubOptions, SubscriberInfo } from './hub-options.ts'
 import type { HubSubscription } from './hub-subscription.ts'
 
-/** Somebody who was let in, and has to wait for what the subscription needs. */
+/** A subscription that was let in, and waits for what it needs. */
 export interface Waiting extends SubscriberInfo {
-  /** Whether it was disconnected meanwhile. */
-  isDisconnected: boolean
+  /** Whether it was disconnected meanwhile, and whether its client may reconnect. */
+  disconnected: 'no' | 'reconnect' | 'for good'
 }
 
-/** Who is subscribed, by owner too, and how many may be. Nobody who is in it is ever put out for a newcomer. */
+/** The streams that `disconnect` ends in every process. */
+export type SharedTarget = { readonly owner: string } | { readonly channel: string }
+
+/** The subscriptions of a hub, by owner too, and how many of them there may be. */
 export class Roster {
+  /** How many may be subscribed of one owner. */
+  readonly maxPerOwner: number
+  /** Whether the oldest stream of an owner is closed for one more, which is refused otherwise. */
+  readonly closesOldest: boolean
   readonly #maxSubscribers: number
-  readonly #maxPerOwner: number
   /** Those whose stream is not gone yet, ended or not, and how many of them are subscribed now. */
   readonly #present = new Set<HubSubscription>()
   #size = 0
+  /** The subscriptions of each owner, the oldest first. */
   readonly #byOwner = new Map<string, Set<HubSubscription>>()
   readonly #waiting = new Set<Waiting>()
   #onEmpty: (() => void) | null = null
 
   constructor({ maxSubscribers, maxSubscribersPerOwner }: HubOptions) {
-    this.#maxSubscribers = checkLimit('maxSubscribers', maxSubscribers)
-    this.#maxPerOwner = checkLimit('maxSubscribersPerOwner', maxSubscribersPerOwner)
+    const limit = maxSubscribersPerOwner
+    if (typeof limit === 'object') checkOptions('Hub: maxSubscribersPerOwner', limit, ['max', 'whenFull'])
+    const { max, whenFull = 'refuse' }: { max?: unknown; whenFull?: unknown } = typeof limit === 'object' ? limit : { max: limit }
+    if (whenFull !== 'refuse' && whenFull !== 'close-oldest') {
+      throw new TypeError(`Hub: maxSubscribersPerOwner.whenFull must be 'refuse' or 'close-oldest', got ${show(whenFull)}`)
+    }
+    this.#maxSubscribers = checkLimit('Hub: maxSubscribers', maxSubscribers)
+    this.maxPerOwner = checkLimit('Hub: maxSubscribersPerOwner', max)
+    this.closesOldest = whenFull === 'close-oldest'
   }
 
   /** How many are subscribed. */
@@ -33,16 +47,17 @@ export class Roster {
     return this.#size
   }
 
-  /** How many may be subscribed with the same owner. */
-  get maxPerOwner(): number {
-    return this.#maxPerOwner
-  }
-
   /** The limit at which one more is refused; `undefined` where there is room. */
   limitFor(owner: string | undefined): RefusalReason | undefined {
     if (this.#size >= this.#maxSubscribers) return 'maxSubscribers'
-    if (owner !== undefined && (this.#byOwner.get(owner)?.size ?? 0) >= this.#maxPerOwner) return 'maxSubscribersPerOwner'
+    if (owner !== undefined && this.#countOf(owner) >= this.maxPerOwner) return 'maxSubscribersPerOwner'
     return undefined
+  }
+
+  /** The oldest subscription of an owner. */
+  oldestOf(owner: string): HubSubscription | undefined {
+    const [oldest] = this.#byOwner.get(owner) ?? []
+    return oldest
   }
 
   add(subscription: HubSubscription): void {
@@ -81,17 +96,21 @@ export class Roster {
     this.#waiting.delete(waiting)
   }
 
-  /** Those that are subscribed now with an owner, or for which a predicate is true. Those that wait for it are not let in any more. */
-  disconnect(which: string | ((subscriber: SubscriberInfo) => boolean)): HubSubscription[] {
-    if (typeof which === 'function') return this.#disconnect(this.#active(), ({ owner, channels }) => asBoolean(which({ owner, channels })))
-    if (typeof which !== 'string') throw new SseError('SSE_INVALID_OWNER', `disconnect takes an owner or a predicate, got ${show(which)}`)
-    const wanted = checkOwner('disconnect: the owner', which) ?? ''
-    return this.#disconnect([...(this.#byOwner.get(wanted) ?? [])], ({ owner }) => owner === wanted)
+  /**
+   * Finds the subscriptions that are to be disconnected. Those that still wait for what they need are marked, and refused
+   * later.
+   */
+  disconnect(target: SharedTarget | ((subscriber: SubscriberInfo) => boolean), reconnect: boolean): HubSubscription[] {
+    if (typeof target === 'function') {
+      return this.#disconnect(this.#active(), ({ owner, channels }) => asBoolean(target({ owner, channels })), reconnect)
+    }
+    if ('owner' in target) return this.#disconnect([...(this.#byOwner.get(target.owner) ?? [])], ({ owner }) => owner === target.owner, reconnect)
+    return this.#disconnect(this.#active(), ({ channels }) => channels.length === 1 && channels[0] === target.channel, reconnect)
   }
 
-  /** The same for those with any owner. */
+  /** The same for all that have an owner. */
   disconnectOwned(): HubSubscription[] {
-    return this.#disconnect(this.#active(), ({ owner }) => owner !== undefined)
+    return this.#disconnect(this.#active(), ({ owner }) => owner !== undefined, true)
   }
 
   /** Those whose stream is not gone yet. */
@@ -104,20 +123,36 @@ export class Roster {
     if (this.#present.size > 0) await new Promise<void>((resolve) => (this.#onEmpty = resolve))
   }
 
-  #active(): HubSubscription[] {
-    return [...this.#present].filter(({ closed }) => !closed)
+  #countOf(owner: string): number {
+    return this.#byOwner.get(owner)?.size ?? 0
   }
 
-  #disconnect(some: readonly HubSubscription[], matches: (subscriber: SubscriberInfo) => boolean): HubSubscription[] {
+  #active(): HubSubscription[] {
+    return [...this.#present].filter(({ isClosed }) => !isClosed)
+  }
+
+  #disconnect(some: readonly HubSubscription[], matches: (subscriber: SubscriberInfo) => boolean, reconnect: boolean): HubSubscription[] {
     // Should the predicate throw, nothing has changed.
     const waiting = [...this.#waiting].filter(matches)
     const matching = some.filter(matches)
-    for (const each of waiting) each.isDisconnected = true
+    for (const each of waiting) each.disconnected = reconnect ? 'reconnect' : 'for good'
     return matching
   }
 }
 
-function checkLimit(name: string, value: number | false | undefined): number {
+/** Checks whom `disconnect` is to end: an owner and a channel are the same in every process, a predicate is not. */
+export function checkTarget(target: DisconnectTarget): SharedTarget | ((subscriber: SubscriberInfo) => boolean) {
+  if (typeof target === 'function') return target
+  if (typeof target === 'string') return { owner: checkOwner('disconnect: the owner', target) ?? '' }
+  const { channel }: { readonly channel?: unknown } = typeof target === 'object' && target !== null ? target : {}
+  if (channel === undefined || Object.keys(target).length !== 1) {
+    throw new SseError('SSE_INVALID_OWNER', `disconnect: the first argument must be an owner, { channel } or a predicate, got ${show(target)}`)
+  }
+  checkChannelName('disconnect', channel)
+  return { channel: channel as string }
+}
+
+function checkLimit(name: string, value: unknown): number {
   return value === false ? Infinity : checkInteger(name, value, Infinity, { min: 1, orFalse: true })
 }
 

@@ -1,5 +1,7 @@
+import { frame, FramedBytes, framedLength, frameText, headBytes, payloadLength } from '../basics/framed-bytes.ts'
 import { deflate } from '../gzip/deflate.ts'
 import { SharedBytes, type Window } from '../gzip/shared-bytes.ts'
+import { PlainEvents } from './plain-events.ts'
 
 /**
  * A stretch of consecutive events of one page, as the very bytes that every subscriber at its start is given: a view of
@@ -16,11 +18,11 @@ export class Chunk extends SharedBytes {
   readonly end: number
   /** The position of the first event that its blocks may refer to, and the blocks that do. */
   #windowFrom: number | null = null
-  #deflatedInWindow: Buffer | null = null
+  #deflatedInWindow: FramedBytes | null = null
 
-  constructor(page: LogPage, bytes: Buffer, start: number, end: number) {
+  constructor(page: LogPage, framed: Buffer, start: number, end: number) {
     // What a stream of several channels, or a filter, leaves of a batch in small pieces is shared by few.
-    super(bytes, bytes.length >= MIN_PIECE_BYTES || end === page.count)
+    super(framed, framed.length >= MIN_PIECE_BYTES || end === page.count)
     this.page = page
     this.count = end - start
     this.position = page.positions[end - 1] as number
@@ -28,15 +30,20 @@ export class Chunk extends SharedBytes {
     this.end = end
   }
 
+  /** A single event is a view of the page. Of several, the page keeps a copy without frames, of which this is a view. */
+  override get bytes(): Buffer {
+    return this.count === 1 ? super.bytes : this.page.plainBytesOf(this.start, this.end)
+  }
+
   /** Whoever has every event from a position up to these is given blocks that refer to what comes before; these are shared as well. */
-  deflatedSince(from: number): Buffer {
+  deflatedSince(from: number): FramedBytes {
     const { page, start } = this
     this.#windowFrom ??= this.#windowStart()
     if (from > this.#windowFrom) return this.deflated
-    return (this.#deflatedInWindow ??= deflate(this.bytes, page.bytesOf(page.segmentStart(start), start)))
+    return (this.#deflatedInWindow ??= new FramedBytes(frame(deflate(this.bytes, page.plainBytesOf(page.segmentStart(start), start)))))
   }
 
-  override deflatedFor(window: Window): Buffer {
+  override deflatedFor(window: Window): FramedBytes {
     const { page, start } = this
     const before = start === 0 ? 0 : (page.positions[start - 1] as number)
     if (window.at !== before) window.from = page.positions[start] as number
@@ -69,8 +76,9 @@ const REMEMBERED_SINGLES = 64
 const PAGE_SEGMENTS = 4
 
 /**
- * A stretch of a replay log: a buffer into which events are encoded once, one after the other. It grows by doubling, so
- * that a channel with few events holds little; views of it that are still being written stay as they are.
+ * A stretch of a replay log: a buffer into which events are encoded once, one after the other, each as a frame of a chunked
+ * body. It grows by doubling, so that a channel with few events holds little; views of it that are still being written
+ * stay as they are.
  *
  * Events are removed from its beginning, or from anywhere once a newer one took their place.
  */
@@ -82,7 +90,7 @@ export class LogPage {
   readonly strings: boolean[] = []
   /** The slot of the oldest event kept; {@link count} where none is. */
   first = 0
-  /** How many events are kept, and their bytes. */
+  /** How many events are kept, and their bytes with their frames. */
   kept = 0
   keptBytes = 0
   #buffer: Buffer
@@ -91,6 +99,8 @@ export class LogPage {
   /** The keys of events that have one, and the slots after the first that hold no event any more: made when needed. */
   #keys: Map<number, string> | null = null
   #gaps: Set<number> | null = null
+  /** The events without frames: made when somebody needs them. */
+  #plain: PlainEvents | null = null
   /** Whether others than these events may have been given in the places that they have now. */
   #isCompacted = false
 
@@ -114,16 +124,17 @@ export class LogPage {
 
   /** Appends an event of `length` bytes. */
   append(block: string, length: number, position: number, time: number, isString: boolean, key: string | undefined): void {
-    this.#reserve(length)
-    this.#used += this.#buffer.write(block, this.#used, length, 'utf8')
-    this.#added(length, position, time, isString, key)
+    const size = framedLength(length)
+    this.#reserve(size)
+    this.#used += this.#buffer.write(frameText(block, length), this.#used, size, 'utf8')
+    this.#added(size, position, time, isString, key)
   }
 
   /** Appends what another page keeps. */
   appendAll(page: LogPage): void {
     this.#isCompacted = true
     for (let slot = page.first; slot < page.count; slot = page.#after(slot)) {
-      const size = page.sizeOf(slot)
+      const size = page.framedSizeOf(slot)
       this.#reserve(size)
       this.#used += page.#buffer.copy(this.#buffer, this.#used, page.#startOf(slot), page.ends[slot])
       this.#added(size, page.positions[slot] as number, page.times[slot] as number, page.strings[slot] as boolean, page.keyOf(slot))
@@ -133,14 +144,20 @@ export class LogPage {
   /** Removes the event in a slot. */
   remove(slot: number): void {
     this.kept--
-    this.keptBytes -= this.sizeOf(slot)
+    this.keptBytes -= this.framedSizeOf(slot)
     this.#keys?.delete(slot)
     if (slot === this.first) this.first = this.#after(slot)
     else (this.#gaps ??= new Set()).add(slot)
   }
 
-  sizeOf(slot: number): number {
+  /** The bytes of the event in a slot, with its frame. */
+  framedSizeOf(slot: number): number {
     return (this.ends[slot] as number) - this.#startOf(slot)
+  }
+
+  /** The bytes of the event in a slot, without its frame. */
+  sizeOf(slot: number): number {
+    return payloadLength(this.framedSizeOf(slot))
   }
 
   keyOf(slot: number): string | undefined {
@@ -148,7 +165,9 @@ export class LogPage {
   }
 
   blockAt(slot: number): string {
-    return this.#buffer.toString('utf8', this.#startOf(slot), this.ends[slot])
+    const size = this.sizeOf(slot)
+    const start = this.#startOf(slot) + headBytes(size)
+    return this.#buffer.toString('utf8', start, start + size)
   }
 
   /** The same as {@link slotAfter} where that is one of the last few and has one before it, as for all who keep up; -1 elsewhere. */
@@ -200,9 +219,11 @@ export class LogPage {
     return this.#isCompacted ? slot : this.#slotFrom(this.#segmentOf(slot) * SEGMENT_BYTES)
   }
 
-  /** The bytes from slot `start` up to and without slot `end`, removed events included. */
-  bytesOf(start: number, end: number): Buffer {
-    return this.#buffer.subarray(this.#startOf(start), this.ends[end - 1])
+  /** The bytes from slot `start` up to and without slot `end`, removed events included, without their frames. */
+  plainBytesOf(start: number, end: number): Buffer {
+    this.#plain ??= new PlainEvents()
+    this.#plain.extend(this.#buffer, this.ends, end)
+    return this.#plain.bytesOf(start, end)
   }
 
   /** The events from slot `start` up to and without slot `end`. Asked again, the same object comes back. */
@@ -210,7 +231,7 @@ export class LogPage {
     const place = this.#placeOf(start, end)
     const known = this.#chunks[place]
     if (known !== undefined && known.start === start && known.end === end) return known
-    const chunk = new Chunk(this, this.bytesOf(start, end), start, end)
+    const chunk = new Chunk(this, this.#buffer.subarray(this.#startOf(start), this.ends[end - 1]), start, end)
     this.#chunks[place] = chunk
     return chunk
   }
@@ -247,18 +268,18 @@ export class LogPage {
     return firstOver(this.positions, position)
   }
 
-  #added(length: number, position: number, time: number, isString: boolean, key: string | undefined): void {
+  #added(size: number, position: number, time: number, isString: boolean, key: string | undefined): void {
     if (key !== undefined) (this.#keys ??= new Map()).set(this.count, key)
     this.positions.push(position)
     this.ends.push(this.#used)
     this.times.push(time)
     this.strings.push(isString)
     this.kept++
-    this.keptBytes += length
+    this.keptBytes += size
   }
 
-  #reserve(length: number): void {
-    const needed = this.#used + length
+  #reserve(size: number): void {
+    const needed = this.#used + size
     let capacity = this.#buffer.length
     if (needed <= capacity) return
     while (capacity < needed) capacity *= 2

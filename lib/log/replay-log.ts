@@ -1,3 +1,5 @@
+import { framedLength } from '../basics/framed-bytes.ts'
+import { show } from '../basics/errors.ts'
 import { checkBoolean, checkInteger, checkOptions, MAX_DELAY_MS } from '../basics/options.ts'
 import { LogPage } from './log-page.ts'
 
@@ -21,6 +23,9 @@ export type ReplayBounds = { readonly [K in keyof ReplayOptions]-?: Exclude<Repl
 
 /** Checks replay options and fills in their defaults. */
 export function replayBounds(name: string, options: ReplayOptions | undefined): ReplayBounds {
+  if (options !== undefined && (typeof options !== 'object' || options === null || Array.isArray(options))) {
+    throw new TypeError(`${name} must be an object of bounds, such as { maxEvents: 100 }, got ${show(options)}`)
+  }
   checkOptions(name, options, ['maxEvents', 'maxAgeMs', 'maxBytes', 'latestPerKey'])
   return {
     maxEvents: checkInteger(`${name}.maxEvents`, options?.maxEvents, 1_000, { min: 0 }),
@@ -103,7 +108,7 @@ export class ReplayLog {
    */
   append(block: string, position: number, time: number, isString: boolean, key?: string): void {
     const length = Buffer.byteLength(block)
-    this.#pageFor(length).append(block, length, position, time, isString, key)
+    this.#pageFor(framedLength(length)).append(block, length, position, time, isString, key)
     this.last = position
     this.count++
     this.bytes += length

@@ -1,21 +1,35 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { type Deferred, deferred } from '../basics/deferred.ts'
 import type { OnError } from '../basics/guard.ts'
 import type { TurnBudget } from '../basics/turn-budget.ts'
 import type { GzipBody } from '../gzip/gzip-body.ts'
 import { SharedBytes } from '../gzip/shared-bytes.ts'
-import { onGone } from './departure.ts'
+import { encodeComment, formatEvent } from '../event/event.ts'
+import { http2StreamOf, onGone } from './departure.ts'
 import type { Gather } from './gather.ts'
 import { Output, type OutputOwner } from './output.ts'
-import { comeBack } from './refusal.ts'
+import { streamEnd } from './stream-end.ts'
+import { suspendTimeouts } from './timeouts.ts'
 import type { Watchdog, Watched } from './watchdog.ts'
 
-const KEEP_ALIVE = new SharedBytes(Buffer.from(':\n\n'))
+/** The two forms of a keep-alive: a comment, which a page cannot see, and an event, which it can. */
+const KEEP_ALIVE = {
+  comment: SharedBytes.of(Buffer.from(encodeComment())),
+  event: SharedBytes.of(Buffer.from(formatEvent('', { event: 'stream-alive' }))),
+}
+
+/** Never 2^31 or more: clients on Node would then reconnect at once, again and again. */
+const NEVER_MS = 2_000_000_000
+
+/** The last block of a stream whose client is not to reconnect. */
+export const STREAM_CLOSE = formatEvent('', { event: 'stream-close', retry: NEVER_MS })
 
 /** What all connections of a middleware share. Durations in ticks of the watchdog; `Infinity` where switched off. */
 export interface ConnectionContext {
   readonly watchdog: Watchdog
   readonly budget: TurnBudget
   readonly gather: Gather
+  readonly keepAlive: 'comment' | 'event'
   readonly keepAliveTicks: number
   readonly keepAliveMs: number | false
   readonly stallTicks: number
@@ -57,8 +71,10 @@ export class Connection implements Watched, OutputOwner {
   #lastSince = 0
   #feed: Feed | null = null
   #lastTick: number
-  #room: Room | null = null
+  #room: Deferred<boolean> | null = null
   #closers: Set<() => void> | null = null
+  /** Gives an HTTP/2 session its timeout back. */
+  #resumeTimeouts: (() => void) | undefined
 
   /**
    * Sends the head that was set on the response.
@@ -72,6 +88,7 @@ export class Connection implements Watched, OutputOwner {
     this.output = new Output(res, this, watchdog, gzip, context.gather)
     // Spread, so that the clients that came together do not all leave together.
     this.#lastTick = watchdog.tick + lifetimeTicks * (0.8 + 0.2 * Math.random())
+    this.#resumeTimeouts = suspendTimeouts(req, http2StreamOf(res))
     onGone(req, res, () => this.#gone())
     watchdog.add(this)
     this.output.begin(req, first)
@@ -102,18 +119,20 @@ export class Connection implements Watched, OutputOwner {
   /** Settles when the output takes bytes again (`true`), or when the connection is closed (`false`). */
   room(): Promise<boolean> {
     if (!this.isOpen) return Promise.resolve(false)
-    this.#room ??= makeRoom()
+    this.#room ??= deferred()
     return this.#room.promise
   }
 
   /**
    * Ends the response, after what the feed has due, as far as the output takes it, and `last`. The client resumes: also
    * one that was to be ended for good, and has not got all that is due to it.
+   *
+   * @param isConnectionClosed whether the connection is closed as well, because the process is about to go.
    */
-  end(last = ''): void {
+  end(last = '', isConnectionClosed = false): void {
     if (!this.#isOpen) return
     this.#feed?.flush()
-    this.#end(last)
+    this.#end(last, isConnectionClosed)
   }
 
   /**
@@ -131,7 +150,7 @@ export class Connection implements Watched, OutputOwner {
   /** Ends the response if the client's access has ended: `true` where it has. */
   expire(): boolean {
     if (!this.#isOpen || !this.#feed?.isExpired) return false
-    this.end(comeBack())
+    this.end(streamEnd('expired'))
     return true
   }
 
@@ -163,25 +182,36 @@ export class Connection implements Watched, OutputOwner {
       this.#feed?.stalled()
       this.destroy()
     } else if (this.#last !== null && tick - this.#lastSince >= context.stallTicks) {
-      // It is not the client that keeps the feed from finishing: let it come back for the rest.
-      this.end(comeBack())
+      // Something other than the client keeps the feed from finishing, so the client comes back for the rest.
+      this.end(streamEnd('unavailable'))
     } else {
       this.#feed?.watch(tick)
-      if (tick - output.touched >= context.keepAliveTicks && !this.#feed?.keepAlive()) output.write(KEEP_ALIVE)
+      if (tick - output.touched >= context.keepAliveTicks) this.#keepAlive()
     }
   }
 
-  #end(last: string): void {
+  #keepAlive(): void {
+    const { keepAlive } = this.context
+    const hasMoved = this.#feed?.keepAlive() ?? false
+    if ((!hasMoved || keepAlive === 'event') && !this.output.full) this.output.write(KEEP_ALIVE[keepAlive])
+  }
+
+  #end(last: string, isConnectionClosed = false): void {
     if (!this.#isOpen) return
     if (last !== '') this.output.writeDirect(last)
     this.#close()
-    this.output.end()
+    const { isConnected } = this.output
+    this.output.end(isConnectionClosed)
+    if (!isConnected) this.#gone()
   }
 
   /** The response is over: nothing of it is left to look after. */
   #gone(): void {
     this.context.watchdog.remove(this)
     this.#close()
+    this.output.release()
+    this.#resumeTimeouts?.()
+    this.#resumeTimeouts = undefined
     this.#feed?.finished()
     this.#feed = null
   }
@@ -201,15 +231,4 @@ export class Connection implements Watched, OutputOwner {
     this.#closers = null
     for (const closer of closers ?? []) closer()
   }
-}
-
-interface Room {
-  readonly promise: Promise<boolean>
-  readonly resolve: (isOpen: boolean) => void
-}
-
-function makeRoom(): Room {
-  let resolve: Room['resolve'] = () => {}
-  const promise = new Promise<boolean>((settle) => (resolve = settle))
-  return { promise, resolve }
 }

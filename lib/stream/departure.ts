@@ -1,6 +1,6 @@
 import { type IncomingMessage, ServerResponse } from 'node:http'
 import type { ServerHttp2Stream } from 'node:http2'
-import type { Socket } from 'node:net'
+import { Socket } from 'node:net'
 
 /** Whether a response belongs to an HTTP/2 stream: its socket must not be touched then. */
 export function isHttp2(res: ServerResponse): boolean {
@@ -29,6 +29,19 @@ export function onGone(req: IncomingMessage, res: ServerResponse, listener: () =
   if (stream !== undefined) onStreamGone(res, stream, listener)
   else if (res.socket === null) onPipelinedGone(res, req.socket, listener)
   else res.on('close', listener)
+}
+
+/** Whether the response waits for an earlier one on its connection. It has no socket yet, and gets it in its turn. */
+export function isPipelined(req: IncomingMessage, res: ServerResponse): boolean {
+  return res instanceof ServerResponse && res.socket === null && req.socket instanceof Socket
+}
+
+/** Settles when the turn of a {@link isPipelined pipelined} response has come (`true`), or its connection is gone (`false`). */
+export function whenTurn(req: IncomingMessage, res: ServerResponse): Promise<boolean> {
+  return new Promise((resolve) => {
+    res.once('socket', () => resolve(true))
+    onPipelinedGone(res, req.socket, () => resolve(false))
+  })
 }
 
 function onStreamGone(res: ServerResponse, stream: ServerHttp2Stream, listener: () => void): void {
@@ -60,7 +73,8 @@ function onPipelinedGone(res: ServerResponse, socket: Socket, listener: () => vo
   socket.on('close', gone)
 }
 
-function http2StreamOf(res: ServerResponse): ServerHttp2Stream | undefined {
+/** The HTTP/2 stream of a response; `undefined` on HTTP/1. */
+export function http2StreamOf(res: ServerResponse): ServerHttp2Stream | undefined {
   return res instanceof ServerResponse ? undefined : (res as { stream?: ServerHttp2Stream }).stream
 }
 

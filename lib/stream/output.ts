@@ -1,5 +1,6 @@
 import { type IncomingMessage, ServerResponse } from 'node:http'
-import type { Socket } from 'node:net'
+import { Socket } from 'node:net'
+import { frame, frameText } from '../basics/framed-bytes.ts'
 import type { GzipBody } from '../gzip/gzip-body.ts'
 import type { SharedBytes } from '../gzip/shared-bytes.ts'
 import { hasLeft, isHttp2 } from './departure.ts'
@@ -29,8 +30,9 @@ type QueuedSocket = Socket & { readonly _handle?: { readonly writeQueueSize?: nu
 /**
  * Where the bytes of one stream go, and whether it takes more of them.
  *
- * On HTTP/1 they go straight to the socket: the body is delimited by the close of the connection, so the bytes of an
- * event are the same for everybody. On HTTP/2, and where something wraps `res.write`, they go through the response.
+ * On HTTP/1 they go straight to the socket. HTTP/1.1 is sent bytes that were framed as chunks once for everybody; towards
+ * HTTP/1.0 the body ends with the connection. On HTTP/2, where something wraps `res.write`, and where there is no real
+ * socket, bytes go through the response.
  */
 export class Output {
   /** Whether it takes no shared bytes now. `drained()` of the owner follows. */
@@ -43,6 +45,8 @@ export class Output {
   readonly #ticks: Ticks
   readonly #res: Flushable
   #socket: Socket | null = null
+  /** Whether what goes to the socket is framed as chunks. */
+  #isFramed = false
   /** Whether a wrapper turns the bytes into others: what it holds back then shows in no `writableLength`. */
   #transformed = false
   #wrapped = false
@@ -80,6 +84,16 @@ export class Output {
     return this.#socket
   }
 
+  /** Whether bytes that are written to {@link socket} have to be framed. */
+  get isFramed(): boolean {
+    return this.#isFramed
+  }
+
+  /** Whether there is a connection that tells when the response is over. Tools that call an app without a server have none. */
+  get isConnected(): boolean {
+    return this.#waiting || isHttp2(this.#res) || socketOf(this.#res) !== null
+  }
+
   /** Whether the end of the response has been written. */
   get isEnded(): boolean {
     return this.#res.writableEnded
@@ -89,32 +103,35 @@ export class Output {
   begin(req: IncomingMessage, first: string): void {
     const res = this.#res
     this.#wrapped = res.write !== ServerResponse.prototype.write
-    const body = this.gzip === null ? first : this.gzip.begin(Buffer.from(first))
-    const socket = this.#wrapped || req.httpVersionMajor >= 2 ? null : res.socket
+    const socket = this.#wrapped || req.httpVersionMajor >= 2 ? null : socketOf(res)
     // Node keeps the head for as long as the response lasts: sent by itself as one string, with more as a chain of its parts.
     socket?.cork()
-    if (socket !== null || body.length === 0) res.flushHeaders()
-    if (body.length > 0) res.write(body)
+    if (socket !== null || (first === '' && this.gzip === null)) res.flushHeaders()
+    if (socket !== null) this.#writeTo(socket)
+    const body = this.gzip === null ? Buffer.from(first) : this.gzip.begin(Buffer.from(first))
+    if (body.length > 0) {
+      if (socket === null) res.write(body)
+      else socket.write(this.#isFramed ? frame(body) : body)
+    }
     if (socket !== null) process.nextTick(uncork, socket)
     this.#flush()
     this.#transformed = this.#wrapped && this.gzip === null && res.hasHeader('content-encoding')
-    if (req.httpVersionMajor >= 2) return
-    if (res.socket === null) {
+    if (req.httpVersionMajor < 2 && res.socket === null && isRealSocket(req.socket)) {
       this.#waiting = this.full = true
       res.once('socket', () => process.nextTick(() => this.#arrive()))
-    } else if (!this.#wrapped) {
-      this.#socket = res.socket
     }
   }
 
   /** Writes bytes that other streams may be given too. Call it only while not {@link full}. */
   write(shared: SharedBytes): void {
-    this.#write(this.gzip === null ? shared.bytes : this.gzip.shared(shared))
+    const block = this.gzip === null ? shared : this.gzip.shared(shared)
+    this.#write(this.#isFramed ? block.framed : block.bytes)
   }
 
   /** Writes bytes that are this stream's alone. Call it only while not {@link full}. */
   writeOwn(bytes: Buffer): void {
-    this.#write(this.gzip === null ? bytes : this.gzip.own(bytes))
+    const block = this.gzip === null ? bytes : this.gzip.own(bytes)
+    this.#write(this.#isFramed ? frame(block) : block)
   }
 
   #write(chunk: Buffer): void {
@@ -160,27 +177,37 @@ export class Output {
    *   `maxQueuedBytes`.
    */
   writeDirect(text: string, maxQueuedBytes = Infinity): boolean {
-    const bytes = Buffer.from(text)
+    const length = Buffer.byteLength(text)
     let queued = this.#queuedDirect()
-    if (queued > 0 && queued + bytes.length > maxQueuedBytes) {
+    if (queued > 0 && queued + length > maxQueuedBytes) {
       // After the head Node corks the socket until the next tick: what it holds back is not what the client leaves.
       while (this.#socket !== null && this.#socket.writableCorked > 0) this.#socket.uncork()
       queued = this.#queuedDirect()
-      if (queued > 0 && queued + bytes.length > maxQueuedBytes) return false
+      if (queued > 0 && queued + length > maxQueuedBytes) return false
     }
     this.touched = this.#ticks.tick
     this.#finishRest()
-    const body = this.gzip === null ? bytes : this.gzip.own(bytes)
+    const body = this.#ownBlock(text, length)
     this.#direct = queued + body.length
     this.#put(body)
     return true
   }
 
-  /** Ends the response after everything written so far. */
-  end(): void {
+  #ownBlock(text: string, length: number): Buffer {
+    if (this.gzip === null) return Buffer.from(this.#isFramed && length > 0 ? frameText(text, length) : text)
+    const block = this.gzip.own(Buffer.from(text))
+    return this.#isFramed ? frame(block) : block
+  }
+
+  /**
+   * Ends the response after everything written so far: a chunked body by its last chunk. The connection goes on with other
+   * requests, unless it is to be closed or its server is closing.
+   */
+  end(isConnectionClosed = false): void {
     this.#finishRest()
     this.uncork()
-    if (this.gzip !== null) this.#put(this.gzip.end())
+    if (this.gzip !== null) this.#put(this.#isFramed ? frame(this.gzip.end()) : this.gzip.end())
+    this.#endConnection(isConnectionClosed)
     this.#fullSince = this.#ticks.tick
     this.#progress = this.#measure()
     try {
@@ -195,6 +222,13 @@ export class Output {
     this.#res.destroy()
   }
 
+  /** The response is over, and its socket another's: nothing of this stream listens to it any more. */
+  release(): void {
+    this.#drainSource?.off('drain', this.#drained)
+    this.#drainSource = this.#socket = null
+    this.full = true
+  }
+
   /** Bytes that were written have stayed in the buffers: it is {@link full} until they have left. */
   block(): void {
     this.full = true
@@ -205,7 +239,7 @@ export class Output {
     const source = this.#socket ?? this.#res
     if (source === this.#drainSource) return
     this.#drainSource = source
-    source.on('drain', () => this.#drained())
+    source.on('drain', this.#drained)
   }
 
   /** For how many ticks nothing has left a full or ended output. */
@@ -285,7 +319,7 @@ export class Output {
     this.#put(rest.subarray(this.#restAt))
   }
 
-  #drained(): void {
+  readonly #drained = (): void => {
     if (!this.#blocked || this.#waiting) return
     this.#blocked = false
     this.full = false
@@ -296,16 +330,30 @@ export class Output {
 
   /** The response's turn on its connection has come. */
   #arrive(): void {
-    if (!this.#waiting || this.#res.socket === null) return
-    this.#waiting = this.#blocked = false
-    if (!this.#wrapped) this.#socket = this.#res.socket
     const { socket } = this.#res
+    if (!this.#waiting || socket === null) return
+    this.#waiting = this.#blocked = false
+    if (!this.#wrapped) this.#writeTo(socket)
     if (socket.writableNeedDrain && socket.writableLength > 0) {
       this.block()
     } else {
       this.full = false
       this.#owner.drained()
     }
+  }
+
+  /** From now on bytes go straight to the socket, which has the head. */
+  #writeTo(socket: Socket): void {
+    this.#socket = socket
+    this.#isFramed = this.#res.chunkedEncoding
+  }
+
+  /** Lets the connection end with the response where it must not be used again. */
+  #endConnection(isClosed: boolean): void {
+    if (isHttp2(this.#res)) return
+    const socket = socketOf(this.#res)
+    // Otherwise `server.close()` waits until the idle connection times out.
+    if (socket !== null && (isClosed || isServerClosed(socket))) this.#res.once('finish', () => socket.destroySoon())
   }
 
   #queuedDirect(): number {
@@ -315,8 +363,8 @@ export class Output {
 
   /** A number that changes whenever bytes have left, however many are added. */
   #measure(): number {
-    const socket: QueuedSocket | null = this.#socket ?? (isHttp2(this.#res) ? null : this.#res.socket)
-    if (socket === null) return this.#handed - this.#res.writableLength
+    const socket: QueuedSocket | null = this.#socket ?? (isHttp2(this.#res) ? null : socketOf(this.#res))
+    if (socket === null) return this.#handed - (this.#res.writableLength ?? 0)
     return socket.bytesWritten - socket.writableLength - (socket._handle?.writeQueueSize ?? 0)
   }
 }
@@ -325,6 +373,21 @@ export class Output {
 export function writeAll(socket: Socket, bytes: Buffer): boolean {
   // A write over that mark says false even when the kernel took all of it.
   return socket.write(bytes) || socket.writableLength === 0
+}
+
+/** The real socket that a response is sent to now; `null` while it waits for its turn, and where there is none. */
+function socketOf(res: ServerResponse): Socket | null {
+  return isRealSocket(res.socket) ? res.socket : null
+}
+
+function isRealSocket(socket: unknown): socket is Socket {
+  return socket instanceof Socket
+}
+
+/** Whether the server of a socket accepts no more connections. */
+function isServerClosed(socket: Socket): boolean {
+  const { server } = socket as Socket & { readonly server?: { readonly listening?: boolean } | null }
+  return server?.listening === false
 }
 
 function uncork(socket: Socket): void {

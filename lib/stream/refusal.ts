@@ -1,52 +1,60 @@
 import { SseError, type SseErrorCode } from '../basics/errors.ts'
-
-/** Why a stream was refused: at a limit, because the hub closes, a callback of the program failed, the backplane is away, or it was disconnected before it began. */
-export type RefusalReason = 'maxSubscribers' | 'maxSubscribersPerOwner' | 'closing' | 'fault' | 'backplane' | 'disconnected'
-
-/** A client that is told to come back does so within this range, so that not all come at once. */
-const RETURN_MS = { min: 1_000, max: 5_000 }
-/** The same for one that is refused for as long as things stay as they are: it should not try again and again. */
-const REFUSED_MS = { min: 10_000, max: 30_000 }
-const PASSING: ReadonlySet<RefusalReason> = new Set(['closing', 'backplane', 'disconnected'])
+import { type DelayRange, randomDelay, SOON_MS, streamEnd, type StreamEndReason } from './stream-end.ts'
 
 /**
- * A polite refusal. An EventSource that is answered 503 stops for good, so it gets 200, a `retry:` and the end; what does
- * not accept event streams gets the error, with `Retry-After`.
+ * Why a stream was refused: at a limit, because the hub is closing, a callback of the program failed, the backplane is
+ * away, or the stream was disconnected before it began.
+ */
+export type RefusalReason = 'maxSubscribers' | 'maxSubscribersPerOwner' | 'closing' | 'fault' | 'backplane' | 'disconnected'
+
+/** The delay for clients that are refused for as long as nothing changes. They should not try again and again. */
+const LATER_MS: DelayRange = { min: 10_000, max: 30_000 }
+
+/**
+ * A polite refusal. An EventSource that receives 503 stops for good, so it receives 200, a `stream-end` event with a
+ * `retry:`, and the end. A client that does not accept event streams receives the error, with `Retry-After`.
  */
 export interface Refusal {
   readonly reason: RefusalReason
-  /** For what does not accept event streams. */
+  /** For a client that does not accept event streams. */
   readonly error: SseError
-  /** For what does: the last block of its stream. */
+  /** For a client that does: the last block of its stream. */
   readonly last: string
+  /** Whether the client is not to reconnect: it receives `stream-close` in place of {@link last}. */
+  readonly isFinal: boolean
 }
 
-const CAUSES: Readonly<Record<RefusalReason, readonly [SseErrorCode, string]>> = {
-  maxSubscribers: ['SSE_LIMIT_REACHED', 'the hub has as many subscribers as maxSubscribers allows'],
-  maxSubscribersPerOwner: ['SSE_LIMIT_REACHED', 'there are as many subscribers of this owner as maxSubscribersPerOwner allows'],
-  closing: ['SSE_HUB_CLOSED', 'the hub is closing'],
-  fault: ['SSE_UNAVAILABLE', 'the subscription could not be prepared'],
-  backplane: ['SSE_BACKPLANE_UNAVAILABLE', 'the backplane of the hub did not answer'],
-  disconnected: ['SSE_UNAVAILABLE', 'the subscription was ended before it began'],
+interface Cause {
+  readonly code: SseErrorCode
+  readonly text: string
+  readonly end: StreamEndReason
+  readonly delay: DelayRange
 }
 
-export function refusal(reason: RefusalReason): Refusal {
-  const ms = randomFrom(PASSING.has(reason) ? RETURN_MS : REFUSED_MS)
+const CAUSES: Readonly<Record<RefusalReason, Cause>> = {
+  maxSubscribers: { code: 'SSE_LIMIT_REACHED', text: 'the hub has as many subscribers as maxSubscribers allows', end: 'limit', delay: LATER_MS },
+  maxSubscribersPerOwner: {
+    code: 'SSE_LIMIT_REACHED',
+    text: 'this owner has as many subscribers as maxSubscribersPerOwner allows',
+    end: 'limit',
+    delay: LATER_MS,
+  },
+  closing: { code: 'SSE_HUB_CLOSED', text: 'the hub is closing', end: 'closing', delay: SOON_MS },
+  fault: { code: 'SSE_UNAVAILABLE', text: 'a callback of the route failed', end: 'unavailable', delay: LATER_MS },
+  backplane: { code: 'SSE_BACKPLANE_UNAVAILABLE', text: 'the backplane of the hub did not answer', end: 'unavailable', delay: SOON_MS },
+  disconnected: { code: 'SSE_UNAVAILABLE', text: 'the stream was disconnected before it began', end: 'disconnected', delay: SOON_MS },
+}
+
+/** Makes the refusal for one client. */
+export function refusal(reason: RefusalReason, isFinal = false): Refusal {
+  const { code, text, end, delay } = CAUSES[reason]
+  const ms = randomDelay(delay)
   const seconds = Math.ceil(ms / 1_000)
-  const [code, what] = CAUSES[reason]
-  const error = new SseError(code, `${what}: come back in ${seconds} s`, { headers: { 'Retry-After': String(seconds) } })
-  return { reason, error, last: retryBlock(ms) }
+  const error = new SseError(code, `${text}: come back in ${seconds} s`, { headers: { 'Retry-After': String(seconds) } })
+  return { reason, error, last: streamEnd(end, ms), isFinal }
 }
 
-/** Tells a client to come back within 1 to 5 s. */
-export function comeBack(): string {
-  return retryBlock(randomFrom(RETURN_MS))
-}
-
-function retryBlock(ms: number): string {
-  return `retry: ${ms}\n\n`
-}
-
-function randomFrom({ min, max }: { readonly min: number; readonly max: number }): number {
-  return min + Math.floor(Math.random() * (max - min + 1))
+/** The end of a stream for the same client, and when it may come back, once the stream is open. */
+export function limitEnd(): string {
+  return streamEnd('limit', randomDelay(LATER_MS))
 }

@@ -1,24 +1,41 @@
 import type { Readable } from 'node:stream'
 import { SseError, show } from '../basics/errors.ts'
 
-/** A source of items that `stream` can send. */
-export type Source<T> = Iterable<T> | AsyncIterable<T>
+/** The part of a web `ReadableStream` that is used. Node and the DOM both have this type. */
+export interface WebStream<T> {
+  readonly locked: boolean
+  getReader(): WebStreamReader<T>
+}
+
+interface WebStreamReader<T> {
+  read(): Promise<{ readonly done: boolean; readonly value?: T | undefined }>
+  cancel(reason?: unknown): Promise<void>
+  releaseLock(): void
+}
+
+/** A source of items that `stream` can send. A Node Readable is an async iterable. */
+export type Source<T> = Iterable<T> | AsyncIterable<T> | WebStream<T>
 
 /** The steps of reading a source at the pace of its consumer. */
 export interface SourceReader<T> {
   /** The next item; rejects with the source's own error. */
   next(): Promise<IteratorResult<T, unknown>>
-  /** Stops the source: a generator is `return()`ed, a Readable destroyed. Errors of that go to `onError`. */
+  /**
+   * Stops the source, also while it waits for an item: a generator is `return()`ed, a Readable destroyed, a web stream
+   * cancelled. Errors of that go to `onError`.
+   */
   stop(onError: (error: unknown) => void): void
 }
 
 /**
- * Reads an iterable, an async iterable or a Readable.
+ * Reads an iterable, an async iterable, a Readable or a web stream.
  *
- * @throws {SseError} `SSE_INVALID_EVENT` when `source` is none of them (a string is one event, not a source).
+ * @throws {SseError} `SSE_INVALID_EVENT` when `source` is none of them (a string is one event, not a source), or is a web
+ *   stream that somebody else reads.
  */
 export function readSource<T>(source: Source<T>): SourceReader<T> {
   if (typeof source === 'object' && source !== null) {
+    if (isWebStream(source)) return readWebStream(source)
     if (isReadable(source)) return readReadable(source)
     if (Symbol.asyncIterator in source) {
       const iterator = source[Symbol.asyncIterator]()
@@ -26,7 +43,8 @@ export function readSource<T>(source: Source<T>): SourceReader<T> {
     }
     if (Symbol.iterator in source) return readIterator(source[Symbol.iterator]())
   }
-  throw new SseError('SSE_INVALID_EVENT', `source must be an iterable, an async iterable or a Readable, got ${show(source)}`)
+  const instead = bodyOf(source) === undefined ? '' : '; give the body of a Response: response.body.pipeThrough(new TextDecoderStream())'
+  throw new SseError('SSE_INVALID_EVENT', `stream: source must be an iterable, an async iterable, a Readable or a web ReadableStream, got ${show(source)}${instead}`)
 }
 
 /**
@@ -124,6 +142,21 @@ function readReadable<T>(source: IterableReadable<T>): SourceReader<T> {
   }
 }
 
+/** A web stream is cancelled through its reader: `return()` of its iterator would wait behind the read that is under way. */
+function readWebStream<T>(source: WebStream<T>): SourceReader<T> {
+  if (source.locked) throw new SseError('SSE_INVALID_EVENT', `stream: source must not be locked, and this ReadableStream has a reader already`)
+  const reader = source.getReader()
+  return {
+    next: async () => {
+      const { done, value } = await reader.read()
+      if (!done) return { done, value: value as T }
+      reader.releaseLock()
+      return { done, value }
+    },
+    stop: (onError) => void reader.cancel().catch(onError),
+  }
+}
+
 function stopIterator(iterator: Iterator<unknown> | AsyncIterator<unknown>, onError: (error: unknown) => void): void {
   try {
     Promise.resolve(iterator.return?.()).catch(onError)
@@ -132,6 +165,15 @@ function stopIterator(iterator: Iterator<unknown> | AsyncIterator<unknown>, onEr
   }
 }
 
-function isReadable<T>(source: Source<T>): source is IterableReadable<T> {
+function isWebStream<T>(source: Source<T>): source is WebStream<T> {
+  return 'getReader' in source && typeof source.getReader === 'function'
+}
+
+/** The body of what looks like a Response of `fetch`. */
+function bodyOf(value: unknown): unknown {
+  return typeof value === 'object' && value !== null && 'body' in value && 'headers' in value ? value.body : undefined
+}
+
+function isReadable<T>(source: Iterable<T> | AsyncIterable<T>): source is IterableReadable<T> {
   return Symbol.asyncIterator in source && 'pipe' in source && 'destroy' in source && typeof source.destroy === 'function'
 }

@@ -1,22 +1,21 @@
 import type { IncomingMessage, OutgoingHttpHeader, ServerResponse } from 'node:http'
 import { SseError, show } from '../basics/errors.ts'
-import { checkOptions } from '../basics/options.ts'
-import type { ChannelName } from '../event/channel-types.ts'
-import { checkedFields, encodeComment, type EventFields, type EventInput, formatEvent, type Serialize, toText } from '../event/event.ts'
+import { isThenable } from '../basics/guard.ts'
+import { checkBoolean, checkOptions } from '../basics/options.ts'
+import { reported } from '../basics/reported-promise.ts'
+import type { AnyChannels, ChannelName } from '../event/channel-types.ts'
+import { type CheckedFields, checkedFields, encodeComment, type EventFields, type EventInput, formatEvent, type Serialize, toText } from '../event/event.ts'
 import { GzipBody } from '../gzip/gzip-body.ts'
-import { Connection, type ConnectionContext } from './connection.ts'
-import { isGone, isHttp2, onGone } from './departure.ts'
+import { Connection, type ConnectionContext, STREAM_CLOSE } from './connection.ts'
+import { isGone, isHttp2, isPipelined, onGone, whenTurn } from './departure.ts'
 import type { Refusal } from './refusal.ts'
 import { acceptsEventStream, acceptsGzip, hasBody, lastEventIdOf } from './request.ts'
 import { readAll, readSource, type Source } from './source.ts'
 import { join, type Plan, type Subscribable } from './subscribable.ts'
 import { closedSubscription, type SubscribeOptions, type Subscription } from './subscription.ts'
 
-/** Never 2^31 or more: clients on Node would then reconnect at once, again and again. */
-const NEVER_MS = 2_000_000_000
 /** What the head may say of a body that is not sent. */
 const OTHER_BODY_HEADERS = ['Content-Length', 'Content-Encoding', 'ETag']
-const CLOSE_BLOCK = formatEvent('', { event: 'stream-close', retry: NEVER_MS })
 
 /** What all streams of a middleware share. */
 export interface StreamContext extends ConnectionContext {
@@ -27,6 +26,14 @@ export interface StreamContext extends ConnectionContext {
   readonly serialize: Serialize
   /** Whether clients that take gzip are given it, and whether what one channel sent before is referred to. */
   readonly compress: boolean | 'shared'
+}
+
+/** How {@link SseStream.stream} sends the items of a source, where they need no function. */
+export interface StreamOptions {
+  /** The name of each event. Default: none, as in `send`. */
+  readonly event?: string | null | undefined
+  /** Whether the end of the source closes the stream for good, as `close({ reconnect: false })` does. Default `false`. */
+  readonly end?: boolean | undefined
 }
 
 /** How a stream is closed. */
@@ -103,103 +110,67 @@ export class SseStream {
    *
    * @throws {SseError} (as a rejection) `SSE_INVALID_DATA`, `SSE_INVALID_EVENT` and `SSE_HEAD_SENT` as in
    *   {@link encodeEvent} and {@link open}; `SSE_ID_RESERVED` for an `id` on a subscribed stream, whose ids are the
-   *   hub's. The stream goes on.
+   *   hub's. The stream goes on. A rejection that nobody looks at goes to `onError`.
    * @example
    * await res.sse.send({ done: 3, of: 7 }, { event: 'progress' })
    */
-  async send(data: unknown, fields: EventFields = {}): Promise<boolean> {
-    if (typeof fields !== 'object' || fields === null) {
-      throw new TypeError(`send: the fields must be an object { event?, id?, retry? }, got ${show(fields)}`)
-    }
-    return this.#write(this.#encode(data, checkedFields(fields)), undefined)
+  send(data: unknown, fields: EventFields = {}): Promise<boolean> {
+    return this.#reported('send', () => {
+      if (typeof fields !== 'object' || fields === null) {
+        throw new TypeError(`send: the fields must be an object { event?, id?, retry? }, got ${show(fields)}`)
+      }
+      return this.#write(this.#encode('send', data, checkedFields('send', fields)), undefined)
+    })
   }
 
   /** Sends a comment, which clients ignore; every line of the text becomes one. Resolves as {@link send} does. */
-  async comment(text = ''): Promise<boolean> {
-    if (typeof text !== 'string') throw new TypeError(`comment: text must be a string, got ${show(text)}`)
-    return this.#write(encodeComment(text), undefined)
+  comment(text = ''): Promise<boolean> {
+    return this.#reported('comment', () => {
+      if (typeof text !== 'string') throw new TypeError(`comment: text must be a string, got ${show(text)}`)
+      return this.#write(encodeComment(text), undefined)
+    })
   }
 
   /**
-   * Sends each item of an iterable, an async iterable or a Readable, at the client's pace.
+   * Sends each item of an iterable, an async iterable, a Readable or a web `ReadableStream`, at the client's pace.
    *
-   * Without `toEvent` an item is the data of its event; `toEvent` gives `{ data, event?, id?, retry? }`. When the client
-   * leaves, the source is stopped: a generator is `return()`ed, a Readable destroyed.
+   * Without `toEvent` an item is the data of its event; `toEvent` gives `{ data, event?, id?, retry? }`. In place of the
+   * function, `{ event: 'token', end: true }` names every event and, at the end of the source, closes the stream for good.
+   * When the client leaves, the source is stopped, even while it waits for an item: a generator is `return()`ed, a Readable
+   * destroyed, a web stream cancelled. Bytes have to be decoded first: `readable.setEncoding('utf8')`, or
+   * `response.body.pipeThrough(new TextDecoderStream())`.
    *
-   * @returns `true` at the end of the source, when the stream is still open; `false` when the stream was closed before.
+   * @returns `true` at the end of the source, `false` when the stream was closed before.
    * @throws whatever the source or `toEvent` throws, and what {@link send} rejects with; the source is stopped then, and
-   *   the stream stays open.
+   *   the stream stays open. A rejection that nobody looks at goes to `onError`.
    * @example
-   * await res.sse.stream(model.tokens(prompt), (token) => ({ event: 'token', data: token }))
-   * res.sse.close({ reconnect: false })
+   * await res.sse.stream(model.tokens(prompt), { event: 'token', end: true })
    */
-  async stream<T>(source: Source<T>, toEvent?: (item: T) => EventInput): Promise<boolean> {
-    if (toEvent !== undefined && typeof toEvent !== 'function') {
-      throw new TypeError(`stream: toEvent must be a function, got ${show(toEvent)}`)
-    }
-    const reader = readSource(source)
-    const report = (error: unknown): void => this.#context.onError(error, { where: 'source' })
-    const encode = (item: T): string => {
-      if (toEvent === undefined) return this.#encode(item, {})
-      const event = toEvent(item)
-      if (typeof event !== 'object' || event === null || event instanceof Promise) {
-        throw new SseError('SSE_INVALID_EVENT', `stream: toEvent must return { data, event?, id?, retry? }, got ${show(event)}`)
-      }
-      return this.#encode(event.data, checkedFields(event, 'data'))
-    }
-    let connection: Connection | null
-    try {
-      connection = this.#openFor(source) ? this.#connection : null
-    } catch (error) {
-      reader.stop(report)
-      throw error
-    }
-    if (connection === null) {
-      reader.stop(report)
-      return false
-    }
-    return readAll(reader, (item) => this.#write(encode(item), source), (closer) => connection.onClosed(closer), report)
+  stream<T>(source: Source<T>, toEvent?: ((item: T) => EventInput) | StreamOptions): Promise<boolean> {
+    return this.#reported('stream', () => this.#stream(source, toEvent))
   }
 
   /**
    * Subscribes the client to channels of a hub, from its `Last-Event-ID` on. A stream has one subscription, ever.
    *
-   * At a limit of the hub, and while the hub closes, the client is refused politely: 200, a `retry:` and the end, or 503
-   * and `Retry-After` where it does not accept event streams.
+   * At a limit of the hub, and while the hub closes, the client is refused politely: 200, a `stream-end` event with a
+   * `retry:` and the end, or 503 and `Retry-After` where it does not accept event streams. A channel name that is impossible
+   * is the client's doing, wherever it comes from: the client is refused with a 400 through `next(error)`.
    *
    * @returns the subscription once it is live: what is published from then on reaches the client. A closed one when the
    *   client is gone or was refused, and for HEAD.
-   * @throws {SseError} (as a rejection) `SSE_ALREADY_SUBSCRIBED` the second time, `SSE_INVALID_CHANNEL` for a name that
-   *   is not valid, `SSE_INVALID_OWNER` for such an `owner`, `SSE_HEAD_SENT` as in {@link open}. `TypeError` and `RangeError` name a wrong argument or option.
+   * @throws {SseError} (as a rejection) `SSE_ALREADY_SUBSCRIBED` the second time, `SSE_INVALID_OWNER` for an `owner` that is
+   *   not valid, `SSE_HEAD_SENT` as in {@link open}. `TypeError` and `RangeError` name a wrong argument or option. If nobody
+   *   looks at a rejection, it goes to `onError`, and the request that was not answered to `next(error)`.
    * @example
    * app.get('/events', (req, res) => res.sse.subscribe(hub, ['orders', `user:${req.user.id}`]))
    */
-  async subscribe<C extends object, N extends ChannelName<C>>(
+  subscribe<C extends object = AnyChannels, N extends ChannelName<C> = ChannelName<C>>(
     hub: Subscribable<C>,
-    channels: readonly N[],
+    channels: N | readonly N[],
     options?: SubscribeOptions<C, N>,
   ): Promise<Subscription> {
-    if (typeof hub !== 'object' || hub === null || typeof hub[join] !== 'function') {
-      throw new TypeError(`subscribe: hub must be a Hub, got ${show(hub)}`)
-    }
-    const plan = hub[join](channels, options)
-    if (this.#isSubscribed) {
-      throw new SseError('SSE_ALREADY_SUBSCRIBED', 'this stream is or was subscribed; a stream has one subscription, so name all channels in it')
-    }
-    const isServed = this.state !== 'closed' && this.#req.method !== 'HEAD'
-    let refusal = isServed ? plan.refusal() : undefined
-    const preparation = isServed && refusal === undefined ? plan.prepare(this.lastEventId) : undefined
-    if (preparation !== undefined) {
-      this.#isSubscribed = true
-      refusal = await preparation
-      // What it took so long for may be over.
-      if (refusal === undefined && this.state !== 'closed') refusal = plan.refusal()
-    }
-    try {
-      return this.#start(plan, refusal) ?? closedSubscription(plan.channels)
-    } finally {
-      plan.cancel()
-    }
+    return this.#reported('subscribe', () => this.#subscribe(hub, channels, options))
   }
 
   /**
@@ -215,7 +186,7 @@ export class SseStream {
     const isFinal = !reconnect
     if (this.state === 'closed') return
     if (this.#connection !== null) {
-      if (isFinal) this.#connection.endForGood(CLOSE_BLOCK)
+      if (isFinal) this.#connection.endForGood(STREAM_CLOSE)
       else this.#connection.end()
     } else if (this.#res.headersSent) {
       this.#setClosed()
@@ -228,31 +199,131 @@ export class SseStream {
     }
   }
 
-  #encode(data: unknown, fields: EventFields): string {
-    if (this.#isSubscribed) {
-      if (fields.id !== undefined) {
-        throw new SseError('SSE_ID_RESERVED', `the ids of a subscribed stream are the hub's, by which the client resumes; send without id, got ${show(fields.id)}`)
-      }
-      if (fields.event?.startsWith('stream-')) {
-        throw new SseError('SSE_INVALID_EVENT', `on a subscribed stream event names that begin with "stream-" are the hub's, got ${show(fields.event)}`)
-      }
-    }
-    return formatEvent(toText(data, this.#context.serialize), fields)
+  /** Runs a call of the program. A rejection that nobody looks at is reported. */
+  #reported<T>(where: string, run: () => T | Promise<T>): Promise<T> {
+    return reported(run, (error) => {
+      this.#context.onError(error, { where })
+      // Without an answer the client of this request would wait for ever.
+      if (where === 'subscribe' && this.state === 'idle' && !this.#res.headersSent) this.#next(error)
+    })
   }
 
-  /** Starts what was planned, or refuses it; `undefined` where it did not start. */
-  #start(plan: Plan, refusal: Refusal | undefined): Subscription | undefined {
-    if (refusal !== undefined && this.#isUnacceptable()) {
-      this.#isSubscribed = true
-      this.#refuse(refusal.error)
-      return undefined
+  #stream<T>(source: Source<T>, toEvent: ((item: T) => EventInput) | StreamOptions | undefined): boolean | Promise<boolean> {
+    if (toEvent !== undefined && typeof toEvent !== 'function') {
+      if (typeof toEvent !== 'object' || toEvent === null) throw new TypeError(`stream: toEvent must be a function or { event?, end? }, got ${show(toEvent)}`)
+      checkOptions('stream', toEvent, ['event', 'end'])
     }
-    const isOpen = this.open()
+    const { event, end } = typeof toEvent === 'object' ? toEvent : {}
+    const isEnded = checkBoolean('stream: end', end, false)
+    const fields = checkedFields('stream', { event })
+    const encode = (item: T): string => {
+      if (typeof toEvent !== 'function') return this.#encode('stream', item, fields)
+      const input = toEvent(item)
+      if (typeof input !== 'object' || input === null || isThenable(input)) {
+        throw new SseError('SSE_INVALID_EVENT', `stream: toEvent must return { data, event?, id?, retry? }, got ${show(input)}`)
+      }
+      return this.#encode('stream', input.data, checkedFields('stream', input, 'data'))
+    }
+    const reader = readSource(source)
+    const report = (error: unknown): void => this.#context.onError(error, { where: 'source' })
+    let connection: Connection | null
+    try {
+      connection = this.#openFor(source) ? this.#connection : null
+    } catch (error) {
+      reader.stop(report)
+      throw error
+    }
+    if (connection === null) {
+      reader.stop(report)
+      return false
+    }
+    const onClosed = connection.onClosed.bind(connection)
+    const sent = readAll(reader, (item) => this.#write(encode(item), source), onClosed, report)
+    return isEnded ? sent.then((hasEnded) => (hasEnded && this.close({ reconnect: false }), hasEnded)) : sent
+  }
+
+  #subscribe<C extends object, N extends ChannelName<C>>(
+    hub: Subscribable<C>,
+    channels: N | readonly N[],
+    options: SubscribeOptions<C, N> | undefined,
+  ): Subscription | Promise<Subscription> {
+    if (typeof hub !== 'object' || hub === null || typeof hub[join] !== 'function') {
+      throw new TypeError(`subscribe: hub must be a Hub, as in subscribe(hub, channels), got ${show(hub)}`)
+    }
+    const plan = this.#planFor(hub, channels, options)
+    if (this.#isSubscribed) {
+      throw new SseError('SSE_ALREADY_SUBSCRIBED', 'subscribe: this stream is or was subscribed; a stream has one subscription, so name all channels in it')
+    }
+    if (plan instanceof SseError) return this.#refuseChannels(plan)
+    if (this.state === 'closed' || this.#req.method === 'HEAD') return this.#start(plan, undefined)
+    if (!isPipelined(this.#req, this.#res)) return this.#admit(plan)
+    // It is counted when its turn on the connection has come, not before: that may never be.
     this.#isSubscribed = true
-    if (!isOpen || this.#connection === null) return undefined
-    if (refusal === undefined) return plan.start(this.#connection, this.lastEventId)
-    this.#connection.end(refusal.last)
-    return undefined
+    return whenTurn(this.#req, this.#res).then(() => this.#admit(plan))
+  }
+
+  /** The subscription that is asked for, or the error of a channel whose name is impossible. */
+  #planFor<C extends object, N extends ChannelName<C>>(
+    hub: Subscribable<C>,
+    channels: N | readonly N[],
+    options: SubscribeOptions<C, N> | undefined,
+  ): Plan | SseError {
+    try {
+      return hub[join](channels, options)
+    } catch (error) {
+      if (error instanceof SseError && error.code === 'SSE_INVALID_CHANNEL') return error
+      throw error
+    }
+  }
+
+  #refuseChannels(cause: SseError): Subscription {
+    this.#isSubscribed = true
+    if (this.#connection !== null) this.close({ reconnect: false })
+    else if (this.state === 'idle' && !this.#res.headersSent) this.#refuse(new SseError('SSE_BAD_REQUEST', cause.message, { cause }))
+    return closedSubscription([])
+  }
+
+  #admit(plan: Plan): Subscription | Promise<Subscription> {
+    if (this.state === 'closed') return this.#start(plan, undefined)
+    const refusal = plan.refusal()
+    const preparation = refusal === undefined ? plan.prepare(this.lastEventId) : undefined
+    if (preparation === undefined) return this.#start(plan, refusal)
+    this.#isSubscribed = true
+    // The limit may have been reached meanwhile.
+    return preparation.then((refused) => this.#start(plan, refused ?? (this.state === 'closed' ? undefined : plan.refusal())))
+  }
+
+  /** Starts what was planned, or refuses it. A subscription that did not start is a closed one. */
+  #start(plan: Plan, refusal: Refusal | undefined): Subscription {
+    try {
+      if (refusal !== undefined && this.#isUnacceptable()) {
+        this.#isSubscribed = true
+        this.#refuse(refusal.error)
+        return closedSubscription(plan.channels)
+      }
+      // A refusal has a delay of its own.
+      const isOpen = this.#openFor(undefined, refusal === undefined)
+      this.#isSubscribed = true
+      if (!isOpen || this.#connection === null) return closedSubscription(plan.channels)
+      if (refusal === undefined) return plan.start(this.#connection, this.lastEventId)
+      if (refusal.isFinal) this.close({ reconnect: false })
+      else this.#connection.end(refusal.last, refusal.reason === 'closing')
+      return closedSubscription(plan.channels)
+    } finally {
+      plan.cancel()
+    }
+  }
+
+  #encode(where: string, data: unknown, fields: CheckedFields): string {
+    if (this.#isSubscribed) {
+      if (fields.id !== undefined) {
+        throw new SseError('SSE_ID_RESERVED', `${where}: the ids of a subscribed stream are the hub's, by which the client resumes; send without id, got ${show(fields.id)}`)
+      }
+      if (fields.event?.startsWith('stream-')) {
+        throw new SseError('SSE_INVALID_EVENT', `${where}: on a subscribed stream event names that begin with "stream-" are the hub's, got ${show(fields.event)}`)
+      }
+    }
+    return formatEvent(toText(data, this.#context.serialize, () => `${where}: `), fields)
   }
 
   #write(block: string, source: unknown): boolean | Promise<boolean> {
@@ -269,7 +340,8 @@ export class SseStream {
     return budget.nextTurn().then(() => connection.isOpen)
   }
 
-  #openFor(source: unknown): boolean {
+  /** @param source what may read the request body. @param hasRetry whether the middleware's `retry:` is sent. */
+  #openFor(source: unknown, hasRetry = true): boolean {
     const connection = this.#connection
     if (connection !== null) return connection.isOpen
     if (this.#isClosed) return false
@@ -287,7 +359,7 @@ export class SseStream {
       return false
     }
     if (hasBody(req) && req.readableFlowing === null && req !== source) req.resume()
-    return this.#begin()
+    return this.#begin(hasRetry)
   }
 
   /** Whether the head could still be sent, to a client that does not accept event streams. */
@@ -301,7 +373,7 @@ export class SseStream {
     this.#next(error)
   }
 
-  #begin(): boolean {
+  #begin(hasRetry: boolean): boolean {
     const req = this.#req
     const res = this.#res
     const { status, headers, retryMs, compress } = this.#context
@@ -314,18 +386,20 @@ export class SseStream {
       res.end()
       return false
     }
-    if (!isHttp2(res)) {
-      // The body ends with the connection, so the same bytes serve every client. Both are needed: without the second
-      // Node promises to keep the connection alive.
-      res.removeHeader('Transfer-Encoding')
-      res.shouldKeepAlive = false
-      req.socket.setTimeout(0)
-      req.socket.setNoDelay(true)
-    }
-    this.#connection = new Connection(req, res, this.#context, retryMs === false ? '' : `retry: ${retryMs}\n\n`, gzip)
+    this.#keepConnectionHeader()
+    // The retry: line has no blank line after it: it belongs to the first block that has data, whichever that is.
+    const first = hasRetry && retryMs !== false ? `retry: ${retryMs}\n` : ''
+    this.#connection = new Connection(req, res, this.#context, first, gzip)
     const { signal } = this.#controller ?? {}
     if (signal !== undefined) this.#connection.onClosed(() => this.#controller?.abort())
     return true
+  }
+
+  /** Node announces that it keeps an HTTP/1.1 connection alive. That is the default there, and proxies have their own ways. */
+  #keepConnectionHeader(): void {
+    const res = this.#res as ServerResponse & { readonly maxRequestsOnConnectionReached?: boolean }
+    if (isHttp2(res) || !res.useChunkedEncodingByDefault || !res.shouldKeepAlive || res.maxRequestsOnConnectionReached) return
+    if (!res.hasHeader('Connection')) res.removeHeader('Connection')
   }
 
   /** Whether the client takes gzip; the head says what it is given, and that others may be given something else. */

@@ -11,7 +11,7 @@ export interface Subscribable<C extends object> {
   /** @internal Never set: by it the type of the channels is inferred. */
   readonly channelTypes?: C
   /** @internal Checks what is asked for and throws when it is wrong; nothing is stored yet. */
-  [join]<N extends ChannelName<C>>(channels: readonly N[], options: SubscribeOptions<C, N> | undefined): Plan
+  [join]<N extends ChannelName<C>>(channels: N | readonly N[], options: SubscribeOptions<C, N> | undefined): Plan
 }
 
 /** A subscription that was checked, and is not begun yet. */

@@ -12,8 +12,14 @@ export interface Snapshot {
   readonly data: unknown
 }
 
+/** The client that a snapshot is taken for. */
+export interface SnapshotContext {
+  /** The `owner` of its subscription. */
+  readonly owner: string | undefined
+}
+
 /** Gives the current state of channels. */
-export type TakeSnapshot<N extends string = string> = (channels: readonly N[]) => Snapshot | PromiseLike<Snapshot>
+export type TakeSnapshot<N extends string = string> = (channels: readonly N[], context: SnapshotContext) => Snapshot | PromiseLike<Snapshot>
 
 /** What `res.sse.subscribe` takes beside the channels. */
 export interface SubscribeOptions<C extends object = AnyChannels, N extends ChannelName<C> = ChannelName<C>> {
@@ -45,8 +51,8 @@ export interface SubscribeOptions<C extends object = AnyChannels, N extends Chan
    * It must read what was changed before it was published: change the state first, then publish, and do not read a copy that
    * lags behind.
    *
-   * Clients who ask for the same channels by the same function while it runs share one call: make the function once,
-   * outside of the request handler, and let its answer depend on the channels alone.
+   * Clients of the same `owner` who ask for the same channels by the same function while it runs share one call: make the
+   * function once, outside of the request handler, and let its answer depend on the channels and the owner alone.
    */
   readonly snapshot?: TakeSnapshot<N> | undefined
 }
@@ -69,14 +75,14 @@ export function checkSubscribeOptions(options: object | undefined): SubscribeSet
   checkOptions('subscribe', options, ['filter', 'rewind', 'owner', 'expiresAt', 'snapshot'])
   const { filter, rewind, owner, expiresAt, snapshot }: SubscribeOptions = options
   if (snapshot !== undefined && rewind !== undefined && rewind > 0) {
-    throw new RangeError(`rewind and snapshot exclude each other: the events before a snapshot are in it; got rewind ${show(rewind)}`)
+    throw new RangeError(`subscribe: rewind and snapshot exclude each other: the events before a snapshot are in it; got rewind ${show(rewind)}`)
   }
   return {
-    filter: checkFunction('filter', filter, undefined),
-    rewind: checkInteger('rewind', rewind, 0, { min: 0 }),
-    owner: checkOwner('owner', owner),
-    expiresAt: checkTime('expiresAt', expiresAt),
-    snapshot: checkFunction('snapshot', snapshot, undefined),
+    filter: checkFunction('subscribe: filter', filter, undefined),
+    rewind: checkInteger('subscribe: rewind', rewind, 0, { min: 0 }),
+    owner: checkOwner('subscribe: owner', owner),
+    expiresAt: checkTime('subscribe: expiresAt', expiresAt),
+    snapshot: checkFunction('subscribe: snapshot', snapshot, undefined),
   }
 }
 
@@ -97,12 +103,14 @@ export interface Subscription {
   /** The channels, without doubles, in the order in which they were asked for. */
   readonly channels: readonly string[]
   /** Whether it is over: closed here, the client gone, or never begun. */
-  readonly closed: boolean
+  readonly isClosed: boolean
+  /** Resolves when it is over, and never rejects. */
+  readonly ended: Promise<void>
   /** Ends the subscription. The stream stays open for direct sends. */
   close(): void
 }
 
 /** A subscription that never began: the client was gone, refused or only asked for the head. */
 export function closedSubscription(channels: readonly string[]): Subscription {
-  return { channels, closed: true, close() {} }
+  return { channels, isClosed: true, ended: Promise.resolve(), close() {} }
 }

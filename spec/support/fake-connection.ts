@@ -35,10 +35,11 @@ export class FakeConnection {
     this.output = {
       full: false,
       gzip,
+      isFramed: false,
       socket: socket as unknown as Socket,
       touched: 0,
       block: (): void => {},
-      write: (shared: SharedBytes): void => this.#take(gzip === null ? shared.bytes : gzip.shared(shared)),
+      write: (shared: SharedBytes): void => this.#take((gzip === null ? shared : gzip.shared(shared)).bytes),
       writeOwn: (bytes: Buffer): void => this.#take(gzip === null ? bytes : gzip.own(bytes)),
       cork: (): void => {},
       uncork: (): void => {},

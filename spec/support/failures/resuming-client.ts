@@ -2,6 +2,7 @@ import net from 'node:net'
 import { createParser, type EventSourceMessage } from 'eventsource-parser'
 import { parseId } from '../../../lib/event/event-id.ts'
 import type { Received } from './delivery-check.ts'
+import { ChunkedBody } from '../chunked-body.ts'
 import { seqOf } from './load.ts'
 
 /** How long a client waits before it comes back: after a cut, and after it was told to come back later. Far less than real ones do. */
@@ -66,30 +67,24 @@ export class ResumingClient {
     const query = this.channels.map((channel) => `channel=${encodeURIComponent(channel)}`).join('&')
     const id = this.lastEventId === '' ? '' : `Last-Event-ID: ${this.lastEventId}\r\n`
     socket.write(`GET /events?${query} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n${id}\r\n`)
-    socket.setEncoding('utf8')
-    let retries = 0
-    let head: string | null = ''
-    const parser = createParser({
-      onEvent: (event) => this.#take(event),
-      onRetry: () => retries++,
-    })
-    socket.on('data', (text: string) => {
-      let body = text
-      if (head !== null) {
-        head += text
-        const end = head.indexOf('\r\n\r\n')
-        if (end === -1) return
-        if (!isEventStream(head)) this.wrong.push(head)
-        body = head.slice(end + 4)
-        head = null
-      }
-      parser.feed(body)
+    let isRefused = false
+    let head: Buffer | null = Buffer.alloc(0)
+    const parser = createParser({ onEvent: (event) => (event.event === 'stream-end' ? (isRefused = true) : this.#take(event)) })
+    const body = new ChunkedBody((text) => parser.feed(text))
+    socket.on('data', (bytes: Buffer) => {
+      if (head === null) return body.feed(bytes)
+      head = Buffer.concat([head, bytes])
+      const end = head.indexOf('\r\n\r\n')
+      if (end === -1) return undefined
+      const fields = head.toString('latin1', 0, end)
+      if (!isEventStream(fields)) this.wrong.push(fields)
+      body.feed(head.subarray(end + 4))
+      head = null
+      return undefined
     })
     socket.on('error', () => {})
     socket.on('close', () => {
       this.isLive = false
-      // The first tells how long to wait after any end, another one is a refusal.
-      const isRefused = retries > 1
       if (isRefused) this.refusals++
       const ms = isRefused ? REFUSED_MS * (0.5 + this.#random()) : BACK_MS * this.#random()
       clearTimeout(this.#timer)
@@ -119,8 +114,8 @@ export class ResumingClient {
   }
 }
 
-/** Whether this is the head of an event stream whose body ends with the connection. */
+/** Whether these are the status and the fields of an event stream with a chunked body. */
 function isEventStream(head: string): boolean {
-  const fields = head.toLowerCase()
-  return fields.startsWith('http/1.1 200 ') && fields.includes('\r\ncontent-type: text/event-stream\r\n') && !fields.includes('\r\ntransfer-encoding:')
+  const fields = `${head.toLowerCase()}\r\n`
+  return fields.startsWith('http/1.1 200 ') && fields.includes('\r\ncontent-type: text/event-stream; charset=utf-8\r\n') && fields.includes('\r\ntransfer-encoding: chunked\r\n')
 }

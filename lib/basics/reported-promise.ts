@@ -1,0 +1,55 @@
+import { isThenable } from './guard.ts'
+
+/** Receives a rejection that nobody looked at. */
+export type Report = (error: unknown) => void
+
+/**
+ * A promise whose rejection never ends the process. If nobody has asked for it by the next turn of the event loop, it is
+ * reported. If somebody has, by `await`, `then` or `catch`, it rejects for them and is not reported.
+ *
+ * A chain that handles no rejection (`then(f)`, `finally(f)`) is a promise of the same kind.
+ */
+export class ReportedPromise<T> extends Promise<T> {
+  readonly #report: Report
+  #isObserved = false
+
+  constructor(promise: Promise<T>, report: Report) {
+    super((resolve, reject) => void promise.then(resolve, reject))
+    this.#report = report
+    super.then(undefined, (error: unknown) => {
+      if (!this.#isObserved) setImmediate(() => this.#isObserved || report(error))
+    })
+  }
+
+  /** Promises that are derived from it are ordinary ones. */
+  static override get [Symbol.species](): PromiseConstructor {
+    return Promise
+  }
+
+  // oxlint-disable-next-line unicorn/no-thenable -- it is a promise
+  override then<A = T, B = never>(
+    onFulfilled?: ((value: T) => A | PromiseLike<A>) | null,
+    onRejected?: ((reason: unknown) => B | PromiseLike<B>) | null,
+  ): Promise<A | B> {
+    this.#isObserved = true
+    const derived = super.then(onFulfilled, onRejected)
+    return typeof onRejected === 'function' ? derived : new ReportedPromise(derived, this.#report)
+  }
+
+  override finally(onFinally?: (() => void) | null): Promise<T> {
+    return new ReportedPromise(super.finally(onFinally), this.#report)
+  }
+}
+
+/**
+ * Runs what may answer at once, throw or take time. An answer at once is an ordinary promise, which costs nothing more; a
+ * rejection that nobody looks at is reported.
+ */
+export function reported<T>(run: () => T | Promise<T>, report: Report): Promise<T> {
+  try {
+    const answer = run()
+    return isThenable(answer) ? new ReportedPromise(answer, report) : Promise.resolve(answer)
+  } catch (error) {
+    return new ReportedPromise(Promise.reject<T>(error), report)
+  }
+}

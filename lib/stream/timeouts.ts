@@ -1,0 +1,39 @@
+import type { IncomingMessage } from 'node:http'
+import type { ServerHttp2Session, ServerHttp2Stream } from 'node:http2'
+import { Socket } from 'node:net'
+
+/** Where a session keeps how many of its streams are event streams, and the timeout it had before the first. */
+const SUSPENDED = Symbol.for('express-sse-hub.suspendedTimeout')
+
+/** A session of HTTP/2, with the timeout that `setTimeout` sets on it as on a socket. */
+type Session = ServerHttp2Session & { readonly timeout?: number; [SUSPENDED]?: { streams: number; readonly timeout: number } }
+
+/**
+ * Turns off the timeouts that would end a silent event stream. On HTTP/1, Node sets the timeout of a connection anew for its
+ * next request.
+ *
+ * @returns on HTTP/2, a function that ends this for the session once it has no event stream left.
+ */
+export function suspendTimeouts(req: IncomingMessage, stream: ServerHttp2Stream | undefined): (() => void) | undefined {
+  if (stream !== undefined) {
+    stream.setTimeout(0)
+    return suspendSession(stream.session as Session | undefined)
+  }
+  const { socket } = req
+  if (socket instanceof Socket) {
+    socket.setTimeout(0)
+    socket.setNoDelay(true)
+  }
+  return undefined
+}
+
+function suspendSession(session: Session | undefined): (() => void) | undefined {
+  if (session === undefined) return undefined
+  const suspended = (session[SUSPENDED] ??= { streams: 0, timeout: session.timeout ?? 0 })
+  if (suspended.streams++ === 0) session.setTimeout(0)
+  return () => {
+    if (--suspended.streams > 0) return
+    delete session[SUSPENDED]
+    if (!session.destroyed) session.setTimeout(suspended.timeout)
+  }
+}
