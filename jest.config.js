@@ -6,6 +6,8 @@ module.exports = {
     '\\.ts$': ['@swc/jest', { jsc: { target: 'es2022', parser: { syntax: 'typescript' } }, module: { type: 'commonjs' } }],
   },
   moduleNameMapper: { '^express-sse-hub$': '<rootDir>/lib/index.ts', '^express-sse-hub/redis$': '<rootDir>/lib/redis.ts' },
+  // Every stream that a server of the suite sends is scanned.
+  setupFilesAfterEnv: ['<rootDir>/spec/support/wire-scan.ts'],
   globalSetup: '<rootDir>/spec/support/redis-setup.ts',
   maxWorkers: 2,
   // What earlier files left behind would make every collection of garbage slow.

@@ -201,7 +201,7 @@ describe('a pipelined stream', () => {
     for (let n = 1; n <= 80; n++) void hub.publish('a', 'item', `${n} ${'x'.repeat(100_000)}`)
     await turn()
     let text = ''
-    const body = new ChunkedBody((part) => (text += part))
+    const body = new ChunkedBody((part) => (text += part.toString()))
     socket.on('data', (chunk: Buffer) => bytes.push(chunk))
     await until(() => bytes.some((chunk) => chunk.includes('data: 80 ')), 'the last event came')
     const all = Buffer.concat(bytes)

@@ -1,17 +1,14 @@
-import { StringDecoder } from 'node:string_decoder'
-
 /** Reads the body of an HTTP/1.1 response whose transfer coding is chunked, however its bytes are cut. */
 export class ChunkedBody {
   /** Whether the last chunk has come: the server ended the response on purpose. */
   isComplete = false
   /** The bytes behind the last chunk, which belong to the next response. */
   rest: Buffer = Buffer.alloc(0)
-  readonly #onText: (text: string) => void
-  readonly #decoder = new StringDecoder('utf8')
+  readonly #onBytes: (bytes: Buffer) => void
   #bytes: Buffer = Buffer.alloc(0)
 
-  constructor(onText: (text: string) => void) {
-    this.#onText = onText
+  constructor(onBytes: (bytes: Buffer) => void) {
+    this.#onBytes = onBytes
   }
 
   feed(bytes: Buffer): void {
@@ -25,7 +22,7 @@ export class ChunkedBody {
       const chunk = this.#bytes.subarray(start, start + size)
       this.#bytes = this.#bytes.subarray(start + size + 2)
       if (size > 0) {
-        this.#onText(this.#decoder.write(chunk))
+        this.#onBytes(chunk)
         continue
       }
       this.isComplete = true

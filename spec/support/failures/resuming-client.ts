@@ -1,7 +1,9 @@
 import net from 'node:net'
+import { StringDecoder } from 'node:string_decoder'
 import { createParser, type EventSourceMessage } from 'eventsource-parser'
 import { parseId } from '../../../lib/event/event-id.ts'
 import type { Received } from './delivery-check.ts'
+import { BlockScanner } from '../block-scanner.ts'
 import { ChunkedBody } from '../chunked-body.ts'
 import { seqOf } from './load.ts'
 
@@ -70,7 +72,12 @@ export class ResumingClient {
     let isRefused = false
     let head: Buffer | null = Buffer.alloc(0)
     const parser = createParser({ onEvent: (event) => (event.event === 'stream-end' ? (isRefused = true) : this.#take(event)) })
-    const body = new ChunkedBody((text) => parser.feed(text))
+    const decoder = new StringDecoder('utf8')
+    const scanner = new BlockScanner((block) => this.wrong.push(`a blank line without a data: line before it, after ${block}`))
+    const body = new ChunkedBody((bytes) => {
+      scanner.feed(bytes)
+      parser.feed(decoder.write(bytes))
+    })
     socket.on('data', (bytes: Buffer) => {
       if (head === null) return body.feed(bytes)
       head = Buffer.concat([head, bytes])
