@@ -273,6 +273,47 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
     })
   })
 
+  describe.each(['channels', 'authorize', 'subscribe'] as const)('when %s throws an error', (callback) => {
+    const optionsFor = (error: unknown): Options => ({
+      channels: 'a',
+      [callback]: () => {
+        throw error
+      },
+    })
+
+    test.each<[string, object, number]>([
+      ['status 401', { status: 401 }, 401],
+      ['status 404', { status: 404 }, 404],
+      ['statusCode 429', { statusCode: 429 }, 429],
+      ['the status 403 of an SseError', new SseError('SSE_FORBIDDEN', 'no'), 403],
+    ])('with %s, the client is refused with it, and nothing is reported', async (_what, fields, status) => {
+      const error = fields instanceof Error ? fields : Object.assign(new Error('no'), fields)
+      const { hub, get, errors, faults } = await setUp(optionsFor(error), { defaultErrors: true })
+      await get('', { accept: 'text/event-stream' }).expect(status)
+      expect([errors, faults]).toEqual([[], []])
+      expectNothing(hub)
+    })
+
+    test('it goes once to the error handling', async () => {
+      const error = Object.assign(new Error('no'), { status: 401 })
+      const { get, errors } = await setUp(optionsFor(error))
+      await get('', { accept: 'text/event-stream' }).expect(401)
+      expect(errors).toEqual([error])
+    })
+
+    test.each<[string, unknown]>([
+      ['status 500', Object.assign(new Error('no'), { status: 500 })],
+      ['status 200', Object.assign(new Error('no'), { status: 200 })],
+      ["status '401'", Object.assign(new Error('no'), { status: '401' })],
+      ['no status', new Error('no')],
+      ['nothing', undefined],
+    ])('with %s, it is a fault of the program: the client is refused politely', async (_what, error) => {
+      const { get, errors, faults } = await setUp(optionsFor(error))
+      expect((await get('', { accept: 'text/event-stream' }).expect(200)).text).toMatch(REFUSED)
+      expect([errors, faults]).toEqual([[], [[callback, error]]])
+    })
+  })
+
   describe('channels that are a function', () => {
     test.each<[string, () => readonly string[] | Promise<string[]>]>([
       ['gives none', () => []],

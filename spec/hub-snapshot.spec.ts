@@ -48,6 +48,34 @@ async function outrun(hub: Hub, connection: FakeConnection): Promise<void> {
   connection.writes.length = 0
 }
 
+describe('the context of a snapshot function', () => {
+  it('names the owner of the subscription, on a first connect and after a reset', async () => {
+    const { hub, connect } = setUp({ replay: { maxEvents: 2 } })
+    const seen: unknown[] = []
+    const snapshot: SubscribeOptions['snapshot'] = (channels, { owner }) => ({ data: seen.push([channels, owner]) })
+    const [ann, anonymous] = [connect(['a'], { snapshot, owner: 'ann' }), connect(['a'], { snapshot })]
+    await turns()
+    expect(seen).toEqual([[['a'], 'ann'], [['a'], undefined]])
+    await outrun(hub, ann)
+    ann.drain()
+    await turns()
+    expect(seen.slice(2)).toEqual([[['a'], 'ann']])
+    expect(names(anonymous)).toContain('snapshot')
+  })
+
+  it('is the same for all who share a call: those of one owner, by one function and for the same channels', async () => {
+    const { connect } = setUp()
+    const { calls, snapshot } = controlled()
+    const clients = ['ann', 'ann', 'bob', undefined, undefined, 'ann'].map((owner) => ({ owner, connection: connect(['a'], { snapshot, owner }) }))
+    await turns()
+    expect(calls).toHaveLength(3)
+    calls.forEach(({ end }, n) => end(n))
+    await turns()
+    const given = clients.map(({ connection }) => connection.events.find(({ event }) => event === 'snapshot')?.data)
+    expect(given).toEqual(['0', '0', '1', '2', '2', '0'])
+  })
+})
+
 describe.each(EXPRESS_VERSIONS)('a snapshot on %s', (_name, factory) => {
   it('comes first, with the position before it was asked for; what is published meanwhile follows it', async () => {
     const hub = new Hub()

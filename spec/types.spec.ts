@@ -3,8 +3,10 @@ import type { Request, RequestHandler, Response } from 'express'
 import { expectTypeOf } from 'expect-type'
 import {
   type AllStats,
+  type AnyHub,
   type Backplane,
   type ChannelHandle,
+  channelOf,
   type DiagnosticMessages,
   encodeEvent,
   type HandlerRequest,
@@ -12,6 +14,7 @@ import {
   type HubEvent, type HubEvents,
   type HubOptions,
   type HubStats,
+  MemoryBackplane,
   type RefusalReason,
   type ResetEvent,
   type ResetReason,
@@ -95,6 +98,39 @@ function checked(): void {
   expectTypeOf(res.sse.subscribe(hub, ['orders', `user:${user}`])).resolves.toEqualTypeOf<Subscription>()
   // @ts-expect-error -- there is no such channel
   void res.sse.subscribe(hub, ['order'])
+  expectTypeOf(res.sse.subscribe(hub, 'orders')).resolves.toEqualTypeOf<Subscription>()
+  void res.sse.subscribe(hub, 'orders', {
+    filter: (event) => {
+      expectTypeOf(event).toEqualTypeOf<HubEvent<Channels, 'orders'>>()
+      return true
+    },
+    snapshot: (channels, { owner }) => {
+      expectTypeOf(channels).toEqualTypeOf<readonly 'orders'[]>()
+      expectTypeOf(owner).toEqualTypeOf<string | undefined>()
+      return { data: 1 }
+    },
+  })
+  // @ts-expect-error -- there is no such channel
+  void res.sse.subscribe(hub, 'order')
+  expectTypeOf({} as Subscription).toEqualTypeOf<{ readonly channels: readonly string[]; readonly isClosed: boolean; readonly ended: Promise<void>; close(): void }>()
+  expectTypeOf(res.sse.stream([1], { event: 'token', end: true })).resolves.toEqualTypeOf<boolean>()
+  expectTypeOf(res.sse.stream(({} as globalThis.Response).body as ReadableStream<Uint8Array>, { event: 'token' })).resolves.toEqualTypeOf<boolean>()
+  void res.sse.stream(new ReadableStream<number>(), (n) => ({ data: n.toFixed() }))
+  // @ts-expect-error -- there is no such option
+  void res.sse.stream([1], { name: 'token' })
+  expectTypeOf(channelOf('')).toEqualTypeOf<string | undefined>()
+  expectTypeOf(hub.disconnect({ channel: 'orders' }, { reconnect: false })).resolves.toEqualTypeOf<number>()
+  // @ts-expect-error -- a limit says how many
+  void new Hub({ maxSubscribersPerOwner: { whenFull: 'close-oldest' } })
+  void new Hub({ maxSubscribersPerOwner: { max: 5, whenFull: 'close-oldest' }, backplane: new MemoryBackplane() })
+
+  // A function that takes any typed hub.
+  const anyHub: AnyHub = hub
+  expectTypeOf(anyHub.publish('any', 'event', 1)).resolves.toEqualTypeOf<string>()
+  expectTypeOf(res.sse.subscribe(anyHub, ['any'])).resolves.toEqualTypeOf<Subscription>()
+  anyHub.events('any', { filter: (event: HubEvent) => event.event === 'x' })
+  expectTypeOf(new Hub({ schemas: { orders: { created: z.object({ id: z.string() }) } } })).toExtend<AnyHub>()
+  expectTypeOf(new Hub<Interfaced>()).toExtend<AnyHub>()
   void res.sse.subscribe(hub, ['orders'], {
     filter: (event) => {
       expectTypeOf(event).toEqualTypeOf<HubEvent<Channels, 'orders'>>()
