@@ -116,8 +116,7 @@ describe('Hub', () => {
       const text = 'x'.repeat(100_000)
       // 40 MB in one loop that never leaves the microtask queue by itself.
       for (let n = 0; n < 400; n++) await hub.publish('c', 'e', text)
-      await turn()
-      expect(connection.channelEvents).toHaveLength(400)
+      await until(() => connection.channelEvents.length === 400, 'all are delivered')
       expect(connection.events.filter(({ event }) => event === 'stream-reset')).toHaveLength(0)
     })
 

@@ -411,7 +411,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
   #checkName(what: 'channel' | 'owner', name: string): void {
     if (!hasMissingValue(name) || this.#suspects.size >= MAX_SUSPECTS || this.#suspects.has(`${what} ${name}`)) return
     this.#suspects.add(`${what} ${name}`)
-    const message = `the ${what} ${show(name)} was made of a value that is missing, so it is the same for strangers; check the value before you use it in a name`
+    const message = `Hub: the ${what} ${show(name)} was made of a value that is missing, so it is the same for strangers; check the value before you use it in a name`
     this.#parts.delivery.onError(new SseError(what === 'channel' ? 'SSE_INVALID_CHANNEL' : 'SSE_INVALID_OWNER', message), { where: what })
   }
 
@@ -420,7 +420,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
     if (!this.#isAlone) return
     this.#isAlone = false
     if (!cluster.isWorker && process.env['pm_id'] === undefined) return
-    const message = 'this process is one of several (a cluster worker, or pm2), and the hub has no backplane: clients receive only what their own process publishes. Give all processes a backplane, or pass backplane: new MemoryBackplane() if that is what you want'
+    const message = 'Hub: this process is one of several (a cluster worker, or pm2), and the hub has no backplane: clients receive only what their own process publishes. Give all processes a backplane, or pass backplane: new MemoryBackplane() if that is what you want'
     this.#parts.delivery.onError(new SseError('SSE_BACKPLANE_MISSING', message), { where: 'backplane' })
   }
 

@@ -50,7 +50,7 @@ export function refusal(reason: RefusalReason, isFinal = false): Refusal {
   const { code, text, end, delay } = CAUSES[reason]
   const ms = randomDelay(delay)
   const seconds = Math.ceil(ms / 1_000)
-  const error = new SseError(code, `${text}: come back in ${seconds} s`, { headers: { 'Retry-After': String(seconds) } })
+  const error = new SseError(code, `subscribe: ${text}; come back in ${seconds} s`, { headers: { 'Retry-After': String(seconds) } })
   return { reason, error, last: streamEnd(end, ms), isFinal }
 }
 

@@ -348,14 +348,14 @@ export class SseStream {
     const req = this.#req
     const res = this.#res
     if (res.headersSent) {
-      throw new SseError('SSE_HEAD_SENT', `the head of this response was sent before the stream was opened (${req.method} ${show(req.url)}, status ${res.statusCode}); use res.sse before or instead of res.send`)
+      throw new SseError('SSE_HEAD_SENT', `SseStream: the head of this response was sent before the stream was opened (${req.method} ${show(req.url)}, status ${res.statusCode}); use res.sse before or instead of res.send`)
     }
     if (isGone(req, res)) {
       this.#setClosed()
       return false
     }
     if (!acceptsEventStream(req.headers.accept)) {
-      this.#refuse(new SseError('SSE_NOT_ACCEPTABLE', `the client does not accept text/event-stream, it sent "Accept: ${req.headers.accept}"`))
+      this.#refuse(new SseError('SSE_NOT_ACCEPTABLE', `SseStream: the client does not accept text/event-stream, it sent "Accept: ${req.headers.accept}"`))
       return false
     }
     if (hasBody(req) && req.readableFlowing === null && req !== source) req.resume()
