@@ -29,8 +29,8 @@ export interface Published {
 export interface BackplaneEvent {
   readonly position: number
   /**
-   * The position of the channel's event before it, or a later one up to which nothing is known: whoever had everything up to
-   * there missed nothing in between. 0 from a backplane without a log.
+   * Position of the channel's previous event, or the log's floor if that event is gone. A receiver already at or past `prev`
+   * has no gap. A backplane without a log gives 0.
    */
   readonly prev: number
   readonly event: string
