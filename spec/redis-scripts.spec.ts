@@ -197,6 +197,20 @@ describeRedis('the scripts, compared with all that was published', () => {
     expect(events.map(({ text }) => text)).toEqual(['two'])
   })
 
+  it('give each epoch a name that those before it do not tell', async () => {
+    const here = await world()
+    const names = new Set<string>()
+    for (let n = 0; n < 5; n++) {
+      await here.redis.del(`{${here.prefix}}`)
+      here.newest = 0
+      await here.publish('a', 'one', undefined)
+      names.add(here.epoch)
+    }
+    // Neither half stays, or counts on.
+    const halves = [...names].flatMap((name) => [name.slice(0, 4), name.slice(5, 9)])
+    expect(new Set(halves).size).toBe(10)
+  })
+
   it('keep counting where a clock was set back, and where it stands still', async () => {
     const here = await world()
     await here.publish('a', 'one', undefined)

@@ -52,7 +52,6 @@ export class RedisBackplane implements Backplane, BackplaneLog {
   readonly #subscriber: RedisLink
   readonly #leases: Leases
   readonly #watched = new Set<string>()
-  readonly #epochs = new EpochNames()
   /** What names the run of the server that the commands go to. */
   #run = ''
   #host: BackplaneHost | null = null
@@ -122,7 +121,7 @@ export class RedisBackplane implements Backplane, BackplaneLog {
     const { maxEvents, maxBytes, maxAgeMs, latestPerKey } = bounds
     const answer = await this.#commands.run(this.#scripts.publish, this.#base, () => [
       this.#run,
-      this.#epochs.next(),
+      makeEpoch(),
       channel,
       event,
       text,
@@ -160,7 +159,7 @@ export class RedisBackplane implements Backplane, BackplaneLog {
     if (isSweepDue) this.#sweptAt = performance.now()
     const answer = await this.#commands.run(this.#scripts.read, this.#base, () => [
       this.#run,
-      this.#epochs.next(),
+      makeEpoch(),
       this.processId,
       token,
       epoch,
@@ -186,7 +185,7 @@ export class RedisBackplane implements Backplane, BackplaneLog {
   }
 
   async signal(text: string, isVital: boolean): Promise<readonly string[]> {
-    return (await this.#commands.run(this.#scripts.signal, this.#base, () => [this.#run, this.#epochs.next(), text, isVital ? '1' : '0'])) as string[]
+    return (await this.#commands.run(this.#scripts.signal, this.#base, () => [this.#run, makeEpoch(), text, isVital ? '1' : '0'])) as string[]
   }
 
   send(processId: string, text: string): void {
@@ -265,17 +264,6 @@ export class RedisBackplane implements Backplane, BackplaneLog {
 
   #reported(): void {
     if (this.#commands.isReady && this.#subscriber.isReady) this.#isReported = false
-  }
-}
-
-/** Names for epochs, each of them given once: one that was sent twice could name two lives. */
-class EpochNames {
-  readonly #process = makeEpoch().slice(0, 5)
-  #last = 0
-
-  next(): string {
-    this.#last = (this.#last + 1) % 36 ** 5
-    return this.#process + this.#last.toString(36).padStart(5, '0')
   }
 }
 
