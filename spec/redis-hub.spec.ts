@@ -3,7 +3,7 @@ import express from 'express'
 import { Redis } from 'ioredis'
 import { Hub, SseError, sseMiddleware } from '../lib/index.ts'
 import type { BackplaneHost } from '../lib/backplanes/backplane.ts'
-import { publishScript, RedisBackplane, type RedisConnection } from '../lib/redis.ts'
+import { publishScript, RedisBackplane } from '../lib/redis.ts'
 import { join } from '../lib/stream/subscribable.ts'
 import { TestClient, until } from './support/client.ts'
 import { FakeConnection } from './support/fake-connection.ts'
@@ -338,40 +338,8 @@ describeRedis('a hub over Redis', () => {
     redis.disconnect()
   })
 
-  it('takes the options of a client, and leaves the client alone', async () => {
-    const client = new Redis(REDIS_URL, { keyPrefix: 'not used', enableOfflineQueue: true })
-    const name = prefix()
-    const hub = new Hub({ backplane: new RedisBackplane({ client }, { prefix: name }) })
-    hubs.push(hub)
-    const events = hub.events(['a'])
-    // What this process publishes from now on is due, connected or not.
-    await hub.publish('a', 'e', 1)
-    expect((await events.next()).value).toMatchObject({ event: 'e', data: 1 })
-    await hub.close()
-    expect(await client.ping()).toBe('PONG')
-    client.disconnect()
-  })
-
   it('says of a URL that is none nothing that is secret', () => {
     expect(() => new RedisBackplane({ url: 'http://user:secret@127.0.0.1' })).toThrow(expect.not.objectContaining({ message: expect.stringContaining('secret') as string }))
-  })
-
-  it('sets what it needs itself, whatever the URL and the client say', async () => {
-    const client = new Redis(REDIS_URL, { stringNumbers: true, keyPrefix: 'x:' })
-    const name = prefix()
-    const hubOver = (connection: RedisConnection): Hub => {
-      hubs.push(new Hub({ maxSubscribersPerOwner: 1, backplane: new RedisBackplane(connection, { prefix: name }) }))
-      return hubs.at(-1) as Hub
-    }
-    for (const hub of [hubOver({ client }), hubOver({ url: `${REDIS_URL}?keyPrefix=y:` })]) {
-      const stream = await subscribe(hub, ['a'], '', 'u')
-      await hub.publish('a', 'e', 1)
-      await until(() => stream.channelEvents.length === 1, 'it is delivered')
-      expect(hub.stats().published).toBe(1)
-      stream.leave()
-      await hub.close()
-    }
-    client.disconnect()
   })
 
   it('has nothing to do with a hub of the same prefix in another database', async () => {

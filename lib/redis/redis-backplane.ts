@@ -8,12 +8,27 @@ import { historyOf, parseMessage, parseSignal, type RawHistory } from './message
 import { linkOptions, RedisLink } from './redis-link.ts'
 import { PROCESS_EXPIRY_MS, SERVER_TIME, scripts } from './scripts.ts'
 
-/** Where Redis is: the URL, or a client of `ioredis` whose options are taken. */
-export type RedisConnection = { readonly url: string; readonly client?: never } | { readonly client: Redis; readonly url?: never }
+/** The part of a `Redis` of `ioredis`, of version 5 or 6, that the backplane uses: it connects with a duplicate. */
+export interface RedisClient {
+  readonly options: object
+  duplicate(override?: object): RedisClient
+  defineCommand(name: string, definition: { lua: string }): void
+  /** A cluster has them. */
+  readonly nodes?: never
+}
+
+/**
+ * The Redis to connect to: its URL, or a client of `ioredis`. The client's options are taken over, and the client itself is
+ * left alone. Its `db` and `keyPrefix` keep hubs apart as they keep keys apart.
+ */
+export type RedisConnection = { readonly url: string; readonly client?: never } | { readonly client: RedisClient; readonly url?: never }
 
 /** Options of {@link RedisBackplane}. */
 export interface RedisBackplaneOptions {
-  /** Begins every key and pub/sub channel, in braces: hubs with the same one share their channels. Default `'sse'`. */
+  /**
+   * Begins every key and pub/sub channel, in braces and after the client's `keyPrefix`: hubs with the same one share their
+   * channels. Default `'sse'`.
+   */
   readonly prefix?: string | undefined
   /** How long Redis may take to answer, in milliseconds: then `publish` rejects and `subscribe` refuses. Default 5,000. */
   readonly timeoutMs?: number | undefined
@@ -77,10 +92,11 @@ export class RedisBackplane implements Backplane, BackplaneLog {
     this.#scripts = scripts(internals.time ?? SERVER_TIME)
     this.#sweepMs = internals.sweepMs ?? this.probeMs
     const onError = (error: SseError): void => this.#report(error)
-    const link = connect(connection, this.timeoutMs)
+    const { link, keyPrefix } = connect(connection, this.timeoutMs)
     const { db = 0 } = link.options
-    // Keys of another database are apart, pub/sub channels are not.
-    this.#base = db === 0 ? `{${prefix}}` : `{${prefix}:${db}}`
+    // Redis keeps the keys of databases apart, and not their pub/sub channels. Outside the braces a `keyPrefix` stays what it
+    // is: an ACL that allows the keys that begin with it goes on to hold.
+    this.#base = keyPrefix + (db === 0 ? `{${prefix}}` : `{${prefix}:${db}}`)
     this.#commands = new RedisLink(link, this.timeoutMs, {
       onConnected: async (redis) => {
         if (!this.#isDurable) this.#run = await runOf(redis)
@@ -281,21 +297,27 @@ async function runOf(redis: Redis): Promise<string> {
   throw new Error(`INFO does not tell the run_id of the server, by which it is noticed that it was started again (${info.slice(0, 100)}): let it, or set durable`)
 }
 
-function connect({ url, client }: RedisConnection, timeoutMs: number): Redis {
-  const options = linkOptions(timeoutMs)
-  if (client !== undefined) {
-    // By what it does: another copy of ioredis has another class.
-    if (typeof client !== 'object' || client === null || typeof client.duplicate !== 'function' || typeof client.defineCommand !== 'function' || 'nodes' in client) {
-      throw new TypeError(`client must be a Redis of ioredis, and not a cluster, got ${show(client)}`)
-    }
-    return client.duplicate(options)
+/** The connection for commands, and the prefix that the client would put before keys. */
+function connect({ url, client }: RedisConnection, timeoutMs: number): { readonly link: Redis; readonly keyPrefix: string } {
+  const redis = client === undefined ? fromUrl(url) : fromClient(client)
+  const { keyPrefix = '' } = redis.options
+  return { link: redis.duplicate(linkOptions(timeoutMs, redis.options)), keyPrefix }
+}
+
+function fromClient(client: RedisClient): Redis {
+  // By its methods: another copy of ioredis has another class.
+  if (typeof client !== 'object' || client === null || typeof client.duplicate !== 'function' || typeof client.defineCommand !== 'function' || 'nodes' in client) {
+    throw new TypeError(`client must be a Redis of ioredis, and not a cluster, got ${show(client)}`)
   }
+  return client as Redis
+}
+
+function fromUrl(url: string): Redis {
   if (typeof url !== 'string') throw new TypeError(`url must be a URL like redis://127.0.0.1:6379, or a client must be given, got ${show(url)}`)
   // There may be a password in it.
   if (!/^rediss?:\/\/|^\//.test(url)) throw new TypeError(`url must be a URL like redis://127.0.0.1:6379, and begin with redis:, rediss: or /`)
   const redis = new Redis(url, { lazyConnect: true })
   const { db = 0, host, port } = redis.options
   if (!Number.isInteger(db)) throw new TypeError(`url must have the number of a database as its path, if any: redis://${host}:${port}/0`)
-  // What the URL's query sets, it does not set here.
-  return redis.duplicate(options)
+  return redis
 }

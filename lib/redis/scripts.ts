@@ -7,7 +7,8 @@ export interface Script {
 }
 
 /**
- * The keys and pub/sub channels, each beginning with `KEYS[1]`, the prefix in braces, so that a cluster keeps them together:
+ * The keys and pub/sub channels. Each begins with `KEYS[1]`, `{p}` below: the client's `keyPrefix` and the prefix in braces,
+ * by which a cluster keeps them together.
  *
  *     {p}                      hash: e epoch, l last position, r run id of the server, f floor of the channels forgotten, s cursor of
  *                              the sweep, v how many vital signals there were, c:<channel> "<last position> <bytes> <bytes before the oldest kept> <maxAgeMs> <latest>"
@@ -50,7 +51,7 @@ local position = math.max(now, last + 1)
 /** What the publish script begins with, where it is given to others. */
 const PUBLISH_HELP = `
 -- Publishes an event to a hub: position, storing, trimming and telling as one step.
--- KEYS[1]  the prefix in braces, {sse} by default
+-- KEYS[1]  the prefix in braces, {sse} by default, after the keyPrefix of the hubs' client if that has one
 -- ARGV[1]  run_id of the server (INFO server), by which it is noticed that it was started again; '' not to notice
 -- ARGV[2]  10 random characters of [0-9a-z], other ones each time: names the life of the log where there is none
 -- ARGV[3]  channel, not empty
