@@ -86,6 +86,12 @@ export interface BackplaneHost {
 }
 
 /**
+ * Whether a stream of an owner was counted: `'full'` where this process alone has as many as there may be; `'maybe-full'` where
+ * it has them together with other processes, of which one may have died and not be known to have.
+ */
+export type Acquired = 'counted' | 'full' | 'maybe-full'
+
+/**
  * The log of a backplane that is shared by processes, and outlives each of them.
  *
  * Every promise settles within {@link timeoutMs}. It rejects with `SSE_BACKPLANE_UNAVAILABLE` while the engine is away.
@@ -112,10 +118,10 @@ export interface BackplaneLog {
   /** Begins anew with the engine, because it seems to be deaf. `interrupted()` follows, and `resumed()` when it is there. */
   reconnect(): void
   /**
-   * Counts one more stream of an owner, unless all processes together have `max` of it: then it resolves to `false`. What a
-   * process that is gone had counted does not count. Where it rejects, the stream is counted as soon as the engine can.
+   * Counts one more stream of an owner, unless all processes together have `max` of it. The streams of a process that died must
+   * not count for longer than three times its {@link probeMs}. Where it rejects, the stream is counted as soon as the engine can.
    */
-  acquire(owner: string, max: number): Promise<boolean>
+  acquire(owner: string, max: number): Promise<Acquired>
   /** One stream of an owner is over that was counted, or is to be. */
   release(owner: string): void
 }

@@ -1,4 +1,4 @@
-import type { BackplaneLog } from '../backplanes/backplane.ts'
+import type { Acquired, BackplaneLog } from '../backplanes/backplane.ts'
 import type { Moment } from '../event/timeline.ts'
 import type { Preparation } from '../replica/preparation.ts'
 import type { Connection } from '../stream/connection.ts'
@@ -14,7 +14,8 @@ export interface AdmissionParts {
   readonly preparation: Preparation | null
   /** Why nobody is let in now; `undefined` where it is open. */
   readonly closed: () => RefusalReason | undefined
-  readonly refuse: (reason: RefusalReason, channels: readonly string[], owner: string | undefined) => Refusal
+  /** `isPassing`: the client is to come back soon, though it is refused at a limit. */
+  readonly refuse: (reason: RefusalReason, channels: readonly string[], owner: string | undefined, isPassing?: boolean) => Refusal
   /** Begins a subscription: at the moment `now`, where the client has no id. `onRelease` is called when it is over. */
   readonly begin: (connection: Connection, admission: Admission, lastEventId: string, now: Moment | undefined, onRelease: () => void) => Subscription
 }
@@ -79,20 +80,21 @@ export class Admission implements Plan, Waiting {
     this.#isCounted = false
   }
 
-  async #prepared(ready: Promise<Moment | undefined> | undefined, counted: Promise<boolean> | undefined): Promise<Refusal | undefined> {
+  async #prepared(ready: Promise<Moment | undefined> | undefined, counted: Promise<Acquired> | undefined): Promise<Refusal | undefined> {
     const { refuse } = this.#parts
     const { owner } = this
     const [now, count] = await Promise.allSettled([ready, counted])
     if (now.status === 'fulfilled') this.#now = now.value
     // Where nobody could say, it is counted when that is known.
-    this.#isCounted = counted !== undefined && (count.status === 'rejected' || count.value === true)
+    this.#isCounted = counted !== undefined && (count.status === 'rejected' || count.value === 'counted')
     // The outage was reported: it is not told again for every client.
     if (now.status === 'rejected') return refuse('backplane', this.channels, owner)
     // While it is not known how many all processes have, the limit is that of this one.
-    return count.status === 'fulfilled' && count.value === false ? refuse('maxSubscribersPerOwner', this.channels, owner) : undefined
+    if (count.status === 'rejected' || this.#isCounted || count.value === undefined) return undefined
+    return refuse('maxSubscribersPerOwner', this.channels, owner, count.value === 'maybe-full')
   }
 
-  async #count(log: BackplaneLog, owner: string, max: number): Promise<boolean> {
+  async #count(log: BackplaneLog, owner: string, max: number): Promise<Acquired> {
     return log.acquire(owner, max)
   }
 }

@@ -126,7 +126,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
       log,
       preparation: this.#preparation,
       closed: () => (this.#isClosing ? 'closing' : undefined),
-      refuse: (reason, names, owner) => this.#refuse(reason, names, owner),
+      refuse: (reason, names, owner, isPassing) => this.#refuse(reason, names, owner, isPassing),
       begin: (connection, admission, lastEventId, now, onRelease) => this.#begin(connection, admission, lastEventId, now, onRelease),
     }
     this.#peers = new Peers(backplane, {
@@ -360,10 +360,10 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
     return total([this.#stats(), ...answers], missing)
   }
 
-  #refuse(reason: RefusalReason, channels: readonly string[], owner: string | undefined): Refusal {
+  #refuse(reason: RefusalReason, channels: readonly string[], owner: string | undefined, isPassing?: boolean): Refusal {
     this.#counters.refusals++
     if (diagnostics.refuse.hasSubscribers) diagnostics.refuse.publish({ hub: this, channels, owner, reason })
-    return refusal(reason)
+    return refusal(reason, isPassing)
   }
 
   async #close(drainMs: number): Promise<void> {

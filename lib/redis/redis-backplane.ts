@@ -1,12 +1,12 @@
 import { Redis } from 'ioredis'
-import type { Backplane, BackplaneHost, BackplaneLog, History, Place, Publication, Published } from '../backplanes/backplane.ts'
+import type { Acquired, Backplane, BackplaneHost, BackplaneLog, History, Place, Publication, Published } from '../backplanes/backplane.ts'
 import { type SseError, show } from '../basics/errors.ts'
 import { checkBoolean, checkInteger, checkOptions } from '../basics/options.ts'
 import { makeEpoch } from '../event/timeline.ts'
 import { Leases } from './leases.ts'
 import { historyOf, parseMessage, parseSignal, type RawHistory } from './message.ts'
 import { linkOptions, RedisLink } from './redis-link.ts'
-import { PROCESS_EXPIRY_MS, SERVER_TIME, scripts } from './scripts.ts'
+import { SERVER_TIME, scripts } from './scripts.ts'
 
 /** The part of a `Redis` of `ioredis`, of version 5 or 6, that the backplane uses: it connects with a duplicate. */
 export interface RedisClient {
@@ -43,6 +43,8 @@ export interface RedisBackplaneOptions {
 
 /** What is read at once is not more than this, for Redis does nothing else meanwhile. */
 const MAX_READ_BYTES = 8_388_608
+/** A process counts as there for so many probes after the last: one that is late is not taken for dead. */
+const PROBES_ALIVE = 3
 /** So many channels are subscribed to by one command. */
 const MAX_NAMES = 1_000
 
@@ -61,6 +63,8 @@ export class RedisBackplane implements Backplane, BackplaneLog {
   readonly processId = makeEpoch()
   readonly #base: string
   readonly #isDurable: boolean
+  /** For how long this process counts as there after it was heard of, in milliseconds. */
+  readonly #aliveMs: number
   readonly #scripts: ReturnType<typeof scripts>
   /** Commands go over one connection, what Redis tells of comes over the other. */
   readonly #commands: RedisLink
@@ -87,7 +91,8 @@ export class RedisBackplane implements Backplane, BackplaneLog {
     const { prefix = 'sse' } = options
     if (typeof prefix !== 'string' || !/^[^{}]+$/.test(prefix)) throw new TypeError(`prefix must be a string that is not empty and has no braces, got ${show(prefix)}`)
     this.timeoutMs = checkInteger('timeoutMs', options.timeoutMs, 5_000, { min: 100, max: 60_000 })
-    this.probeMs = checkInteger('probeMs', options.probeMs, 2_000, { min: 50, max: PROCESS_EXPIRY_MS / 3 })
+    this.probeMs = checkInteger('probeMs', options.probeMs, 2_000, { min: 50, max: 5_000 })
+    this.#aliveMs = PROBES_ALIVE * this.probeMs
     this.#isDurable = checkBoolean('durable', options.durable, false)
     this.#scripts = scripts(internals.time ?? SERVER_TIME)
     this.#sweepMs = internals.sweepMs ?? this.probeMs
@@ -118,7 +123,7 @@ export class RedisBackplane implements Backplane, BackplaneLog {
       onClosed: () => this.#host?.interrupted(),
       onError,
     })
-    this.#leases = new Leases(this.#commands, this.#base, this.processId, this.#scripts.count)
+    this.#leases = new Leases(this.#commands, this.#base, this.processId, this.#aliveMs, this.#scripts)
   }
 
   get log(): BackplaneLog {
@@ -181,6 +186,7 @@ export class RedisBackplane implements Backplane, BackplaneLog {
       epoch,
       MAX_READ_BYTES,
       isSweepDue ? '1' : '0',
+      this.#aliveMs,
       ...places.flatMap(({ channel, after }) => [channel, after]),
     ])
     const [current, position, channels] = answer as [string, string, RawHistory[]]
@@ -192,7 +198,7 @@ export class RedisBackplane implements Backplane, BackplaneLog {
     this.#subscriber.reconnect()
   }
 
-  acquire(owner: string, max: number): Promise<boolean> {
+  acquire(owner: string, max: number): Promise<Acquired> {
     return this.#leases.acquire(owner, max)
   }
 

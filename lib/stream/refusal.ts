@@ -30,8 +30,9 @@ const CAUSES: Readonly<Record<RefusalReason, readonly [SseErrorCode, string]>> =
   disconnected: ['SSE_UNAVAILABLE', 'the subscription was ended before it began'],
 }
 
-export function refusal(reason: RefusalReason): Refusal {
-  const ms = randomFrom(PASSING.has(reason) ? RETURN_MS : REFUSED_MS)
+/** @param isPassing whether the client is to come back soon; by default that depends on the reason. */
+export function refusal(reason: RefusalReason, isPassing: boolean = PASSING.has(reason)): Refusal {
+  const ms = randomFrom(isPassing ? RETURN_MS : REFUSED_MS)
   const seconds = Math.ceil(ms / 1_000)
   const [code, what] = CAUSES[reason]
   const error = new SseError(code, `${what}: come back in ${seconds} s`, { headers: { 'Retry-After': String(seconds) } })

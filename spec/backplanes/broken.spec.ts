@@ -71,6 +71,7 @@ const NOTICED: Readonly<Record<string, readonly Fault[]>> = {
   'ends the streams of an owner on every node, and resolves to how many those were': ['knows no other process'],
   'adds up what all nodes have': ['knows no other process'],
   'counts the streams of an owner on all nodes against its limit': ['counts streams for each node', 'never releases streams'],
+  'says of an owner at its limit whether streams of other nodes are among those counted': ['takes the streams of others for those of the node', 'never releases streams'],
   'lets in no more of an owner than its limit when they come to all nodes at once': ['counts streams late'],
   'stores what is published again with its idempotency key once, whoever publishes it and when': ['is late to remember idempotency keys', 'keeps idempotency keys for each node'],
   'goes on with the other nodes when one is closed': ['closes all', 'knows no other process'],

@@ -1,4 +1,4 @@
-import type { Backplane, BackplaneEvent, BackplaneHost, BackplaneLog, ChannelHistory, History, Place, Publication, Published } from '../../lib/backplanes/backplane.ts'
+import type { Acquired, Backplane, BackplaneEvent, BackplaneHost, BackplaneLog, ChannelHistory, History, Place, Publication, Published } from '../../lib/backplanes/backplane.ts'
 import { SseError } from '../../lib/basics/errors.ts'
 import { makeEpoch } from '../../lib/event/timeline.ts'
 import { turn } from './fake-connection.ts'
@@ -46,6 +46,7 @@ export const FAULTS = [
   'counts streams for each node',
   'counts streams late',
   'never releases streams',
+  'takes the streams of others for those of the node',
   'closes all',
   'resolves after close',
   'resolves while it closes',
@@ -192,14 +193,17 @@ export class SimulatedEngine {
     return this.#historyOf(this.#nameOf(channel), after)
   }
 
-  acquire(node: SimulatedBackplane, owner: string, max: number): boolean {
+  acquire(node: SimulatedBackplane, owner: string, max: number): Acquired {
     const counted = this.#counts.get(owner) ?? []
     const those = this.has('counts streams for each node') ? counted.filter((each) => each === node) : counted
-    if (those.length >= max) return false
+    if (those.length >= max) {
+      const own = this.has('takes the streams of others for those of the node') ? those : those.filter((each) => each === node)
+      return own.length >= max ? 'full' : 'maybe-full'
+    }
     const count = (): unknown => this.#counts.set(owner, [...(this.#counts.get(owner) ?? []), node])
     if (this.has('counts streams late')) void turns(LATE_TURNS).then(count)
     else count()
-    return true
+    return 'counted'
   }
 
   release(node: SimulatedBackplane, owner: string): void {
@@ -400,7 +404,7 @@ class SimulatedBackplane implements Backplane, BackplaneLog {
     })
   }
 
-  acquire(owner: string, max: number): Promise<boolean> {
+  acquire(owner: string, max: number): Promise<Acquired> {
     return this.#ask(() => this.#engine.acquire(this, owner, max))
   }
 

@@ -1,4 +1,4 @@
-import type { Backplane, BackplaneEvent, BackplaneHost, BackplaneLog, History, Place, Publication, Published } from '../../lib/backplanes/backplane.ts'
+import type { Acquired, Backplane, BackplaneEvent, BackplaneHost, BackplaneLog, History, Place, Publication, Published } from '../../lib/backplanes/backplane.ts'
 import { SseError } from '../../lib/basics/errors.ts'
 
 interface Kept {
@@ -173,8 +173,8 @@ export class SimulatedBackplane implements Backplane, BackplaneLog {
     this.connect()
   }
 
-  async acquire(): Promise<boolean> {
-    return true
+  async acquire(): Promise<Acquired> {
+    return 'counted'
   }
 
   release(): void {}
