@@ -46,8 +46,13 @@ export interface Place {
   readonly after: number
 }
 
+/** The channels that an engine refuses, and its reason for each. The engine has answered: its connection is sound. */
+export type Refused = ReadonlyMap<string, Error>
+
 /** What is kept of a channel. */
 export interface ChannelHistory {
+  /** Why the engine does not let the channel be read; then the rest says nothing. */
+  readonly refusal?: Error
   /** Every event after this position, and after the one that was asked for, is in {@link events}; before it some may be gone. */
   readonly floor: number
   readonly events: readonly BackplaneEvent[]
@@ -75,8 +80,8 @@ export interface BackplaneHost {
   reached(token: string): void
   /** Events may be missing from now on, until the channels that are watched have been read. */
   interrupted(): void
-  /** Events come again, of all channels that are watched. */
-  resumed(): void
+  /** Events come again, of all channels that are watched. The refused ones are not watched any more. */
+  resumed(refused: Refused): void
   /** A text that a process sent. */
   signal(text: string): void
   /** Vital signals were sent that this process was not told, and will not be. */
@@ -103,9 +108,13 @@ export interface BackplaneLog {
   readonly probeMs: number
   /**
    * Tells the host of the events of these channels from now on, also after an interruption. When it resolves, they are
-   * watched: what is published after that is told. It may only reject when the connection is interrupted as well.
+   * watched: what is published after that is told. It may only reject when the connection is interrupted as well; they are
+   * watched, or refused, when that is over.
+   *
+   * It resolves with the channels that the engine refuses. They are not watched, and may be asked for again. A refusal must
+   * concern no other channel.
    */
-  watch(channels: readonly string[]): Promise<void>
+  watch(channels: readonly string[]): Promise<Refused>
   /** Ends {@link watch}. */
   unwatch(channels: readonly string[]): void
   /**

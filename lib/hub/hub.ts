@@ -119,7 +119,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
         for (const channel of iterator.channels) channels.left(channel)
       },
     }
-    const replica = (this.#replica = log === null ? null : new Replica(log, { channels, intake, pump, timeline, snapshots, onError }))
+    const replica = (this.#replica = log === null ? null : new Replica(log, { channels, intake, pump, timeline, snapshots, onError, onRefused: (channel, error) => this.#refuseChannel(channel, error) }))
     this.#preparation = replica === null ? null : new Preparation(replica, timeline)
     this.#admissionParts = {
       roster,
@@ -138,7 +138,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
       event: (epoch, name, event) => (replica === null ? intake.take(channels.get(name), event) : replica.event(epoch, name, event)),
       reached: (token) => replica?.reached(token),
       interrupted: () => replica?.interrupted(),
-      resumed: () => replica?.resumed(),
+      resumed: (refused) => replica?.resumed(refused),
       signal: (text) => this.#peers.heard(text),
       signalsMissed: () => void this.#endAll(roster.disconnectOwned()),
       onError,
@@ -338,6 +338,12 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
     const channels = names.map((name) => this.#channels.get(name))
     for (const channel of channels) this.#channels.refresh(channel)
     return channels
+  }
+
+  /** Ends whatever follows a channel that the backplane refuses: it comes back where it is. */
+  async #refuseChannel(channel: Channel, error: Error): Promise<void> {
+    for (const iterator of this.#iterators) if (iterator.channels.includes(channel)) iterator.fail(error)
+    await this.#endAll(this.#roster.disconnect(({ channels }) => channels.includes(channel.name)))
   }
 
   /** Ends streams whose clients may come back. */

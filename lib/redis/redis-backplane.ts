@@ -1,27 +1,14 @@
-import { Redis } from 'ioredis'
-import type { Acquired, Backplane, BackplaneHost, BackplaneLog, History, Place, Publication, Published } from '../backplanes/backplane.ts'
+import type { Redis } from 'ioredis'
+import type { Acquired, Backplane, BackplaneHost, BackplaneLog, History, Place, Publication, Published, Refused } from '../backplanes/backplane.ts'
 import { type SseError, show } from '../basics/errors.ts'
 import { checkBoolean, checkInteger, checkOptions } from '../basics/options.ts'
 import { makeEpoch } from '../event/timeline.ts'
 import { Leases } from './leases.ts'
-import { historyOf, parseMessage, parseSignal, type RawHistory } from './message.ts'
-import { linkOptions, RedisLink } from './redis-link.ts'
+import { historyOf, parseMessage, parseSignal, type RawHistory, type RawRefusal } from './message.ts'
+import type { RedisConnection } from './redis-client.ts'
+import { connect } from './redis-connection.ts'
+import { isReply, RedisLink } from './redis-link.ts'
 import { SERVER_TIME, scripts } from './scripts.ts'
-
-/** The part of a `Redis` of `ioredis`, of version 5 or 6, that the backplane uses: it connects with a duplicate. */
-export interface RedisClient {
-  readonly options: object
-  duplicate(override?: object): RedisClient
-  defineCommand(name: string, definition: { lua: string }): void
-  /** A cluster has them. */
-  readonly nodes?: never
-}
-
-/**
- * The Redis to connect to: its URL, or a client of `ioredis`. The client's options are taken over, and the client itself is
- * left alone. Its `db` and `keyPrefix` keep hubs apart as they keep keys apart.
- */
-export type RedisConnection = { readonly url: string; readonly client?: never } | { readonly client: RedisClient; readonly url?: never }
 
 /** Options of {@link RedisBackplane}. */
 export interface RedisBackplaneOptions {
@@ -71,6 +58,8 @@ export class RedisBackplane implements Backplane, BackplaneLog {
   readonly #subscriber: RedisLink
   readonly #leases: Leases
   readonly #watched = new Set<string>()
+  /** The channels that were watched, and that Redis refused on the connection that is about to be ready. */
+  #refused: Refused = new Map()
   /** What names the run of the server that the commands go to. */
   #run = ''
   #host: BackplaneHost | null = null
@@ -115,10 +104,12 @@ export class RedisBackplane implements Backplane, BackplaneLog {
       onError,
     })
     this.#subscriber = new RedisLink(this.#listening(link.duplicate()), this.timeoutMs, {
-      onConnected: (redis) => subscribe(redis, [`${this.#base}:s`, `${this.#base}:n:${this.processId}`, ...[...this.#watched].map((name) => this.#channelOf(name))]),
+      onConnected: async (redis) => {
+        this.#refused = await this.#subscribe(redis, [...this.#watched], [`${this.#base}:s`, `${this.#base}:n:${this.processId}`])
+      },
       onReady: () => {
         this.#reported()
-        this.#host?.resumed()
+        this.#host?.resumed(this.#refused)
       },
       onClosed: () => this.#host?.interrupted(),
       onError,
@@ -158,11 +149,14 @@ export class RedisBackplane implements Backplane, BackplaneLog {
     return { epoch, position: Number(position), isNew: isNew === 1 }
   }
 
-  async watch(channels: readonly string[]): Promise<void> {
+  async watch(channels: readonly string[]): Promise<Refused> {
     for (const channel of channels) this.#watched.add(channel)
+    const { isReady } = this.#subscriber
     const redis = await this.#subscriber.use()
+    // The connection that was waited for may have refused some, which are asked for again now.
+    if (!isReady) for (const channel of channels) this.#watched.add(channel)
     try {
-      await subscribe(redis, channels.map((name) => this.#channelOf(name)))
+      return await this.#subscribe(redis, channels)
     } catch (error) {
       this.#subscriber.reconnect()
       throw this.#subscriber.unavailable('it does not subscribe', error)
@@ -189,8 +183,9 @@ export class RedisBackplane implements Backplane, BackplaneLog {
       this.#aliveMs,
       ...places.flatMap(({ channel, after }) => [channel, after]),
     ])
-    const [current, position, channels] = answer as [string, string, RawHistory[]]
-    return { epoch: current, newest: Number(position), channels: channels.map(historyOf) }
+    const [current, position, channels] = answer as [string, string, (RawHistory | RawRefusal)[]]
+    const histories = channels.map((raw, i) => (raw[0] === null ? { floor: 0, events: [], refusal: this.#refusal(places[i]?.channel ?? '', raw[1]) } : historyOf(raw)))
+    return { epoch: current, newest: Number(position), channels: histories }
   }
 
   reconnect(): void {
@@ -224,6 +219,40 @@ export class RedisBackplane implements Backplane, BackplaneLog {
 
   #channelOf(name: string): string {
     return `${this.#base}:c:${name}`
+  }
+
+  /**
+   * Subscribes to channels, and with them to those of Redis in `others`, without which nothing works.
+   *
+   * Redis refuses a command for one name in it. Then each name has a command of its own, so that it is refused alone.
+   *
+   * @returns the channels that were refused; they are not watched any more.
+   */
+  async #subscribe(redis: Redis, channels: readonly string[], others: readonly string[] = []): Promise<Refused> {
+    const refused = new Map<string, Error>()
+    const subscribe = async (some: readonly string[]): Promise<void> => {
+      try {
+        await redis.subscribe(...some)
+      } catch (error) {
+        const [name = ''] = some
+        if (!isReply(error) || (some.length === 1 && others.includes(name))) throw error
+        if (some.length === 1) refused.set(name.slice(this.#channelOf('').length), error)
+        else await Promise.all(some.map((each) => subscribe([each])))
+      }
+    }
+    const names = [...others, ...channels.map((name) => this.#channelOf(name))]
+    const commands: Promise<void>[] = []
+    for (let i = 0; i < names.length; i += MAX_NAMES) commands.push(subscribe(names.slice(i, i + MAX_NAMES)))
+    await Promise.all(commands)
+    for (const [name, { message }] of refused) {
+      refused.set(name, this.#refusal(name, message))
+      this.#watched.delete(name)
+    }
+    return refused
+  }
+
+  #refusal(channel: string, message: string): SseError {
+    return this.#subscriber.unavailable(`it refuses the channel ${show(channel)}: ${message}`)
   }
 
   #listening(redis: Redis): Redis {
@@ -289,41 +318,10 @@ export class RedisBackplane implements Backplane, BackplaneLog {
   }
 }
 
-async function subscribe(redis: Redis, names: readonly string[]): Promise<void> {
-  const commands: Promise<unknown>[] = []
-  for (let i = 0; i < names.length; i += MAX_NAMES) commands.push(redis.subscribe(...names.slice(i, i + MAX_NAMES)))
-  await Promise.all(commands)
-}
-
 /** What names this run of the server, by which it is noticed that it was started again. */
 async function runOf(redis: Redis): Promise<string> {
   const info = await redis.info('server').catch((error: Error) => error.message)
   const run = /^run_id:(\w+)/m.exec(info)?.[1]
   if (run !== undefined) return run
   throw new Error(`INFO does not tell the run_id of the server, by which it is noticed that it was started again (${info.slice(0, 100)}): let it, or set durable`)
-}
-
-/** The connection for commands, and the prefix that the client would put before keys. */
-function connect({ url, client }: RedisConnection, timeoutMs: number): { readonly link: Redis; readonly keyPrefix: string } {
-  const redis = client === undefined ? fromUrl(url) : fromClient(client)
-  const { keyPrefix = '' } = redis.options
-  return { link: redis.duplicate(linkOptions(timeoutMs, redis.options)), keyPrefix }
-}
-
-function fromClient(client: RedisClient): Redis {
-  // By its methods: another copy of ioredis has another class.
-  if (typeof client !== 'object' || client === null || typeof client.duplicate !== 'function' || typeof client.defineCommand !== 'function' || 'nodes' in client) {
-    throw new TypeError(`client must be a Redis of ioredis, and not a cluster, got ${show(client)}`)
-  }
-  return client as Redis
-}
-
-function fromUrl(url: string): Redis {
-  if (typeof url !== 'string') throw new TypeError(`url must be a URL like redis://127.0.0.1:6379, or a client must be given, got ${show(url)}`)
-  // There may be a password in it.
-  if (!/^rediss?:\/\/|^\//.test(url)) throw new TypeError(`url must be a URL like redis://127.0.0.1:6379, and begin with redis:, rediss: or /`)
-  const redis = new Redis(url, { lazyConnect: true })
-  const { db = 0, host, port } = redis.options
-  if (!Number.isInteger(db)) throw new TypeError(`url must have the number of a database as its path, if any: redis://${host}:${port}/0`)
-  return redis
 }

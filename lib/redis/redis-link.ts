@@ -219,8 +219,8 @@ export class RedisLink {
   }
 
   #unanswered(error: unknown): SseError {
-    const { name, message } = error as Error
-    if (name === 'ReplyError') {
+    const { message } = error as Error
+    if (isReply(error)) {
       // A script that was begun has done what came before the line that failed.
       const isPart = message.includes('@user_script') && !message.startsWith('OOM')
       return this.unavailable(`it refused: ${message}${isPart ? '; a part of it may have been done' : ''}`, error)
@@ -228,6 +228,11 @@ export class RedisLink {
     if (message === 'Command timed out') this.reconnect()
     return this.unavailable(`there was no answer (${message}); it may have been done`, error)
   }
+}
+
+/** Whether Redis has answered with an error: the connection is sound. */
+export function isReply(error: unknown): error is Error {
+  return error instanceof Error && error.name === 'ReplyError'
 }
 
 function isUnsent(error: unknown): boolean {
