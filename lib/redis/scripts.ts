@@ -57,10 +57,10 @@ export const CHANNEL_KEPT_MS = 600_000
 
 /**
  * Looks at about `count` channels, from where the last sweep stopped: forgets those whose events have been too old for long,
- * and trims the others. The streams of a channel that a user may not touch expire by themselves.
+ * and trims the others if that is asked for. The streams of a channel that a user may not touch expire by themselves.
  */
 const SWEEP = `
-local function sweep(count)
+local function sweep(count, isTrimming)
   local found = redis.call('HSCAN', base, redis.call('HGET', base, 's') or '0', 'MATCH', 'c:*', 'COUNT', count)
   for i = 1, #found[2], 2 do
     local name = string.sub(found[2][i], 3)
@@ -70,7 +70,7 @@ local function sweep(count)
       floor = math.max(floor, tonumber(newest))
       redis.call('HDEL', base, 'c:' .. name)
       redis.pcall('DEL', stream, base .. ':k:' .. epoch .. ':' .. name)
-    elseif latest == '0' then
+    elseif isTrimming and latest == '0' then
       redis.pcall('XTRIM', stream, 'MINID', int(math.max(0, now - age * 1000)) .. '-0')
     end
   end
@@ -212,7 +212,7 @@ end
 redis.call('HSET', base, 'l', int(position), 'c:' .. channel, int(position) .. ' ' .. int(bytes) .. ' ' .. int(from) .. ' ' .. int(maxAge) .. ' ' .. ARGV[12])
 if once ~= '' then redis.call('SET', onceKey, int(position), 'PX', maxAge) end
 -- A publish that makes a channel has others forgotten, so that this keeps pace at any rate. Its own is not too old.
-if not place then sweep(${SWEPT_BY_PUBLISH}) end
+if not place then sweep(${SWEPT_BY_PUBLISH}, false) end
 redis.call('PUBLISH', base .. ':c:' .. channel, message)
 return { epoch, int(position), 1 }
 `
@@ -259,7 +259,7 @@ end
 
 redis.call('HSET', base, 'l', int(position))
 if ARGV[7] == '1' then
-  sweep(${SWEPT_BY_READ})
+  sweep(${SWEPT_BY_READ}, true)
   redis.call('ZREMRANGEBYSCORE', base .. ':p', '-inf', '(' .. int(now / 1000 - ${PROCESS_KEPT_MS}))
 end
 redis.call('ZADD', base .. ':p', int(now / 1000 + ARGV[8]), process)
