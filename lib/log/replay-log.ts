@@ -90,7 +90,7 @@ export class ReplayLog {
   readonly #pages: LogPage[] = []
   /** Where the newest event of each key is, in a log that keeps only that one. */
   readonly #newest: Map<string, number> | null
-  /** What one slot of a page costs, beside its bytes. */
+  /** The memory of one slot of a page, beside its bytes. */
   readonly #slotBytes: number
   /** Bytes that its pages hold; and those that it has in the totals. */
   #held = 0

@@ -170,7 +170,7 @@ export class Replica {
     if (isWatched) await this.#load(copies.filter((copy) => copy.isWatched))
   }
 
-  /** Goes on without the channels that are refused now. Those who follow them end before they are given more of the others. */
+  /** Goes on without the channels that are refused now. Their followers end before they are given more of other channels. */
   async #resume(refused: Refused): Promise<void> {
     const run = this.#run
     const ended = this.#refusals.apply([...this.#copies.values()].filter(({ isWatched }) => isWatched), refused)
@@ -230,7 +230,7 @@ export class Replica {
       }
       if (run !== this.#run) return
       const { rest, ended } = this.#refuseRead(readings)
-      // Those who follow what is refused must not get past it by what is read of the others.
+      // Followers of a refused channel end first: the events of other channels would carry them past those that they miss.
       if (ended !== null) await ended
       if (run !== this.#run) return
       for (const epoch of suspects) if (epoch !== first.history.epoch) this.pastEpochs.add(epoch)
