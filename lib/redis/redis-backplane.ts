@@ -19,7 +19,10 @@ export interface RedisBackplaneOptions {
   readonly prefix?: string | undefined
   /** How long Redis may take to answer, in milliseconds: then `publish` rejects and `subscribe` refuses. Default 5,000. */
   readonly timeoutMs?: number | undefined
-  /** How often it is asked whether events still come, in milliseconds, at most 5,000. Default 2,000. */
+  /**
+   * How often it is asked whether events still come, in milliseconds, at most 5,000. The streams of a process that died count for
+   * three times as long. Default 2,000.
+   */
   readonly probeMs?: number | undefined
   /**
    * Whether Redis keeps every write that it acknowledged when it is started again or another takes over (`appendfsync
