@@ -23,6 +23,13 @@ function follow(channel: Channel): Member {
 
 const kept = ({ log }: Channel): number => log.count
 
+/** What a channel counts that keeps so many events of 1,000 bytes. */
+function cost(events: number): number {
+  const { registry, publish } = makeRegistry()
+  publish('a', events, 1_000)
+  return registry.bytes
+}
+
 beforeEach(() => jest.useFakeTimers())
 afterEach(() => jest.useRealTimers())
 
@@ -47,26 +54,47 @@ describe('ChannelRegistry', () => {
   })
 
   it('takes from the log that was not published to for longest when all are too large together', () => {
-    const { registry, publish } = makeRegistry({}, 1_000)
-    const [a, b, c] = [publish('a', 4), publish('b', 4), publish('c', 2)]
-    publish('a')
-    expect(registry.bytes).toBe(1_000)
-    expect([a, b, c].map(kept)).toEqual([5, 3, 2])
-    publish('c', 4)
-    expect([a, b, c].map(kept)).toEqual([4, 0, 6])
-    expect(registry.bytes).toBe(1_000)
+    // Each event has a page of its own.
+    const fill = (maxTotalBytes?: number) => {
+      const made = makeRegistry({ maxBytes: 8_000 }, maxTotalBytes)
+      return { ...made, channels: [made.publish('a', 3, 2_000), made.publish('b', 3, 2_000), made.publish('c', 1, 2_000)] }
+    }
+    const most = fill().registry.bytes
+    const { registry, publish, channels } = fill(most)
+    publish('a', 1, 2_000)
+    expect(channels.map(kept)).toEqual([4, 2, 1])
+    expect(registry.bytes).toBe(most)
+    publish('c', 2, 2_000)
+    expect(channels.map(kept)).toEqual([4, 0, 3])
+    expect(registry.bytes).toBeLessThan(most)
+  })
+
+  it('forgets a channel whose events all had to go, unless somebody follows it, and lets go of its page', () => {
+    const { registry, publish } = makeRegistry({}, 10 * cost(1))
+    const followed = registry.get('followed')
+    follow(followed)
+    publish('followed', 1, 1_000)
+    registry.settle(followed, followed.log.last)
+    for (let n = 0; n < 100; n++) publish(`c${n}`, 1, 1_000)
+    expect(registry.bytes).toBeLessThanOrEqual(10 * cost(1))
+    expect(registry.size).toBe(11)
+    expect([kept(followed), registry.find('followed'), registry.find('c89'), registry.find('c90')?.log.count]).toEqual([0, followed, undefined, 1])
+    // Nobody can tell any more whether a client of it has missed something.
+    const forgotten = registry.get('c89')
+    expect(forgotten.log.floor).toBe(followed.log.last + 90)
   })
 
   it('does not look through all channels again and again while nothing can be dropped', () => {
-    const { registry, publish } = makeRegistry({}, 1_000)
+    const most = 10 * cost(1)
+    const { registry, publish } = makeRegistry({}, most)
     const channels = Array.from({ length: 300 }, (_, n) => {
       follow(registry.get(`c${n}`))
-      return publish(`c${n}`)
+      return publish(`c${n}`, 1, 1_000)
     })
     const drops = channels.map(({ log }) => jest.spyOn(log, 'dropOldest'))
     // Each is offered in turn, the newest first: the older ones still wait, and none of them is asked more than once.
     for (const channel of channels.toReversed()) registry.settle(channel, channel.log.last)
-    expect(registry.bytes).toBe(1_000)
+    expect(registry.bytes).toBe(most)
     const asked = drops.reduce((sum, drop) => sum + drop.mock.calls.length, 0)
     expect(asked).toBeLessThan(300 * 4)
   })

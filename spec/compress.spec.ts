@@ -170,7 +170,6 @@ describe('compress', () => {
     const { hub, url } = await open({ compress, hub: { replay: { maxEvents: 2 } } })
     const id = await hub.publish('a', 'order', order(1))
     for (let n = 2; n <= 5; n++) await hub.publish('a', 'order', order(n))
-    await until(() => hub.stats().logBytes < 1_000, 'the log is trimmed')
     const client = await (await GzipClient.open(url, { 'last-event-id': id })).received('stream-open')
     await hub.publish('a', 'order', order(6))
     await client.received('order')

@@ -12,10 +12,10 @@ const LAYERS: readonly { readonly folder: string; readonly files: readonly strin
   { folder: 'backplanes', files: ['backplane', 'memory'] },
   { folder: 'stream', files: ['stream-end', 'refusal', 'event-filter', 'subscription', 'request', 'departure', 'timeouts', 'source', 'watchdog', 'gather', 'output', 'connection', 'subscribable', 'stream'] },
   { folder: 'delivery', files: ['cohort', 'channel', 'channel-registry', 'control-events', 'event-reader', 'cursor', 'pump', 'snapshots', 'sink', 'start', 'subscriber', 'intake'] },
-  { folder: 'replica', files: ['copy', 'held-back', 'log-reader', 'past-epochs', 'replica', 'preparation'] },
+  { folder: 'replica', files: ['copy', 'held-back', 'log-reader', 'past-epochs', 'refusals', 'replica', 'preparation'] },
   { folder: 'express', files: ['middleware', 'handler'] },
   { folder: 'hub', files: ['counters', 'diagnostics', 'hub-options', 'hub-subscription', 'roster', 'event-iterator', 'admission', 'publisher', 'peers', 'hub', 'hub-constructor'] },
-  { folder: 'redis', files: ['message', 'scripts', 'redis-link', 'leases', 'redis-backplane'] },
+  { folder: 'redis', files: ['message', 'owner-scripts', 'scripts', 'redis-client', 'redis-link', 'redis-connection', 'leases', 'redis-backplane'] },
   { folder: '', files: ['index', 'redis'] },
 ]
 

@@ -87,6 +87,30 @@ describe('after 10,000 connects and disconnects', () => {
 })
 
 describe('the memory of logs', () => {
+  /** Publishes a small event to each of many channels; how many bytes the hub holds afterwards, and how many it counts. */
+  async function holdSmall(channels: number, maxTotalBytes: number): Promise<{ hub: Hub; held: number; counted: number }> {
+    const hub = new Hub({ maxTotalBytes })
+    const before = await memory()
+    for (let n = 0; n < channels; n++) await hub.publish(`user:${n}`, 'notification', 'x')
+    const after = await memory()
+    return { hub, held: after.heap - before.heap + after.buffers - before.buffers, counted: hub.stats().logBytes }
+  }
+
+  it('is what is counted, for channels with one small event too', async () => {
+    const { hub, held, counted } = await holdSmall(20_000, 268_435_456)
+    expect(hub.stats().channels).toBe(20_000)
+    expect(held / counted).toBeLessThan(1.3)
+    expect(held / counted).toBeGreaterThan(0.7)
+  })
+
+  it('is bounded by maxTotalBytes, however many channels there were', async () => {
+    const { hub, held, counted } = await holdSmall(60_000, 20_000_000)
+    expect(counted).toBeLessThanOrEqual(20_000_000)
+    expect(counted).toBeGreaterThan(19_000_000)
+    expect(held / counted).toBeLessThan(1.3)
+    expect(hub.stats().channels).toBeLessThan(10_000)
+  })
+
   it('is let go of when the bound of all logs drops their events', async () => {
     const hub = new Hub({ maxTotalBytes: 1_000_000 })
     const before = await memory()

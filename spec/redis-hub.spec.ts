@@ -3,7 +3,7 @@ import express from 'express'
 import { Redis } from 'ioredis'
 import { Hub, SseError, sseMiddleware } from '../lib/index.ts'
 import type { BackplaneHost } from '../lib/backplanes/backplane.ts'
-import { publishScript, RedisBackplane, type RedisConnection } from '../lib/redis.ts'
+import { publishScript, RedisBackplane } from '../lib/redis.ts'
 import { join } from '../lib/stream/subscribable.ts'
 import { TestClient, until } from './support/client.ts'
 import { FakeConnection } from './support/fake-connection.ts'
@@ -152,12 +152,19 @@ describeRedis('a hub over Redis', () => {
     await subscribe(one, ['a'], '', 'u')
     // A process that crashed: its count is there, and nothing is heard of it.
     await redis.hset(`{${name}}:l:w`, 'crashed', 3)
-    await redis.zadd(`{${name}}:p`, now / 1_000, 'crashed')
+    await redis.zadd(`{${name}}:p`, now / 1_000 + 150, 'crashed')
     await expect(subscribe(one, ['a'], '', 'w')).rejects.toThrow('refused: maxSubscribersPerOwner')
-    now += 20_000_000
+    now += 200_000
     await redis.set(`{${name}}:now`, now)
     await subscribe(one, ['a'], '', 'w')
-    expect(await redis.hkeys(`{${name}}:l:w`)).toHaveLength(1)
+    // Should it only have been busy, it has its streams again at once.
+    await redis.zadd(`{${name}}:p`, now / 1_000 + 150, 'crashed')
+    await expect(subscribe(one, ['a'], '', 'w')).rejects.toThrow('refused: maxSubscribersPerOwner')
+    now += 181_000_000
+    await redis.set(`{${name}}:now`, now)
+    for (let score: string | null = ''; score !== null; score = await redis.zscore(`{${name}}:p`, 'crashed'));
+    await subscribe(one, ['a'], '', 'w')
+    expect(await redis.hvals(`{${name}}:l:w`)).toEqual(['2'])
     // One that closes takes its streams with it.
     await two.close()
     await subscribe(one, ['a'], '', 'u')
@@ -338,40 +345,8 @@ describeRedis('a hub over Redis', () => {
     redis.disconnect()
   })
 
-  it('takes the options of a client, and leaves the client alone', async () => {
-    const client = new Redis(REDIS_URL, { keyPrefix: 'not used', enableOfflineQueue: true })
-    const name = prefix()
-    const hub = new Hub({ backplane: new RedisBackplane({ client }, { prefix: name }) })
-    hubs.push(hub)
-    const events = hub.events(['a'])
-    // What this process publishes from now on is due, connected or not.
-    await hub.publish('a', 'e', 1)
-    expect((await events.next()).value).toMatchObject({ event: 'e', data: 1 })
-    await hub.close()
-    expect(await client.ping()).toBe('PONG')
-    client.disconnect()
-  })
-
   it('says of a URL that is none nothing that is secret', () => {
     expect(() => new RedisBackplane({ url: 'http://user:secret@127.0.0.1' })).toThrow(expect.not.objectContaining({ message: expect.stringContaining('secret') as string }))
-  })
-
-  it('sets what it needs itself, whatever the URL and the client say', async () => {
-    const client = new Redis(REDIS_URL, { stringNumbers: true, keyPrefix: 'x:' })
-    const name = prefix()
-    const hubOver = (connection: RedisConnection): Hub => {
-      hubs.push(new Hub({ maxSubscribersPerOwner: 1, backplane: new RedisBackplane(connection, { prefix: name }) }))
-      return hubs.at(-1) as Hub
-    }
-    for (const hub of [hubOver({ client }), hubOver({ url: `${REDIS_URL}?keyPrefix=y:` })]) {
-      const stream = await subscribe(hub, ['a'], '', 'u')
-      await hub.publish('a', 'e', 1)
-      await until(() => stream.channelEvents.length === 1, 'it is delivered')
-      expect(hub.stats().published).toBe(1)
-      stream.leave()
-      await hub.close()
-    }
-    client.disconnect()
   })
 
   it('has nothing to do with a hub of the same prefix in another database', async () => {
@@ -440,6 +415,8 @@ describeRedis('a hub over Redis', () => {
       expect(connection.channelEvents[0]?.data).toBe(`after ${n}`)
       connection.leave()
     }
+    // A stream that begins late may have the last event a turn before.
+    await until(() => follower.channelEvents.length >= 100, 'the follower has all')
     expect(follower.channelEvents.length).toBe(100)
   })
 

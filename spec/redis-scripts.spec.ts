@@ -197,6 +197,45 @@ describeRedis('the scripts, compared with all that was published', () => {
     expect(events.map(({ text }) => text)).toEqual(['two'])
   })
 
+  it('give each epoch a name that those before it do not tell', async () => {
+    const here = await world()
+    const names = new Set<string>()
+    for (let n = 0; n < 5; n++) {
+      await here.redis.del(`{${here.prefix}}`)
+      here.newest = 0
+      await here.publish('a', 'one', undefined)
+      names.add(here.epoch)
+    }
+    // Neither half stays, or counts on.
+    const halves = [...names].flatMap((name) => [name.slice(0, 4), name.slice(5, 9)])
+    expect(new Set(halves).size).toBe(10)
+  })
+
+  it('refuse an event for which no position is left below 2^53 before they store anything, and go on reading', async () => {
+    const here = await world()
+    await here.setClock(9_007_199_254_740_988)
+    await here.publish('a', 'one', undefined)
+    await here.publish('a', 'two', undefined)
+    await here.publish('a', 'three', undefined)
+    expect(here.newest).toBe(Number.MAX_SAFE_INTEGER - 1)
+    const ofChannel = `{${here.prefix}}:e:${here.epoch}:a`
+    const before = [await here.redis.hgetall(`{${here.prefix}}`), await here.redis.xlen(ofChannel)]
+    for (const channel of ['a', 'new']) {
+      await expect(here.publish(channel, 'x', undefined)).rejects.toMatchObject({ code: 'SSE_BACKPLANE_UNAVAILABLE', message: expect.stringContaining('2^53') as string })
+    }
+    expect([await here.redis.hgetall(`{${here.prefix}}`), await here.redis.xlen(ofChannel)]).toEqual(before)
+    for (let n = 0; n < 2; n++) {
+      const { newest, channels } = await here.backplane.read('t', here.epoch, [{ channel: 'a', after: 0 }])
+      expect([newest, channels[0]?.events.map(({ text }) => text)]).toEqual([Number.MAX_SAFE_INTEGER, ['one', 'two', 'three']])
+    }
+    await expect(here.publish('a', 'x', undefined)).rejects.toThrow('2^53')
+    // Nor is an epoch begun for it.
+    await here.redis.del(`{${here.prefix}}`)
+    await here.setClock(Number.MAX_SAFE_INTEGER)
+    await expect(here.publish('a', 'x', undefined)).rejects.toThrow('2^53')
+    expect(await here.redis.exists(`{${here.prefix}}`)).toBe(0)
+  })
+
   it('keep counting where a clock was set back, and where it stands still', async () => {
     const here = await world()
     await here.publish('a', 'one', undefined)
@@ -245,5 +284,55 @@ describeRedis('the scripts, compared with all that was published', () => {
     }
     await expect(here.backplane.publish({ ...publication, channel: '' })).rejects.toMatchObject({ code: 'SSE_BACKPLANE_UNAVAILABLE' })
     expect(await here.read('a', 0)).toEqual({ floor: 0, events: [] })
+  })
+})
+
+/** Each script that runs moves the clock on by so many microseconds, so that channels are made at a rate of their own. */
+const runningClock = (us: number): string => `(function() local us = redis.call('INCRBY', base .. ':now', ${us}) return { math.floor(us / 1000000), us % 1000000 } end)()`
+
+describeRedis('what is stored about channels', () => {
+  const LIVE = 2_000
+  const BOUNDS = { maxEvents: 10, maxBytes: 1_000, maxAgeMs: 1_000, latestPerKey: false }
+  const prefix = freshPrefix()
+  const base = `{${prefix}}`
+  const redis = new Redis(REDIS_URL, { lazyConnect: true })
+  const host: BackplaneHost = { event() {}, reached() {}, interrupted() {}, resumed() {}, signal() {}, signalsMissed() {}, onError() {} }
+  const stepUs = ((BOUNDS.maxAgeMs + CHANNEL_KEPT_MS) * 1_000) / LIVE
+  const backplane = new RedisBackplane({ url: REDIS_URL }, { prefix }, { time: runningClock(stepUs) })
+  const publish = (channel: string): Promise<unknown> =>
+    backplane.publish({ channel, event: 'e', text: '', isString: true, key: undefined, idempotencyKey: undefined, bounds: BOUNDS })
+
+  afterAll(async () => {
+    await backplane.close()
+    await deleteKeys([prefix])
+    redis.disconnect()
+  })
+
+  it('is forgotten as fast as channels are made, without a read', async () => {
+    await redis.set(`${base}:now`, 1_800_000_000_000_000)
+    backplane.open(host)
+    const counts: number[] = []
+    for (let made = 0; made < 5 * LIVE; made += 500) {
+      await Promise.all(Array.from({ length: 500 }, (_, n) => publish(`c${made + n}`)))
+      counts.push(await redis.hlen(base))
+    }
+    // Besides the channels there are a few fields of the log.
+    expect(Math.max(...counts)).toBeLessThan(1.2 * LIVE)
+    const fields = await redis.hkeys(base)
+    const missing = Array.from({ length: LIVE }, (_, n) => `c:c${4 * LIVE + n}`).filter((field) => !fields.includes(field))
+    expect(missing).toEqual([])
+    // What was forgotten is taken for lost by those who come from before it.
+    const first = 1_800_000_000_000_000 + stepUs
+    const { channels } = await backplane.read('t', '', [{ channel: 'c0', after: first }, { channel: 'never', after: first }])
+    expect(channels.every(({ floor }) => floor > first)).toBe(true)
+  })
+
+  it('is not looked at by a publish to a channel that is there', async () => {
+    await publish('there')
+    const cursor = await redis.hget(base, 's')
+    for (let n = 0; n < 20; n++) await publish('there')
+    expect(await redis.hget(base, 's')).toBe(cursor)
+    await publish('another')
+    expect(await redis.hget(base, 's')).not.toBe(cursor)
   })
 })

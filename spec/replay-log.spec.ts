@@ -1,5 +1,5 @@
-import type { Chunk } from '../lib/log/log-page.ts'
-import { ReplayLog, replayBounds, type ReplayOptions } from '../lib/log/replay-log.ts'
+import type { Chunk, LogPage } from '../lib/log/log-page.ts'
+import { noTotals, ReplayLog, replayBounds, type ReplayOptions } from '../lib/log/replay-log.ts'
 import { randomFrom } from './support/random.ts'
 
 const SIZE = 100
@@ -15,6 +15,13 @@ function makeLog(options: ReplayOptions = {}, floor = 0) {
 }
 
 const kept = (log: ReplayLog): number => log.count
+
+/** What a log that keeps events holds: the buffers of its pages, and an estimate of the objects around them. */
+function heldBy(log: ReplayLog, slotBytes = 50): number {
+  const pages = new Set<LogPage>()
+  for (let at = 0; log.seek(at); at = log.page.lastPosition) pages.add(log.page)
+  return log.count === 0 ? 0 : [...pages].reduce((sum, page) => sum + 1_000 + page.capacity + page.count * slotBytes, 1_150)
+}
 
 /** The stretch of events after a position, up to a limit. */
 function chunkAfter(log: ReplayLog, position: number, limit = Infinity): Chunk {
@@ -94,16 +101,31 @@ describe('ReplayLog', () => {
     expect([kept(log), log.bytes]).toEqual([1, 9_000_000])
   })
 
-  it('counts the same bytes for itself and for all logs together', () => {
+  it('counts in the totals what it holds, and nothing when it keeps no event', () => {
     const { log, append, totals } = makeLog({ maxEvents: 10 })
     for (let round = 0; round < 50; round++) {
-      append(7, { size: 10 + round * 40 })
+      append(7, { size: 10 + round * 400 })
       log.offer(log.last)
       log.trim(0)
-      expect(totals.bytes).toBe(log.bytes)
+      expect(totals.bytes).toBe(heldBy(log))
+      expect(totals.bytes).toBeGreaterThan(log.bytes)
     }
-    while (log.dropOldest(false));
+    while (log.dropOldest(false)) expect(totals.bytes).toBe(heldBy(log))
     expect([log.bytes, totals.bytes, log.waitingBytes]).toEqual([0, 0, 0])
+    append(1)
+    expect(totals.bytes).toBe(heldBy(log))
+    log.clear()
+    expect(totals.bytes).toBe(0)
+    append(1)
+    expect(totals.bytes).toBe(heldBy(log))
+  })
+
+  it('keeps its pages as small as the totals ask for', () => {
+    const log = new ReplayLog(replayBounds('replay', {}), 0, noTotals(1_000_000))
+    for (let n = 1; n <= 2_000; n++) log.append('x'.repeat(SIZE), n, 0, true)
+    const sizes = new Set<number>()
+    for (let at = 0; log.seek(at); at = log.page.lastPosition) sizes.add(log.page.capacity)
+    expect(Math.max(...sizes)).toBe(16_384)
   })
 
   it('finds the first event after any position', () => {
@@ -184,7 +206,7 @@ describe('a ReplayLog that keeps the latest per key', () => {
     append(6, 'a')
     expect(readAfter(log, 0)).toEqual(['2', '3', '5', '6'])
     expect(readAfter(log, 3)).toEqual(['5', '6'])
-    expect([log.count, log.bytes, totals.bytes, log.waitingBytes]).toEqual([4, 4, 4, 4])
+    expect([log.count, log.bytes, totals.bytes, log.waitingBytes]).toEqual([4, 4, heldBy(log, 150), 4])
   })
 
   it('counts nothing as lost that a newer event took the place of', () => {
@@ -261,7 +283,7 @@ describe('a ReplayLog that keeps the latest per key', () => {
         const from = Math.max(floor, below(position + 1))
         expect(readAfter(log, from)).toEqual(model.filter((event) => event.position > from).map(({ block }) => block))
         const waiting = model.filter((event) => event.position > offered).reduce((sum, { block }) => sum + block.length, 0)
-        expect([log.count, log.bytes, totals.bytes, log.floor, log.waitingBytes]).toEqual([model.length, bytes(), bytes(), floor, waiting])
+        expect([log.count, log.bytes, totals.bytes, log.floor, log.waitingBytes]).toEqual([model.length, bytes(), heldBy(log, 150), floor, waiting])
       }
     }
   })

@@ -18,6 +18,8 @@ interface Faults {
   readonly doubles?: boolean
   readonly flushes?: boolean
   readonly forgetting?: boolean
+  /** Channels are refused for a while, to those who watch them or to those who read them. */
+  readonly refusals?: boolean
 }
 
 class Client {
@@ -32,6 +34,7 @@ class Client {
   }
 
   get isBusy(): boolean {
+    if (this.connection?.isOpen === false) this.connection = null
     return this.connection !== null || this.#isPreparing
   }
 
@@ -43,7 +46,7 @@ class Client {
     this.#isPreparing = true
     this.witness.begin()
     const plan = hub[join](this.channels, undefined)
-    const refusal = await plan.prepare(this.witness.lastEventId)
+    const refusal = (await plan.prepare(this.witness.lastEventId)) ?? plan.refusal()
     this.#isPreparing = false
     if (refusal === undefined) {
       const connection = (this.connection = new FakeConnection())
@@ -86,10 +89,13 @@ async function live(seed: number, faults: Faults): Promise<{ resets: number; rea
     else if (at < 0.87 && faults.doubles) backplane.disturb(random(), true)
     else if (at < 0.875 && faults.flushes) engine.flush(random() < 0.5 ? engine.last + 5 : Math.max(1_000, engine.last - 20))
     else if (at < 0.885 && faults.forgetting) engine.forget(pick(CHANNELS))
+    else if (at < 0.887 && faults.refusals) toggle(pick([engine.unwatchable, engine.unreadable]), pick(CHANNELS))
     else if (at < 0.89) await jest.advanceTimersByTimeAsync(500)
     else if (at < 0.97) await turn()
   }
   for (let i = 0; i < 250; i++) await step()
+  engine.unwatchable.clear()
+  engine.unreadable.clear()
   // Everything that is under way arrives, and what was lost on the way is noticed by the next probes.
   for (let round = 0; round < 9; round++) {
     for (const backplane of backplanes) if (!backplane.isConnected) backplane.connect()
@@ -115,6 +121,10 @@ async function live(seed: number, faults: Faults): Promise<{ resets: number; rea
   await Promise.all(closed)
   const reasons = new Set(clients.flatMap(({ witness }) => [...witness.reasons]))
   return { resets: clients.reduce((sum, { witness }) => sum + witness.resets, 0), reasons }
+}
+
+function toggle<T>(set: Set<T>, item: T): void {
+  if (!set.delete(item)) set.add(item)
 }
 
 /** Lives from many seeds; which resets there were. */
@@ -152,6 +162,10 @@ describe('clients of three processes that share a log', () => {
 
   it('are given everything once and in order, and nobody is reset, when connections become deaf', async () => {
     expect(await liveMany(600, { maxEvents: 10_000, doubles: true, interruptions: true, deafness: true })).toEqual({ resets: 0, reasons: [] })
+  })
+
+  it('are given everything once and in order, and nobody is reset, when channels are refused for a while', async () => {
+    expect(await liveMany(1_000, { maxEvents: 10_000, doubles: true, interruptions: true, refusals: true })).toEqual({ resets: 0, reasons: [] })
   })
 
   it('are given everything once and in order, or told, when single events are lost on the way to them', async () => {

@@ -30,7 +30,8 @@ import {
   type TakeSnapshot,
 } from 'express-sse-hub'
 import { publishScript, RedisBackplane } from 'express-sse-hub/redis'
-import type { Redis } from 'ioredis'
+import type { Cluster, Redis } from 'ioredis'
+import type { Redis as Redis5 } from 'ioredis5'
 import * as v from 'valibot'
 import { z } from 'zod'
 
@@ -494,6 +495,10 @@ function checkedBackplane(): void {
   void new Hub({ backplane: 'redis://127.0.0.1:6379' })
   // @ts-expect-error -- either the one or the other
   void new RedisBackplane({ url: 'redis://127.0.0.1:6379', client: {} as Redis })
+  void new RedisBackplane({ client: {} as Redis })
+  void new RedisBackplane({ client: {} as Redis5 })
+  // @ts-expect-error -- a cluster is no client
+  void new RedisBackplane({ client: {} as Cluster })
   // @ts-expect-error -- there is no such option
   void new RedisBackplane({ client: {} as Redis }, { prefixes: 'p' })
 }

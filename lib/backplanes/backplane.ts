@@ -29,8 +29,8 @@ export interface Published {
 export interface BackplaneEvent {
   readonly position: number
   /**
-   * The position of the channel's event before it, or a later one up to which nothing is known: whoever had everything up to
-   * there missed nothing in between. 0 from a backplane without a log.
+   * Position of the channel's previous event, or the log's floor if that event is gone. A receiver already at or past `prev`
+   * has no gap. A backplane without a log gives 0.
    */
   readonly prev: number
   readonly event: string
@@ -46,8 +46,13 @@ export interface Place {
   readonly after: number
 }
 
+/** The channels that an engine refuses, and its reason for each. The engine has answered: its connection is sound. */
+export type Refused = ReadonlyMap<string, Error>
+
 /** What is kept of a channel. */
 export interface ChannelHistory {
+  /** Why the engine does not let the channel be read; then the rest says nothing. */
+  readonly refusal?: Error
   /** Every event after this position, and after the one that was asked for, is in {@link events}; before it some may be gone. */
   readonly floor: number
   readonly events: readonly BackplaneEvent[]
@@ -75,8 +80,8 @@ export interface BackplaneHost {
   reached(token: string): void
   /** Events may be missing from now on, until the channels that are watched have been read. */
   interrupted(): void
-  /** Events come again, of all channels that are watched. */
-  resumed(): void
+  /** Events come again, of all channels that are watched. The refused ones are not watched any more. */
+  resumed(refused: Refused): void
   /** A text that a process sent. */
   signal(text: string): void
   /** Vital signals were sent that this process was not told, and will not be. */
@@ -84,6 +89,12 @@ export interface BackplaneHost {
   /** Is told of what has no caller: the engine is away, or an event in it cannot be read. */
   onError(error: unknown, context: ErrorContext): void
 }
+
+/**
+ * Whether a stream of an owner was counted: `'full'` where this process alone has as many as there may be; `'maybe-full'` where
+ * it has them together with other processes, of which one may have died and not be known to have.
+ */
+export type Acquired = 'counted' | 'full' | 'maybe-full'
 
 /**
  * The log of a backplane that is shared by processes, and outlives each of them.
@@ -97,9 +108,13 @@ export interface BackplaneLog {
   readonly probeMs: number
   /**
    * Tells the host of the events of these channels from now on, also after an interruption. When it resolves, they are
-   * watched: what is published after that is told. It may only reject when the connection is interrupted as well.
+   * watched: what is published after that is told. It may only reject when the connection is interrupted as well; they are
+   * watched, or refused, when that is over.
+   *
+   * It resolves with the channels that the engine refuses. They are not watched, and may be asked for again. A refusal must
+   * concern no other channel.
    */
-  watch(channels: readonly string[]): Promise<void>
+  watch(channels: readonly string[]): Promise<Refused>
   /** Ends {@link watch}. */
   unwatch(channels: readonly string[]): void
   /**
@@ -112,10 +127,10 @@ export interface BackplaneLog {
   /** Begins anew with the engine, because it seems to be deaf. `interrupted()` follows, and `resumed()` when it is there. */
   reconnect(): void
   /**
-   * Counts one more stream of an owner, unless all processes together have `max` of it: then it resolves to `false`. What a
-   * process that is gone had counted does not count. Where it rejects, the stream is counted as soon as the engine can.
+   * Counts one more stream of an owner, unless all processes together have `max` of it. The streams of a process that died must
+   * not count for longer than three times its {@link probeMs}. Where it rejects, the stream is counted as soon as the engine can.
    */
-  acquire(owner: string, max: number): Promise<boolean>
+  acquire(owner: string, max: number): Promise<Acquired>
   /** One stream of an owner is over that was counted, or is to be. */
   release(owner: string): void
 }

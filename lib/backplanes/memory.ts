@@ -40,7 +40,9 @@ export class MemoryBackplane implements Backplane {
     const known = idempotencyKey === undefined ? undefined : keys.find(channel, idempotencyKey)
     if (known !== undefined) return { epoch, position: known, isNew: false }
     // The clock in microseconds, or one more than the last where it did not move on: a burst, a clock set back.
-    const position = (shared.newest = Math.max(Date.now() * 1_000, shared.newest + 1))
+    const position = Math.max(Date.now() * 1_000, shared.newest + 1)
+    if (position >= Number.MAX_SAFE_INTEGER) throw new SseError('SSE_BACKPLANE_UNAVAILABLE', `no position is left below 2^53: the clock of this process stands, or stood, at ${position} us or near it`)
+    shared.newest = position
     const stored = { position, prev: 0, event, text, isString, key }
     for (const host of hosts.values()) host.event(epoch, channel, stored)
     if (idempotencyKey !== undefined) keys.remember(channel, idempotencyKey, position, bounds.maxAgeMs)

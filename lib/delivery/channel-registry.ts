@@ -1,6 +1,6 @@
 import { flat } from '../basics/names.ts'
 import { Slice } from '../basics/slice.ts'
-import { type LogTotals, type ReplayBounds, ReplayLog } from '../log/replay-log.ts'
+import { type LogTotals, noTotals, type ReplayBounds, ReplayLog } from '../log/replay-log.ts'
 import { Channel } from './channel.ts'
 
 const MIN_SWEEP_MS = 100
@@ -12,11 +12,11 @@ const WAITING_FACTOR = 4
 const WAITING_SLACK_BYTES = 4_194_304
 
 /**
- * The channels of a hub, and what bounds them together: the bytes of all logs, the age of what nobody publishes to any
+ * The channels of a hub, and what bounds them together: the bytes that all logs hold, the age of what nobody publishes to any
  * more, and the forgetting of channels that are not used.
  */
 export class ChannelRegistry {
-  #totals: LogTotals = { bytes: 0 }
+  #totals: LogTotals
   readonly #onForgotten: ((channel: Channel) => void) | null
   readonly #boundsOf: (name: string) => ReplayBounds
   readonly #maxTotalBytes: number
@@ -38,10 +38,11 @@ export class ChannelRegistry {
   constructor(boundsOf: (name: string) => ReplayBounds, maxTotalBytes: number, onForgotten: ((channel: Channel) => void) | null = null) {
     this.#boundsOf = boundsOf
     this.#maxTotalBytes = maxTotalBytes
+    this.#totals = noTotals(maxTotalBytes)
     this.#onForgotten = onForgotten
   }
 
-  /** Bytes of the events that all logs keep. */
+  /** Bytes that all logs hold: see {@link LogTotals}. */
   get bytes(): number {
     return this.#totals.bytes
   }
@@ -90,7 +91,7 @@ export class ChannelRegistry {
       this.#newest = channel
     }
     this.#trim(channel, performance.now())
-    this.#evict()
+    this.#evict(channel)
   }
 
   /** Nothing is known any more of what a channel had up to `position`. */
@@ -127,7 +128,7 @@ export class ChannelRegistry {
     this.#byRecency.clear()
     this.#newest = null
     // Whoever still reads a log goes on with it: it is not counted any more.
-    this.#totals = { bytes: 0 }
+    this.#totals = noTotals(this.#maxTotalBytes)
     this.#sweeping = null
     this.#stop()
   }
@@ -143,14 +144,25 @@ export class ChannelRegistry {
     if (this.#newest === channel) this.#newest = null
   }
 
-  #evict(): void {
+  /** @param current the channel that is being published to. */
+  #evict(current: Channel): void {
     const totals = this.#totals
     if (totals.bytes <= this.#maxTotalBytes) return
     for (const channel of this.#byRecency) {
       while (totals.bytes > this.#maxTotalBytes && channel.log.dropOldest(false));
+      if (channel.log.count === 0) this.#emptied(channel, channel === current)
       if (totals.bytes <= this.#maxTotalBytes) return
       this.#forgetRecency(channel)
     }
+  }
+
+  /** Frees what a channel without events holds: its page, and the channel itself where nothing needs it. */
+  #emptied(channel: Channel, isNeeded: boolean): void {
+    channel.log.release()
+    this.#forgetRecency(channel)
+    if (isNeeded || channel.size > 0 || channel.pins > 0 || this.#channels.get(channel.name) !== channel) return
+    if (this.#onForgotten === null) this.#forget(channel)
+    else this.#drop(channel, this.#onForgotten)
   }
 
   /** The last resort: what waits to be offered is too much as well. */
@@ -204,16 +216,23 @@ export class ChannelRegistry {
     this.#trim(channel, now)
     if (log.count > 0) return
     log.release()
-    if (channel.size > 0 || now - channel.usedAt < log.bounds.maxAgeMs) return
+    if (channel.size === 0 && now - channel.usedAt >= log.bounds.maxAgeMs) this.#forget(channel)
+  }
+
+  /** Forgets a channel: nobody can tell any more what it had. */
+  #forget({ name, log }: Channel): void {
     this.#floor = Math.max(this.#floor, log.last)
-    this.#channels.delete(channel.name)
+    this.#channels.delete(name)
   }
 
   /** What is kept elsewhere is read again when somebody asks for it. */
   #keepOrDrop(channel: Channel, now: number, onForgotten: (channel: Channel) => void): void {
     this.#trim(channel, now)
     if (channel.log.count === 0) channel.log.release()
-    if (channel.size > 0 || channel.pins > 0 || now - channel.usedAt < LINGER_MS) return
+    if (channel.size === 0 && channel.pins === 0 && now - channel.usedAt >= LINGER_MS) this.#drop(channel, onForgotten)
+  }
+
+  #drop(channel: Channel, onForgotten: (channel: Channel) => void): void {
     this.#channels.delete(channel.name)
     channel.log.clear()
     this.#forgetRecency(channel)

@@ -1,11 +1,16 @@
 import { randomInt } from 'node:crypto'
 import { EPOCH_LENGTH } from './event-id.ts'
 
-/** A name for a life of a log: 10 characters of `[0-9a-z]`, another one every time. */
+/** Half of an epoch: the most digits that one cached draw of `randomInt` (48 bits) gives evenly, with room to spare. */
+const HALF = EPOCH_LENGTH / 2
+
+/** A random name for an epoch: 10 characters of `[0-9a-z]` (52 bits), which cannot be predicted from the names before it. */
 export function makeEpoch(): string {
-  let epoch = ''
-  while (epoch.length < EPOCH_LENGTH) epoch += randomInt(36).toString(36)
-  return epoch
+  return randomHalf() + randomHalf()
+}
+
+function randomHalf(): string {
+  return randomInt(36 ** HALF).toString(36).padStart(HALF, '0')
 }
 
 /** A moment in the one order of events. */

@@ -1,8 +1,8 @@
-import type { BackplaneLog } from '../backplanes/backplane.ts'
+import type { Acquired, BackplaneLog } from '../backplanes/backplane.ts'
 import type { Moment } from '../event/timeline.ts'
 import type { Preparation } from '../replica/preparation.ts'
 import type { Connection } from '../stream/connection.ts'
-import { type Refusal, type RefusalReason } from '../stream/refusal.ts'
+import type { Refusal, RefusalOptions, RefusalReason } from '../stream/refusal.ts'
 import type { Plan } from '../stream/subscribable.ts'
 import type { SubscribeSettings, Subscription } from '../stream/subscription.ts'
 import type { Roster, Waiting } from './roster.ts'
@@ -14,7 +14,7 @@ export interface AdmissionParts {
   readonly preparation: Preparation | null
   /** Why nobody is let in now; `undefined` where it is open. */
   readonly closed: () => RefusalReason | undefined
-  readonly refuse: (reason: RefusalReason, channels: readonly string[], owner: string | undefined, isFinal?: boolean) => Refusal
+  readonly refuse: (reason: RefusalReason, channels: readonly string[], owner: string | undefined, options?: RefusalOptions) => Refusal
   /** Ends the oldest stream that an owner has here; `false` where there is none. */
   readonly closeOldestHere: (owner: string) => boolean
   /** Ends the oldest stream that an owner has in any process; `false` where none was found. */
@@ -54,7 +54,7 @@ export class Admission implements Plan, Waiting {
     const { owner } = this
     const reason = closed() ?? (this.disconnected === 'no' ? roster.limitFor(owner) : 'disconnected')
     const hasRoom = reason === 'maxSubscribersPerOwner' && roster.closesOldest && owner !== undefined && closeOldestHere(owner)
-    return reason === undefined || hasRoom ? undefined : refuse(reason, this.channels, owner, this.disconnected === 'for good')
+    return reason === undefined || hasRoom ? undefined : refuse(reason, this.channels, owner, { isFinal: this.disconnected === 'for good' })
   }
 
   prepare(lastEventId: string): Promise<Refusal | undefined> | undefined {
@@ -87,27 +87,28 @@ export class Admission implements Plan, Waiting {
     this.#isCounted = false
   }
 
-  async #prepared(ready: Promise<Moment | undefined> | undefined, counted: Promise<boolean> | undefined): Promise<Refusal | undefined> {
+  async #prepared(ready: Promise<Moment | undefined> | undefined, counted: Promise<Acquired> | undefined): Promise<Refusal | undefined> {
     const { refuse } = this.#parts
     const { owner } = this
     const [now, count] = await Promise.allSettled([ready, counted])
     if (now.status === 'fulfilled') this.#now = now.value
     // Where nobody could say, it is counted when that is known.
-    this.#isCounted = counted !== undefined && (count.status === 'rejected' || count.value === true)
+    this.#isCounted = counted !== undefined && (count.status === 'rejected' || count.value === 'counted')
     // The outage was reported: it is not told again for every client.
     if (now.status === 'rejected') return refuse('backplane', this.channels, owner)
     // While it is not known how many all processes have, the limit is that of this one.
-    return count.status === 'fulfilled' && count.value === false ? refuse('maxSubscribersPerOwner', this.channels, owner) : undefined
+    if (count.status === 'rejected' || this.#isCounted || count.value === undefined) return undefined
+    return refuse('maxSubscribersPerOwner', this.channels, owner, { isSoon: count.value === 'maybe-full' })
   }
 
-  /** Counts the stream among those of its owner in all processes; `false` where these are as many as there may be. */
-  async #count(log: BackplaneLog, owner: string, max: number): Promise<boolean> {
+  /** Counts the stream among those of its owner in all processes, unless these are as many as there may be. */
+  async #count(log: BackplaneLog, owner: string, max: number): Promise<Acquired> {
     const { roster, closeOldest } = this.#parts
-    let isCounted = await log.acquire(owner, max)
+    let acquired = await log.acquire(owner, max)
     // Others may take the room that was made.
-    for (let tries = 0; !isCounted && roster.closesOldest && tries < MAX_TRIES && (await closeOldest(owner)); tries++) {
-      isCounted = await log.acquire(owner, max)
+    for (let tries = 0; acquired !== 'counted' && roster.closesOldest && tries < MAX_TRIES && (await closeOldest(owner)); tries++) {
+      acquired = await log.acquire(owner, max)
     }
-    return isCounted
+    return acquired
   }
 }

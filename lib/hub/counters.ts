@@ -18,7 +18,10 @@ export interface HubStats extends Readonly<Counters> {
   readonly channels: number
   /** Streams that are subscribed. */
   readonly subscribers: number
-  /** Bytes of encoded events that all logs keep. */
+  /**
+   * Bytes that the logs hold which keep an event: the buffers that events are encoded into, filled or not, and an estimate of
+   * the objects around them, about 2,200 bytes for a channel and 50 for an event. `maxTotalBytes` bounds it.
+   */
   readonly logBytes: number
 }
 

@@ -85,7 +85,7 @@ export class EventIterator implements HubEvents, Sink {
   /** Whether the consumer waits, or did at the beginning of this turn: it keeps up. */
   #isPulling = false
   #isFinished = false
-  /** Why it could not begin; the consumer was not told yet. */
+  /** Why it could not begin, or cannot go on; the consumer was not told yet. */
   #failure: { readonly error: unknown } | undefined
   #isOver = false
 
@@ -108,9 +108,11 @@ export class EventIterator implements HubEvents, Sink {
     this.#fill()
   }
 
-  /** It cannot begin: whoever asks next is told why. */
+  /** It cannot begin, or not go on from its place: after what it holds, the consumer is told why. */
   fail(error: unknown): void {
+    if (this.#isOver || this.#failure !== undefined) return
     this.#failure = { error }
+    this.#subscriber?.leave()
     this.#serve()
   }
 
@@ -125,7 +127,7 @@ export class EventIterator implements HubEvents, Sink {
   get lastEventId(): string {
     const subscriber = this.#subscriber
     if (subscriber === null) return this.#begunAt
-    if (!this.#isOver && this.#stretch === undefined && this.#held.size === 0) {
+    if (!this.#isOver && this.#failure === undefined && this.#stretch === undefined && this.#held.size === 0) {
       subscriber.keepAlive()
       this.#taken = subscriber.position
     }
@@ -156,6 +158,7 @@ export class EventIterator implements HubEvents, Sink {
 
   /** Goes on to what is published now, and ends. */
   finish(): void {
+    if (this.#failure !== undefined) return
     if (this.#subscriber === null) return this.#end()
     const finished = (): void => {
       this.#isFinished = true
@@ -214,7 +217,7 @@ export class EventIterator implements HubEvents, Sink {
 
   /** Takes what is due, for as long as a slice of time lasts; the pump goes on with the rest. */
   #fill(): void {
-    if (this.#subscriber === null) return
+    if (this.#subscriber === null || this.#failure !== undefined) return
     this.#slice.begin()
     if (!this.#subscriber.deliver(this.#slice, Infinity)) this.#parts.pump.ready(this.#subscriber)
   }
@@ -272,7 +275,7 @@ export class EventIterator implements HubEvents, Sink {
     if (this.#isOver) return
     this.#isOver = true
     this.#signal?.removeEventListener('abort', this.#end)
-    this.#subscriber?.leave()
+    if (this.#failure === undefined) this.#subscriber?.leave()
     this.#held = new Fifo()
     this.#stretch = undefined
     this.#lastPage = null

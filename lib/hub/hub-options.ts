@@ -10,7 +10,8 @@ export interface HubOptions {
   /** The bounds of every channel's replay log, or a function that gives those of a channel by its name. */
   readonly replay?: ReplayOptions | ((channel: string) => ReplayOptions) | undefined
   /**
-   * The most bytes of encoded events that all logs keep together; the log that was not published to for longest loses
+   * The most bytes that all logs hold together, the objects around the events included (see `logBytes` of
+   * {@link HubStats}): a channel with one small event counts about 2,700. The log that was not published to for longest loses
    * first. Default 268,435,456 (256 MiB).
    */
   readonly maxTotalBytes?: number | undefined

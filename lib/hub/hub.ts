@@ -26,7 +26,7 @@ import { replayBounds, type ReplayOptions } from '../log/replay-log.ts'
 import { Preparation } from '../replica/preparation.ts'
 import { Replica } from '../replica/replica.ts'
 import type { Connection } from '../stream/connection.ts'
-import { limitEnd, type Refusal, type RefusalReason, refusal } from '../stream/refusal.ts'
+import { limitEnd, type Refusal, type RefusalOptions, type RefusalReason, refusal } from '../stream/refusal.ts'
 import { join, type Plan, type Subscribable } from '../stream/subscribable.ts'
 import { checkSubscribeOptions, type SubscribeOptions, type Subscription } from '../stream/subscription.ts'
 import { Admission, type AdmissionParts } from './admission.ts'
@@ -138,14 +138,14 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
         for (const channel of iterator.channels) channels.left(channel)
       },
     }
-    const replica = (this.#replica = log === null ? null : new Replica(log, { channels, intake, pump, timeline, snapshots, onError }))
+    const replica = (this.#replica = log === null ? null : new Replica(log, { channels, intake, pump, timeline, snapshots, onError, onRefused: (channel, error) => this.#refuseChannel(channel, error) }))
     this.#preparation = replica === null ? null : new Preparation(replica, timeline)
     this.#admissionParts = {
       roster,
       log,
       preparation: this.#preparation,
       closed: () => (this.#isClosing ? 'closing' : undefined),
-      refuse: (reason, names, owner, isFinal) => this.#refuse(reason, names, owner, isFinal),
+      refuse: (reason, names, owner, refusalOptions) => this.#refuse(reason, names, owner, refusalOptions),
       closeOldestHere: (owner) => this.#closeOldest(owner),
       closeOldest: (owner) => this.#peers.closeOldest(owner),
       begin: (connection, admission, lastEventId, now, onRelease) => this.#begin(connection, admission, lastEventId, now, onRelease),
@@ -165,7 +165,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
       event: (epoch, name, event) => (replica === null ? intake.take(channels.get(name), event) : replica.event(epoch, name, event)),
       reached: (token) => replica?.reached(token),
       interrupted: () => replica?.interrupted(),
-      resumed: () => replica?.resumed(),
+      resumed: (refused) => replica?.resumed(refused),
       signal: (text) => this.#peers.heard(text),
       signalsMissed: () => void this.#endAll(roster.disconnectOwned(), true),
       onError,
@@ -377,6 +377,13 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
     return channels
   }
 
+  /** Ends everything that follows a channel which the backplane refuses, so that nothing is missed silently. */
+  async #refuseChannel(channel: Channel, error: Error): Promise<void> {
+    for (const iterator of this.#iterators) if (iterator.channels.includes(channel)) iterator.fail(error)
+    const streams = this.#roster.disconnect(({ channels }) => channels.includes(channel.name), true)
+    await drain(streams, 0, (subscription) => subscription.endForReconnect('unavailable'))
+  }
+
   async #disconnect(which: DisconnectTarget, reconnect: boolean): Promise<number> {
     const target = checkTarget(which)
     const here = await this.#disconnectHere(target, reconnect)
@@ -438,10 +445,10 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
     return total([this.#stats(), ...answers], missing)
   }
 
-  #refuse(reason: RefusalReason, channels: readonly string[], owner: string | undefined, isFinal?: boolean): Refusal {
+  #refuse(reason: RefusalReason, channels: readonly string[], owner: string | undefined, options?: RefusalOptions): Refusal {
     this.#counters.refusals++
     if (diagnostics.refuse.hasSubscribers) diagnostics.refuse.publish({ hub: this, channels, owner, reason })
-    return refusal(reason, isFinal)
+    return refusal(reason, options)
   }
 
   async #close(drainMs: number): Promise<void> {

@@ -113,6 +113,11 @@ export class LogPage {
     return this.#used
   }
 
+  /** The bytes of its buffer. */
+  get capacity(): number {
+    return this.#buffer.length
+  }
+
   /** How many slots it has, those of removed events included. */
   get count(): number {
     return this.ends.length

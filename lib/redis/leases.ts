@@ -1,3 +1,4 @@
+import type { Acquired } from '../backplanes/backplane.ts'
 import type { RedisLink } from './redis-link.ts'
 import type { Script } from './scripts.ts'
 
@@ -6,12 +7,19 @@ const RENEW_MS = 60_000
 const EXPIRY_MS = 180_000
 const BATCH = 500
 
+/** The scripts that count, and that assert counts. */
+export interface LeaseScripts {
+  readonly count: Script
+  readonly assert: Script
+}
+
 /** How many streams of each owner this process has, as all processes see it. */
 export class Leases {
   readonly #link: RedisLink
   readonly #base: string
   readonly #processId: string
-  readonly #script: Script
+  readonly #aliveMs: number
+  readonly #scripts: LeaseScripts
   readonly #counts = new Map<string, number>()
   /** The owners of which Redis may have another count. */
   readonly #doubtful = new Set<string>()
@@ -19,28 +27,31 @@ export class Leases {
   #asserted = 0
   readonly #timer: NodeJS.Timeout
 
-  constructor(link: RedisLink, base: string, processId: string, script: Script) {
+  /** @param aliveMs for how long this process counts as there after it was heard of, in milliseconds. */
+  constructor(link: RedisLink, base: string, processId: string, aliveMs: number, scripts: LeaseScripts) {
     this.#link = link
     this.#base = base
     this.#processId = processId
-    this.#script = script
+    this.#aliveMs = aliveMs
+    this.#scripts = scripts
     this.#timer = setInterval(() => void this.assertAll(), RENEW_MS).unref()
   }
 
   /** Counts one more. Where it rejects it is counted as well, and asserted when Redis is back. */
-  async acquire(owner: string, max: number): Promise<boolean> {
+  async acquire(owner: string, max: number): Promise<Acquired> {
     let isCounted = false
     const count = (): void => {
       if (!isCounted) this.#add(owner, 1)
       isCounted = true
     }
     const asserted = this.#asserted
+    let answer: unknown
     try {
-      const answer = await this.#link.run(this.#script, this.#base, () => {
+      answer = await this.#link.run(this.#scripts.count, this.#base, () => {
         count()
-        return [owner, this.#processId, EXPIRY_MS, max]
+        return [owner, this.#processId, EXPIRY_MS, max, this.#aliveMs]
       })
-      if (answer === 1) return true
+      if (answer === 1) return 'counted'
     } catch (error) {
       count()
       this.#doubtful.add(owner)
@@ -49,7 +60,7 @@ export class Leases {
     this.#add(owner, -1)
     // Asserted meanwhile, it was counted there.
     if (asserted !== this.#asserted) await this.#assert([owner])
-    return false
+    return answer === 0 ? 'full' : 'maybe-full'
   }
 
   release(owner: string): void {
@@ -58,7 +69,7 @@ export class Leases {
     // Otherwise it is asserted when Redis is back.
     if (!this.#link.isReady) return
     const answered = (): unknown => this.#doubtful.delete(owner)
-    this.#link.run(this.#script, this.#base, () => [owner, this.#processId, EXPIRY_MS, -1]).then(answered, () => {})
+    this.#link.run(this.#scripts.count, this.#base, () => [owner, this.#processId, EXPIRY_MS, -1]).then(answered, () => {})
   }
 
   /** Redis is back: asserts the counts of which it may have others. */
@@ -81,15 +92,10 @@ export class Leases {
       const some = owners.slice(i, i + BATCH)
       for (const owner of some) this.#doubtful.delete(owner)
       try {
-        const redis = await this.#link.use()
-        const pipeline = redis.pipeline()
-        for (const owner of some) {
-          const count = this.#counts.get(owner)
-          if (count === undefined) pipeline.hdel(this.#of(owner), this.#processId)
-          else pipeline.hset(this.#of(owner), this.#processId, count).pexpire(this.#of(owner), EXPIRY_MS)
-        }
-        const results = (await pipeline.exec()) ?? []
-        if (results.some(([error]) => error !== null)) throw new Error('a count was not asserted')
+        await this.#link.run(this.#scripts.assert, this.#base, () => {
+          const counts = some.flatMap((owner) => [owner, this.#counts.get(owner) ?? 0])
+          return [this.#processId, EXPIRY_MS, this.#aliveMs, ...counts]
+        })
       } catch {
         // Redis is away again, which others have said.
         for (const owner of some) this.#doubtful.add(owner)
@@ -101,9 +107,5 @@ export class Leases {
     const count = (this.#counts.get(owner) ?? 0) + difference
     if (count > 0) this.#counts.set(owner, count)
     else this.#counts.delete(owner)
-  }
-
-  #of(owner: string): string {
-    return `${this.#base}:l:${owner}`
   }
 }

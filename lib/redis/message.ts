@@ -38,8 +38,11 @@ export function parseSignal(text: string): { readonly epoch: string; readonly co
   return { epoch, count: Number(count), rest }
 }
 
-/** What the script reads of a channel: the floor, or the newest position with the messages and what was replaced before them. */
+/** The script's answer for a channel: the floor, or the newest position with the messages and what was replaced before them. */
 export type RawHistory = readonly [floor: string] | readonly [newest: string, messages: readonly string[], links: readonly string[]]
+
+/** Its answer for a channel that must not be read. */
+export type RawRefusal = readonly [newest: null, reason: string]
 
 /** The part of a channel's messages in which each names the one before it. */
 export function historyOf(raw: RawHistory): ChannelHistory {

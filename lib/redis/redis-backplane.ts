@@ -1,23 +1,28 @@
-import { Redis } from 'ioredis'
-import type { Backplane, BackplaneHost, BackplaneLog, History, Place, Publication, Published } from '../backplanes/backplane.ts'
+import type { Redis } from 'ioredis'
+import type { Acquired, Backplane, BackplaneHost, BackplaneLog, History, Place, Publication, Published, Refused } from '../backplanes/backplane.ts'
 import { type SseError, show } from '../basics/errors.ts'
 import { checkBoolean, checkInteger, checkOptions } from '../basics/options.ts'
 import { makeEpoch } from '../event/timeline.ts'
 import { Leases } from './leases.ts'
-import { historyOf, parseMessage, parseSignal, type RawHistory } from './message.ts'
-import { linkOptions, RedisLink } from './redis-link.ts'
-import { PROCESS_EXPIRY_MS, SERVER_TIME, scripts } from './scripts.ts'
-
-/** Where Redis is: the URL, or a client of `ioredis` whose options are taken. */
-export type RedisConnection = { readonly url: string; readonly client?: never } | { readonly client: Redis; readonly url?: never }
+import { historyOf, parseMessage, parseSignal, type RawHistory, type RawRefusal } from './message.ts'
+import type { RedisConnection } from './redis-client.ts'
+import { connect } from './redis-connection.ts'
+import { isReply, RedisLink } from './redis-link.ts'
+import { SERVER_TIME, scripts } from './scripts.ts'
 
 /** Options of {@link RedisBackplane}. */
 export interface RedisBackplaneOptions {
-  /** Begins every key and pub/sub channel, in braces: hubs with the same one share their channels. Default `'sse'`. */
+  /**
+   * Begins every key and pub/sub channel, in braces and after the client's `keyPrefix`: hubs with the same one share their
+   * channels. Default `'sse'`.
+   */
   readonly prefix?: string | undefined
   /** How long Redis may take to answer, in milliseconds: then `publish` rejects and `subscribe` refuses. Default 5,000. */
   readonly timeoutMs?: number | undefined
-  /** How often it is asked whether events still come, in milliseconds, at most 5,000. Default 2,000. */
+  /**
+   * How often it is asked whether events still come, in milliseconds, at most 5,000. The streams of a process that died count for
+   * three times as long. Default 2,000.
+   */
   readonly probeMs?: number | undefined
   /**
    * Whether Redis keeps every write that it acknowledged when it is started again or another takes over (`appendfsync
@@ -28,6 +33,8 @@ export interface RedisBackplaneOptions {
 
 /** What is read at once is not more than this, for Redis does nothing else meanwhile. */
 const MAX_READ_BYTES = 8_388_608
+/** A process counts as there for so many probes after the last: one that is late is not taken for dead. */
+const PROBES_ALIVE = 3
 /** So many channels are subscribed to by one command. */
 const MAX_NAMES = 1_000
 
@@ -46,13 +53,16 @@ export class RedisBackplane implements Backplane, BackplaneLog {
   readonly processId = makeEpoch()
   readonly #base: string
   readonly #isDurable: boolean
+  /** For how long this process counts as there after it was heard of, in milliseconds. */
+  readonly #aliveMs: number
   readonly #scripts: ReturnType<typeof scripts>
   /** Commands go over one connection, what Redis tells of comes over the other. */
   readonly #commands: RedisLink
   readonly #subscriber: RedisLink
   readonly #leases: Leases
   readonly #watched = new Set<string>()
-  readonly #epochs = new EpochNames()
+  /** The channels that were watched, and that Redis refused on the connection that is about to be ready. */
+  #refused: Refused = new Map()
   /** What names the run of the server that the commands go to. */
   #run = ''
   #host: BackplaneHost | null = null
@@ -73,15 +83,17 @@ export class RedisBackplane implements Backplane, BackplaneLog {
     const { prefix = 'sse' } = options
     if (typeof prefix !== 'string' || !/^[^{}]+$/.test(prefix)) throw new TypeError(`prefix must be a string that is not empty and has no braces, got ${show(prefix)}`)
     this.timeoutMs = checkInteger('timeoutMs', options.timeoutMs, 5_000, { min: 100, max: 60_000 })
-    this.probeMs = checkInteger('probeMs', options.probeMs, 2_000, { min: 50, max: PROCESS_EXPIRY_MS / 3 })
+    this.probeMs = checkInteger('probeMs', options.probeMs, 2_000, { min: 50, max: 5_000 })
+    this.#aliveMs = PROBES_ALIVE * this.probeMs
     this.#isDurable = checkBoolean('durable', options.durable, false)
     this.#scripts = scripts(internals.time ?? SERVER_TIME)
     this.#sweepMs = internals.sweepMs ?? this.probeMs
     const onError = (error: SseError): void => this.#report(error)
-    const link = connect(connection, this.timeoutMs)
+    const { link, keyPrefix } = connect(connection, this.timeoutMs)
     const { db = 0 } = link.options
-    // Keys of another database are apart, pub/sub channels are not.
-    this.#base = db === 0 ? `{${prefix}}` : `{${prefix}:${db}}`
+    // Redis keeps the keys of databases apart, and not their pub/sub channels. Outside the braces a `keyPrefix` stays what it
+    // is: an ACL that allows the keys that begin with it goes on to hold.
+    this.#base = keyPrefix + (db === 0 ? `{${prefix}}` : `{${prefix}:${db}}`)
     this.#commands = new RedisLink(link, this.timeoutMs, {
       onConnected: async (redis) => {
         if (!this.#isDurable) this.#run = await runOf(redis)
@@ -95,15 +107,17 @@ export class RedisBackplane implements Backplane, BackplaneLog {
       onError,
     })
     this.#subscriber = new RedisLink(this.#listening(link.duplicate()), this.timeoutMs, {
-      onConnected: (redis) => subscribe(redis, [`${this.#base}:s`, `${this.#base}:n:${this.processId}`, ...[...this.#watched].map((name) => this.#channelOf(name))]),
+      onConnected: async (redis) => {
+        this.#refused = await this.#subscribe(redis, [...this.#watched], [`${this.#base}:s`, `${this.#base}:n:${this.processId}`])
+      },
       onReady: () => {
         this.#reported()
-        this.#host?.resumed()
+        this.#host?.resumed(this.#refused)
       },
       onClosed: () => this.#host?.interrupted(),
       onError,
     })
-    this.#leases = new Leases(this.#commands, this.#base, this.processId, this.#scripts.count)
+    this.#leases = new Leases(this.#commands, this.#base, this.processId, this.#aliveMs, this.#scripts)
   }
 
   get log(): BackplaneLog {
@@ -122,7 +136,7 @@ export class RedisBackplane implements Backplane, BackplaneLog {
     const { maxEvents, maxBytes, maxAgeMs, latestPerKey } = bounds
     const answer = await this.#commands.run(this.#scripts.publish, this.#base, () => [
       this.#run,
-      this.#epochs.next(),
+      makeEpoch(),
       channel,
       event,
       text,
@@ -138,11 +152,14 @@ export class RedisBackplane implements Backplane, BackplaneLog {
     return { epoch, position: Number(position), isNew: isNew === 1 }
   }
 
-  async watch(channels: readonly string[]): Promise<void> {
+  async watch(channels: readonly string[]): Promise<Refused> {
     for (const channel of channels) this.#watched.add(channel)
+    const { isReady } = this.#subscriber
     const redis = await this.#subscriber.use()
+    // The connection that was waited for may have refused some, which are asked for again now.
+    if (!isReady) for (const channel of channels) this.#watched.add(channel)
     try {
-      await subscribe(redis, channels.map((name) => this.#channelOf(name)))
+      return await this.#subscribe(redis, channels)
     } catch (error) {
       this.#subscriber.reconnect()
       throw this.#subscriber.unavailable('it does not subscribe', error)
@@ -160,16 +177,18 @@ export class RedisBackplane implements Backplane, BackplaneLog {
     if (isSweepDue) this.#sweptAt = performance.now()
     const answer = await this.#commands.run(this.#scripts.read, this.#base, () => [
       this.#run,
-      this.#epochs.next(),
+      makeEpoch(),
       this.processId,
       token,
       epoch,
       MAX_READ_BYTES,
       isSweepDue ? '1' : '0',
+      this.#aliveMs,
       ...places.flatMap(({ channel, after }) => [channel, after]),
     ])
-    const [current, position, channels] = answer as [string, string, RawHistory[]]
-    return { epoch: current, newest: Number(position), channels: channels.map(historyOf) }
+    const [current, position, channels] = answer as [string, string, (RawHistory | RawRefusal)[]]
+    const histories = channels.map((raw, i) => (raw[0] === null ? { floor: 0, events: [], refusal: this.#refusal(places[i]?.channel ?? '', raw[1]) } : historyOf(raw)))
+    return { epoch: current, newest: Number(position), channels: histories }
   }
 
   reconnect(): void {
@@ -177,7 +196,7 @@ export class RedisBackplane implements Backplane, BackplaneLog {
     this.#subscriber.reconnect()
   }
 
-  acquire(owner: string, max: number): Promise<boolean> {
+  acquire(owner: string, max: number): Promise<Acquired> {
     return this.#leases.acquire(owner, max)
   }
 
@@ -186,7 +205,7 @@ export class RedisBackplane implements Backplane, BackplaneLog {
   }
 
   async signal(text: string, isVital: boolean): Promise<readonly string[]> {
-    return (await this.#commands.run(this.#scripts.signal, this.#base, () => [this.#run, this.#epochs.next(), text, isVital ? '1' : '0'])) as string[]
+    return (await this.#commands.run(this.#scripts.signal, this.#base, () => [this.#run, makeEpoch(), text, isVital ? '1' : '0'])) as string[]
   }
 
   send(processId: string, text: string): void {
@@ -203,6 +222,40 @@ export class RedisBackplane implements Backplane, BackplaneLog {
 
   #channelOf(name: string): string {
     return `${this.#base}:c:${name}`
+  }
+
+  /**
+   * Subscribes to channels, and with them to those of Redis in `others`, without which nothing works.
+   *
+   * Redis refuses a command for one name in it. Then each name has a command of its own, so that it is refused alone.
+   *
+   * @returns the channels that were refused; they are not watched any more.
+   */
+  async #subscribe(redis: Redis, channels: readonly string[], others: readonly string[] = []): Promise<Refused> {
+    const refused = new Map<string, Error>()
+    const subscribe = async (some: readonly string[]): Promise<void> => {
+      try {
+        await redis.subscribe(...some)
+      } catch (error) {
+        const [name = ''] = some
+        if (!isReply(error) || (some.length === 1 && others.includes(name))) throw error
+        if (some.length === 1) refused.set(name.slice(this.#channelOf('').length), error)
+        else await Promise.all(some.map((each) => subscribe([each])))
+      }
+    }
+    const names = [...others, ...channels.map((name) => this.#channelOf(name))]
+    const commands: Promise<void>[] = []
+    for (let i = 0; i < names.length; i += MAX_NAMES) commands.push(subscribe(names.slice(i, i + MAX_NAMES)))
+    await Promise.all(commands)
+    for (const [name, { message }] of refused) {
+      refused.set(name, this.#refusal(name, message))
+      this.#watched.delete(name)
+    }
+    return refused
+  }
+
+  #refusal(channel: string, message: string): SseError {
+    return this.#subscriber.unavailable(`it refuses the channel ${show(channel)}: ${message}`)
   }
 
   #listening(redis: Redis): Redis {
@@ -268,46 +321,10 @@ export class RedisBackplane implements Backplane, BackplaneLog {
   }
 }
 
-/** Names for epochs, each of them given once: one that was sent twice could name two lives. */
-class EpochNames {
-  readonly #process = makeEpoch().slice(0, 5)
-  #last = 0
-
-  next(): string {
-    this.#last = (this.#last + 1) % 36 ** 5
-    return this.#process + this.#last.toString(36).padStart(5, '0')
-  }
-}
-
-async function subscribe(redis: Redis, names: readonly string[]): Promise<void> {
-  const commands: Promise<unknown>[] = []
-  for (let i = 0; i < names.length; i += MAX_NAMES) commands.push(redis.subscribe(...names.slice(i, i + MAX_NAMES)))
-  await Promise.all(commands)
-}
-
 /** What names this run of the server, by which it is noticed that it was started again. */
 async function runOf(redis: Redis): Promise<string> {
   const info = await redis.info('server').catch((error: Error) => error.message)
   const run = /^run_id:(\w+)/m.exec(info)?.[1]
   if (run !== undefined) return run
   throw new Error(`INFO does not tell the run_id of the server, by which it is noticed that it was started again (${info.slice(0, 100)}): let it, or set durable`)
-}
-
-function connect({ url, client }: RedisConnection, timeoutMs: number): Redis {
-  const options = linkOptions(timeoutMs)
-  if (client !== undefined) {
-    // By what it does: another copy of ioredis has another class.
-    if (typeof client !== 'object' || client === null || typeof client.duplicate !== 'function' || typeof client.defineCommand !== 'function' || 'nodes' in client) {
-      throw new TypeError(`client must be a Redis of ioredis, and not a cluster, got ${show(client)}`)
-    }
-    return client.duplicate(options)
-  }
-  if (typeof url !== 'string') throw new TypeError(`url must be a URL like redis://127.0.0.1:6379, or a client must be given, got ${show(url)}`)
-  // There may be a password in it.
-  if (!/^rediss?:\/\/|^\//.test(url)) throw new TypeError(`url must be a URL like redis://127.0.0.1:6379, and begin with redis:, rediss: or /`)
-  const redis = new Redis(url, { lazyConnect: true })
-  const { db = 0, host, port } = redis.options
-  if (!Number.isInteger(db)) throw new TypeError(`url must have the number of a database as its path, if any: redis://${host}:${port}/0`)
-  // What the URL's query sets, it does not set here.
-  return redis.duplicate(options)
 }

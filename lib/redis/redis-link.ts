@@ -1,4 +1,4 @@
-import type { Redis } from 'ioredis'
+import type { Redis, RedisOptions } from 'ioredis'
 import { SseError } from '../basics/errors.ts'
 import { Fifo } from '../basics/fifo.ts'
 import type { Script } from './scripts.ts'
@@ -23,23 +23,40 @@ interface Waiting {
   readonly reject: (error: SseError) => void
 }
 
-/** How a connection is made: nothing is sent twice, nothing waits without a bound, and what is lost comes back by itself. */
-export function linkOptions(timeoutMs: number) {
+/** The name of the connections in `CLIENT LIST`, where the client has none of its own. */
+const CONNECTION_NAME = 'express-sse-hub'
+
+/**
+ * The options that a link sets, whatever those of the client are: nothing is sent twice, nothing waits without a bound, and
+ * replies have the shape that the backplane reads.
+ */
+export function linkOptions(timeoutMs: number, { connectionName }: Pick<RedisOptions, 'connectionName'>): RedisOptions {
   return {
+    // ioredis takes the empty name for none.
+    connectionName: connectionName || CONNECTION_NAME,
     lazyConnect: true,
+    // The backplane puts it before every key and pub/sub channel itself.
     keyPrefix: '',
     stringNumbers: false,
+    replyMapping: 'legacy',
+    monitor: false,
+    readOnly: false,
+    enableAutoPipelining: false,
     enableOfflineQueue: false,
     enableReadyCheck: true,
     autoResubscribe: false,
     autoResendUnfulfilledCommands: false,
-    // What was sent and not answered is rejected when the connection breaks.
+    // Returning 2 would send the command again.
+    reconnectOnError: null,
+    // A command that was sent and not answered is rejected when the connection breaks.
     maxRetriesPerRequest: 0,
     commandTimeout: timeoutMs,
     connectTimeout: timeoutMs,
-    // Nothing is waited for when it is closed.
+    // A connection without events is silent between two probes.
+    socketTimeout: undefined,
+    // Closing waits for nothing.
     disconnectTimeout: 100,
-    retryStrategy: (times: number): number => Math.min(RETRY_MS.max, RETRY_MS.min * 2 ** Math.min(times, 10)) * (0.5 + Math.random() / 2),
+    retryStrategy: (times) => Math.min(RETRY_MS.max, RETRY_MS.min * 2 ** Math.min(times, 10)) * (0.5 + Math.random() / 2),
   }
 }
 
@@ -202,8 +219,8 @@ export class RedisLink {
   }
 
   #unanswered(error: unknown): SseError {
-    const { name, message } = error as Error
-    if (name === 'ReplyError') {
+    const { message } = error as Error
+    if (isReply(error)) {
       // A script that was begun has done what came before the line that failed.
       const isPart = message.includes('@user_script') && !message.startsWith('OOM')
       return this.unavailable(`it refused: ${message}${isPart ? '; a part of it may have been done' : ''}`, error)
@@ -211,6 +228,11 @@ export class RedisLink {
     if (message === 'Command timed out') this.reconnect()
     return this.unavailable(`there was no answer (${message}); it may have been done`, error)
   }
+}
+
+/** Whether Redis has answered with an error: the connection is sound. */
+export function isReply(error: unknown): error is Error {
+  return error instanceof Error && error.name === 'ReplyError'
 }
 
 function isUnsent(error: unknown): boolean {

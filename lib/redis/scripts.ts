@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { ASSERT, COUNT, PRESENT } from './owner-scripts.ts'
 
 /** A Lua script that runs in Redis as one step. */
 export interface Script {
@@ -7,7 +8,8 @@ export interface Script {
 }
 
 /**
- * The keys and pub/sub channels, each beginning with `KEYS[1]`, the prefix in braces, so that a cluster keeps them together:
+ * The keys and pub/sub channels. Each begins with `KEYS[1]`, `{p}` below: the client's `keyPrefix` and the prefix in braces,
+ * by which a cluster keeps them together.
  *
  *     {p}                      hash: e epoch, l last position, r run id of the server, f floor of the channels forgotten, s cursor of
  *                              the sweep, v how many vital signals there were, c:<channel> "<last position> <bytes> <bytes before the oldest kept> <maxAgeMs> <latest>"
@@ -15,8 +17,8 @@ export interface Script {
  *     {p}:k:<epoch>:<channel>  hash, of channels that keep the latest of each key: k<key> its position; l<position> the
  *                              position before it, where that in the message has been replaced
  *     {p}:i:<epoch>:…          string: the position of what was published with an idempotency key
- *     {p}:p                    sorted set: the processes, by when they were last heard of (ms)
- *     {p}:l:<key>              hash: how many streams of the key each process has
+ *     {p}:p                    sorted set: the processes, by the time until which each counts as there (ms)
+ *     {p}:l:<owner>            hash: how many streams of the owner each process has
  *     {p}:c:<channel>          pub/sub: the messages of a channel
  *     {p}:s                    pub/sub, for all processes: "<epoch> <which of the vital signals this is, or 0>\\n<text>"
  *     {p}:n:<process>          pub/sub, for one: "s<text>", or "r<epoch> <vital signals so far>\\n<token>" when a read is reached
@@ -35,7 +37,11 @@ local function int(n) return string.format('%.0f', n) end
 local meta = redis.call('HMGET', base, 'e', 'l', 'r', 'f')
 local epoch, last, floor = meta[1], tonumber(meta[2] or 0), tonumber(meta[4] or 0)
 local run = ARGV[1]
--- A server that was started again may have lost what it had acknowledged.
+local position = math.max(now, last + 1)
+`
+
+/** Names the epoch, where there is none or a server that was started again may have lost what it had acknowledged. */
+const EPOCH = `
 if not epoch or (run ~= '' and meta[3] and meta[3] ~= '' and meta[3] ~= run) then
   epoch = ARGV[2]
   floor = 0
@@ -44,13 +50,44 @@ if not epoch or (run ~= '' and meta[3] and meta[3] ~= '' and meta[3] ~= run) the
 elseif run ~= '' and meta[3] ~= run then
   redis.call('HSET', base, 'r', run)
 end
-local position = math.max(now, last + 1)
 `
+
+/** A channel is remembered for so long after the last of its events was too old: what others forget of it is little then. */
+export const CHANNEL_KEPT_MS = 600_000
+
+/**
+ * Looks at about `count` channels, from where the last sweep stopped: forgets those whose events have been too old for long,
+ * and trims the others if that is asked for. The streams of a channel that a user may not touch expire by themselves.
+ */
+const SWEEP = `
+local function sweep(count, isTrimming)
+  local found = redis.call('HSCAN', base, redis.call('HGET', base, 's') or '0', 'MATCH', 'c:*', 'COUNT', count)
+  for i = 1, #found[2], 2 do
+    local name = string.sub(found[2][i], 3)
+    local newest, age, latest = string.match(found[2][i + 1], '^(%d+) %d+ %d+ (%d+) (%d)')
+    local stream = base .. ':e:' .. epoch .. ':' .. name
+    if tonumber(newest) + (age + ${CHANNEL_KEPT_MS}) * 1000 < now then
+      floor = math.max(floor, tonumber(newest))
+      redis.call('HDEL', base, 'c:' .. name)
+      redis.pcall('DEL', stream, base .. ':k:' .. epoch .. ':' .. name)
+    elseif isTrimming and latest == '0' then
+      redis.pcall('XTRIM', stream, 'MINID', int(math.max(0, now - age * 1000)) .. '-0')
+    end
+  end
+  redis.call('HSET', base, 's', found[1], 'f', int(floor))
+end
+`
+
+/**
+ * Scripts that begin with it run while Redis is full: what they store is small, and it makes no difference how many events
+ * there are.
+ */
+const WHEN_FULL = '#!lua flags=allow-oom\n'
 
 /** What the publish script begins with, where it is given to others. */
 const PUBLISH_HELP = `
 -- Publishes an event to a hub: position, storing, trimming and telling as one step.
--- KEYS[1]  the prefix in braces, {sse} by default
+-- KEYS[1]  the prefix in braces, {sse} by default, after the keyPrefix of the hubs' client if that has one
 -- ARGV[1]  run_id of the server (INFO server), by which it is noticed that it was started again; '' not to notice
 -- ARGV[2]  10 random characters of [0-9a-z], other ones each time: names the life of the log where there is none
 -- ARGV[3]  channel, not empty
@@ -65,16 +102,38 @@ const PUBLISH_HELP = `
 -- <epoch>-<position>/<channel, encoded as a URI component>.
 `
 
-/** A channel is remembered for so long after the last of its events was too old: what others forget of it is little then. */
-export const CHANNEL_KEPT_MS = 600_000
+/**
+ * A position must be below this, 2^53 - 1: Lua and JavaScript hold no greater number exactly. A read gives it to a moment at
+ * which no position is left.
+ */
+const LAST_POSITION = Number.MAX_SAFE_INTEGER
 
-/** Publishes an event: see above. */
+/** How many channels a publish looks at that makes one more: beside ten that are kept, about one may wait to be forgotten. */
+const SWEPT_BY_PUBLISH = 10
+/** How many a read looks at, where that is due. */
+const SWEPT_BY_READ = 200
+
+/**
+ * A process is forgotten when it has not counted as there for so long, and the counts of its streams with it. One that was only
+ * busy for less has them again as soon as it is heard of.
+ */
+const PROCESS_KEPT_MS = 180_000
+
+/** Publishes an event: see above. Every check comes before the first write. */
 const PUBLISH = `
 local channel, event, data, flag, key, once = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 local maxEvents, maxBytes, maxAge, latest = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11]), ARGV[12] == '1'
 if channel == '' or event == '' or string.find(event, '[\\r\\n]') or string.sub(event, 1, 7) == 'stream-' then
   return redis.error_reply('ERR the channel is empty, or the event is, has a line break or begins with stream-')
 end
+if position >= ${LAST_POSITION} then
+  return redis.error_reply('ERR no position is left below 2^53: the clock of the server is wrong, or was; correct it, and delete ' .. base)
+end
+if not redis.acl_check_cmd('PUBLISH', base .. ':c:' .. channel, '') then
+  return redis.error_reply('NOPERM the user must not publish to ' .. base .. ':c:' .. channel)
+end
+${EPOCH}
+${SWEEP}
 local onceKey = base .. ':i:' .. epoch .. ':' .. #channel .. ':' .. channel .. once
 if once ~= '' then
   local known = redis.call('GET', onceKey)
@@ -152,24 +211,31 @@ elseif maxEvents > 0 then
 end
 redis.call('HSET', base, 'l', int(position), 'c:' .. channel, int(position) .. ' ' .. int(bytes) .. ' ' .. int(from) .. ' ' .. int(maxAge) .. ' ' .. ARGV[12])
 if once ~= '' then redis.call('SET', onceKey, int(position), 'PX', maxAge) end
+-- A publish that makes a channel has others forgotten, so that this keeps pace at any rate. Its own is not too old.
+if not place then sweep(${SWEPT_BY_PUBLISH}, false) end
 redis.call('PUBLISH', base .. ':c:' .. channel, message)
 return { epoch, int(position), 1 }
 `
 
 /**
- * Reads what channels have after positions, tells the process that asks for it when it had been told all before, and notes
- * that the process is there. Where that is due, a part of the channels is swept: those are forgotten whose events have been
- * too old for long.
+ * Reads what channels have after positions, tells the process that asks when it had been told all before, and notes that
+ * the process is there. Where that is due, a part of the channels is swept.
  *
  * KEYS: `{prefix}`. ARGV: 1 and 2 as for publishing · 3 process · 4 token · 5 the epoch that the positions belong to · 6 the most bytes
- * to read · 7 whether a sweep is due · 8 and on: channel, position after which to read, and so on.
+ * to read · 7 whether a sweep is due · 8 for how long the process counts as there (ms) · 9 and on: channel, position after which to
+ * read, and so on.
  *
- * Returns the epoch, the position of this moment, and for each channel, as far as the bytes go: the floor ('' where nothing is missing after the position), the messages, and the hash of what was replaced.
+ * Returns the epoch, the position of this moment, and for each channel, as far as the bytes go: the floor ('' where nothing is
+ * missing after the position); or the newest position, the messages, and the hash of what was replaced; or nil and why the channel
+ * must not be read.
  */
 const READ = `
+${EPOCH}
+${SWEEP}
+position = math.min(position, ${LAST_POSITION})
 local process, token, isSame, budget = ARGV[3], ARGV[4], ARGV[5] == epoch, tonumber(ARGV[6])
 local results = {}
-for i = 8, #ARGV, 2 do
+for i = 9, #ARGV, 2 do
   if budget <= 0 then break end
   local channel, after = ARGV[i], isSame and tonumber(ARGV[i + 1]) or 0
   local place = redis.call('HGET', base, 'c:' .. channel)
@@ -179,84 +245,37 @@ for i = 8, #ARGV, 2 do
   elseif newest <= after then
     results[#results + 1] = { '' }
   else
-    local entries = redis.call('XRANGE', base .. ':e:' .. epoch .. ':' .. channel, after == 0 and '-' or '(' .. int(after) .. '-0', '+')
+    local entries = redis.pcall('XRANGE', base .. ':e:' .. epoch .. ':' .. channel, after == 0 and '-' or '(' .. int(after) .. '-0', '+')
+    local links = string.sub(place, -1) == '1' and redis.pcall('HGETALL', base .. ':k:' .. epoch .. ':' .. channel) or {}
     local messages = {}
     for j = 1, #entries do
       messages[j] = entries[j][2][2]
       budget = budget - #messages[j] - 50
     end
-    local links = string.sub(place, -1) == '1' and redis.call('HGETALL', base .. ':k:' .. epoch .. ':' .. channel) or {}
-    results[#results + 1] = { int(newest), messages, links }
+    local refused = entries.err or links.err
+    results[#results + 1] = refused and { false, refused } or { int(newest), messages, links }
   end
 end
 
-local swept = {}
+redis.call('HSET', base, 'l', int(position))
 if ARGV[7] == '1' then
-  local sweep = redis.call('HSCAN', base, redis.call('HGET', base, 's') or '0', 'MATCH', 'c:*', 'COUNT', 200)
-  redis.call('HSET', base, 's', sweep[1])
-  swept = sweep[2]
+  sweep(${SWEPT_BY_READ}, true)
+  redis.call('ZREMRANGEBYSCORE', base .. ':p', '-inf', '(' .. int(now / 1000 - ${PROCESS_KEPT_MS}))
 end
-for i = 1, #swept, 2 do
-  local channel = string.sub(swept[i], 3)
-  local newest, age, latest = string.match(swept[i + 1], '^(%d+) %d+ %d+ (%d+) (%d)')
-  local stream = base .. ':e:' .. epoch .. ':' .. channel
-  if tonumber(newest) + (age + ${CHANNEL_KEPT_MS}) * 1000 < now then
-    floor = math.max(floor, tonumber(newest))
-    redis.call('HDEL', base, 'c:' .. channel)
-    redis.call('DEL', stream, base .. ':k:' .. epoch .. ':' .. channel)
-  elseif latest == '0' then
-    redis.call('XTRIM', stream, 'MINID', int(math.max(0, now - age * 1000)) .. '-0')
-  end
-end
-redis.call('HSET', base, 'l', int(position), 'f', int(floor))
-redis.call('ZADD', base .. ':p', int(now / 1000), process)
+redis.call('ZADD', base .. ':p', int(now / 1000 + ARGV[8]), process)
 redis.call('PUBLISH', base .. ':n:' .. process, 'r' .. epoch .. ' ' .. (redis.call('HGET', base, 'v') or '0') .. '\\n' .. token)
 return { epoch, int(position), results }
 `
 
-/** A process is taken for gone when nothing was heard of it for so long. */
-export const PROCESS_EXPIRY_MS = 15_000
+/** For so much longer than it counts as there, a process should hear signals: it may only have been busy. */
+const SIGNAL_GRACE_MS = 9_000
 
 /** Carries a text to all processes. ARGV: 1 and 2 as for publishing · 3 text · 4 whether it is vital. Returns the processes. */
 const SIGNAL = `
-local gone = int(now / 1000 - ${PROCESS_EXPIRY_MS})
-local number = 0
-if ARGV[4] == '1' then
-  redis.call('ZREMRANGEBYSCORE', base .. ':p', '-inf', '(' .. gone)
-  number = redis.call('HINCRBY', base, 'v', 1)
-end
+${EPOCH}
+local number = ARGV[4] == '1' and redis.call('HINCRBY', base, 'v', 1) or 0
 redis.call('PUBLISH', base .. ':s', epoch .. ' ' .. number .. '\\n' .. ARGV[3])
-return redis.call('ZRANGEBYSCORE', base .. ':p', gone, '+inf')
-`
-
-/**
- * Counts one more stream of an owner, where ARGV[4] is the most there may be of it, or one less where it is -1. ARGV: owner,
- * process, how long the count is kept (ms). Returns 0 where there are as many as there may be.
- */
-const COUNT = (time: string): string => `
-local base = KEYS[1]
-local counts = base .. ':l:' .. ARGV[1]
-local process, most = ARGV[2], tonumber(ARGV[4])
-if most == -1 then
-  if redis.call('HINCRBY', counts, process, -1) < 1 then redis.call('HDEL', counts, process) end
-  return 1
-end
-local t = ${time}
-local gone = t[1] * 1000 + math.floor(t[2] / 1000) - ${PROCESS_EXPIRY_MS}
-local all = redis.call('HGETALL', counts)
-local sum = 0
-for i = 1, #all, 2 do
-  local seen = redis.call('ZSCORE', base .. ':p', all[i])
-  if all[i] == process or (seen and tonumber(seen) >= gone) then
-    sum = sum + all[i + 1]
-  else
-    redis.call('HDEL', counts, all[i])
-  end
-end
-if sum >= most then return 0 end
-redis.call('HINCRBY', counts, process, 1)
-redis.call('PEXPIRE', counts, ARGV[3])
-return 1
+return redis.call('ZRANGEBYSCORE', base .. ':p', int(now / 1000 - ${SIGNAL_GRACE_MS}), '+inf')
 `
 
 function script(source: string): Script {
@@ -267,9 +286,10 @@ function script(source: string): Script {
 export function scripts(time: string) {
   return {
     publish: script(BEGIN(time) + PUBLISH),
-    read: script(BEGIN(time) + READ),
-    signal: script(BEGIN(time) + SIGNAL),
-    count: script(COUNT(time)),
+    read: script(WHEN_FULL + BEGIN(time) + READ),
+    signal: script(WHEN_FULL + BEGIN(time) + SIGNAL),
+    count: script(WHEN_FULL + PRESENT(time) + COUNT),
+    assert: script(WHEN_FULL + PRESENT(time) + ASSERT),
   }
 }
 

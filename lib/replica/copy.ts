@@ -15,17 +15,55 @@ export class Copy {
   isLive = false
   /** What was told of it before that. */
   held: BackplaneEvent[] = []
-  /** Settles when it is live for the first time. */
-  readonly live: Promise<void>
-  #resolve: () => void = () => {}
+  /** Whether the backplane has refused the channel: it is asked again when somebody comes for it. */
+  isRefused = false
+  #live: Promise<void>
+  #settle: { readonly resolve: () => void; readonly reject: (error: Error) => void } | null = null
 
   constructor(channel: Channel) {
     this.channel = channel
-    this.live = new Promise((resolve) => (this.#resolve = resolve))
+    this.#live = this.#makeLive()
+  }
+
+  /** Resolves when it is live, and rejects when it is refused. */
+  get live(): Promise<void> {
+    return this.#live
+  }
+
+  /** Is asked for again, after it was refused. */
+  askAgain(): void {
+    this.isRefused = false
+    this.isAsking = true
+    this.#live = this.#makeLive()
+  }
+
+  /** Its log has to be read anew. */
+  setNotLive(): void {
+    this.isLive = false
+    if (this.#settle === null) this.#live = this.#makeLive()
+  }
+
+  /** Nothing more is told of it. Its log stays as it is: what follows in it is read when it is asked for again. */
+  refuse(error: Error): void {
+    this.setNotLive()
+    this.#settle?.reject(error)
+    this.#settle = null
+    this.isRefused = true
+    this.isAsking = this.isWatched = false
+    this.loadedIn = -1
+    this.held = []
   }
 
   setLive(): void {
     this.isLive = true
-    this.#resolve()
+    this.#settle?.resolve()
+    this.#settle = null
+  }
+
+  #makeLive(): Promise<void> {
+    const live = new Promise<void>((resolve, reject) => (this.#settle = { resolve, reject }))
+    // Perhaps nobody waits for it.
+    live.catch(() => {})
+    return live
   }
 }

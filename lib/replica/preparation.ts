@@ -68,15 +68,25 @@ export class Preparation {
     const now = await asked
     await Promise.all(copies.map(({ live }) => live))
     if (now !== undefined) replica.noticeLife(now)
-    while (replica.isHolding) await replica.goingOn()
+    while (!this.#areReady(copies)) await this.#readier(copies)
     const isAhead = now === undefined ? ahead !== undefined : now.epoch === timeline.epoch && now.newest > timeline.newest
     if (!isAhead) return now
     // It came before what was read of the copies was: another process is ahead of this one.
     const told = await replica.reader.told()
     replica.noticeLife(told)
-    while (replica.isHolding) await replica.goingOn()
+    while (!this.#areReady(copies)) await this.#readier(copies)
     if (told.epoch === timeline.epoch) timeline.moveTo(told.newest)
     if (ahead !== undefined && ahead.epoch !== timeline.epoch) replica.pastEpochs.add(ahead.epoch)
     return now
+  }
+
+  #areReady(copies: readonly Copy[]): boolean {
+    return !this.#replica.isHolding && copies.every(({ isLive }) => isLive)
+  }
+
+  /** Settles when what keeps the copies from being ready may be over. Rejects where a channel was refused meanwhile. */
+  async #readier(copies: readonly Copy[]): Promise<void> {
+    if (this.#replica.isHolding) return this.#replica.goingOn()
+    await Promise.all(copies.filter(({ isLive }) => !isLive).map(({ live }) => live))
   }
 }

@@ -1,4 +1,4 @@
-import type { BackplaneEvent, BackplaneLog, ChannelHistory, History } from '../backplanes/backplane.ts'
+import type { BackplaneEvent, BackplaneLog, ChannelHistory, History, Refused } from '../backplanes/backplane.ts'
 import type { OnError } from '../basics/guard.ts'
 import type { Channel } from '../delivery/channel.ts'
 import type { ChannelRegistry } from '../delivery/channel-registry.ts'
@@ -10,11 +10,13 @@ import { Copy } from './copy.ts'
 import { HeldBack, type Told } from './held-back.ts'
 import { LogReader } from './log-reader.ts'
 import { PastEpochs } from './past-epochs.ts'
+import { Refusals } from './refusals.ts'
 
 /** So many channels are read at once. */
 const MAX_PLACES = 500
 /** How long it waits before it asks again what it could not be told. */
 const RETRY_MS = { min: 100, max: 5_000 }
+const NONE: Refused = new Map()
 
 /** What a hub lends to its replica. */
 export interface ReplicaParts {
@@ -24,6 +26,8 @@ export interface ReplicaParts {
   readonly timeline: Timeline
   readonly snapshots: Snapshots
   readonly onError: OnError
+  /** Ends whatever follows a channel, at the place that it has reached: the backplane tells nothing more of it. */
+  readonly onRefused: (channel: Channel, error: Error) => Promise<void>
 }
 
 interface Reading {
@@ -51,6 +55,9 @@ export class Replica {
   #isHolding = true
   readonly #held = new HeldBack()
   readonly pastEpochs = new PastEpochs()
+  /** The channels that were refused when the backplane was there again. */
+  #refused = NONE
+  readonly #refusals: Refusals
   /** The newest catch-up: an older one gives up. */
   #run = 0
   #failures = 0
@@ -67,6 +74,7 @@ export class Replica {
     this.#log = log
     this.#parts = parts
     this.reader = new LogReader(log, parts.timeline)
+    this.#refusals = new Refusals(parts.onError, parts.onRefused)
     this.#timer = setInterval(() => void this.#probe(), log.probeMs).unref()
   }
 
@@ -106,10 +114,11 @@ export class Replica {
     this.reader.interrupted()
   }
 
-  resumed(): void {
+  resumed(refused: Refused): void {
     this.#isAway = false
-    for (const copy of this.#copies.values()) copy.isWatched ||= !copy.isAsking
-    void this.#catchUp()
+    this.#refused = refused
+    for (const copy of this.#copies.values()) copy.isWatched ||= !copy.isAsking && !copy.isRefused
+    void this.#resume(refused)
   }
 
   close(): void {
@@ -121,9 +130,10 @@ export class Replica {
   /** The copy of a channel, made when there is none. */
   copyOf(name: string): Copy {
     const known = this.#copies.get(name)
-    if (known !== undefined) return known
-    const copy = new Copy(this.#parts.channels.get(name))
-    this.#copies.set(name, copy)
+    if (known !== undefined && !known.isRefused) return known
+    const copy = known ?? new Copy(this.#parts.channels.get(name))
+    if (known === undefined) this.#copies.set(name, copy)
+    else copy.askAgain()
     if (this.#fresh.length === 0) queueMicrotask(() => void this.#watchFresh())
     this.#fresh.push(copy)
     return copy
@@ -143,20 +153,39 @@ export class Replica {
   async #watchFresh(): Promise<void> {
     const copies = this.#fresh
     this.#fresh = []
-    const answered = (isWatched: boolean): boolean => {
-      for (const copy of copies) {
-        copy.isAsking = false
-        copy.isWatched ||= isWatched
-      }
-      return isWatched
+    let refused = NONE
+    let isWatched = true
+    try {
+      refused = await this.#log.watch(copies.map(({ channel }) => channel.name))
+    } catch {
+      // There was an interruption: they are watched when that is over, but for those refused then, and read with all others.
+      isWatched = !this.#isAway
+      if (isWatched) refused = this.#refused
     }
-    const names = copies.map(({ channel }) => channel.name)
-    // Where it fails there was an interruption: they are watched when that is over, and read with all others.
-    const isWatched = await this.#log.watch(names).then(
-      () => answered(true),
-      () => answered(!this.#isAway),
-    )
-    if (isWatched) await this.#load(copies)
+    for (const copy of copies) {
+      copy.isAsking = false
+      copy.isWatched ||= isWatched
+    }
+    void this.#refusals.apply(copies, refused)
+    if (isWatched) await this.#load(copies.filter((copy) => copy.isWatched))
+  }
+
+  /** Goes on without the channels that are refused now. Their followers end before they are given more of other channels. */
+  async #resume(refused: Refused): Promise<void> {
+    const run = this.#run
+    const ended = this.#refusals.apply([...this.#copies.values()].filter(({ isWatched }) => isWatched), refused)
+    if (ended !== null) await ended
+    if (run === this.#run) void this.#catchUp()
+  }
+
+  /** Takes out the readings of channels that must not be read, and refuses those. */
+  #refuseRead(readings: readonly Reading[]): { readonly rest: readonly Reading[]; readonly ended: Promise<unknown> | null } {
+    const refused = new Map<string, Error>()
+    for (const { copy, history } of readings) if (history.refusal !== undefined) refused.set(copy.channel.name, history.refusal)
+    if (refused.size === 0) return { rest: readings, ended: null }
+    const ended = this.#refusals.apply(readings.map(({ copy }) => copy), refused)
+    this.#log.unwatch([...refused.keys()])
+    return { rest: readings.filter(({ copy }) => !copy.isRefused), ended }
   }
 
   /** Reads what is kept of channels that are watched and not live yet. While all are read anyway, that is done afterwards. */
@@ -171,7 +200,7 @@ export class Replica {
         if (run !== this.#run || this.#isHolding) return
         if (history.epoch !== this.#parts.timeline.epoch) return void this.#catchUp()
         this.#parts.timeline.moveTo(history.newest)
-        for (const reading of readings) if (!reading.copy.isLive) this.#fill(reading)
+        for (const reading of this.#refuseRead(readings).rest) if (!reading.copy.isLive) this.#fill(reading)
         this.#takeHeld(readings)
         rest = rest.slice(readings.length)
       }
@@ -200,8 +229,12 @@ export class Replica {
         newest = next.history.newest
       }
       if (run !== this.#run) return
+      const { rest, ended } = this.#refuseRead(readings)
+      // Followers of a refused channel end first: the events of other channels would carry them past those that they miss.
+      if (ended !== null) await ended
+      if (run !== this.#run) return
       for (const epoch of suspects) if (epoch !== first.history.epoch) this.pastEpochs.add(epoch)
-      this.#goOn(first.history, newest, readings)
+      this.#goOn(first.history, newest, rest)
     } catch (error) {
       await this.#failed(run, error)
     }
@@ -215,7 +248,7 @@ export class Replica {
       timeline.restart(epoch, newest)
       snapshots.restart()
       if (!isFirst) channels.restart(0)
-      for (const { copy } of readings) copy.isLive = false
+      for (const { copy } of readings) copy.setNotLive()
     }
     for (const reading of readings) this.#fill(reading, before)
     timeline.moveTo(newest)
@@ -237,7 +270,7 @@ export class Replica {
   #tell(told: Told, before: number): void {
     const { epoch, name, event } = told
     const copy = this.#copies.get(name)
-    if (copy === undefined || this.pastEpochs.has(epoch)) return
+    if (copy === undefined || copy.isRefused || this.pastEpochs.has(epoch)) return
     const isOfNow = epoch === this.#parts.timeline.epoch
     if (this.#isHolding) {
       this.#held.push(told)
@@ -266,10 +299,14 @@ export class Replica {
       channels.lose(channel, newest)
     } else {
       if (isLost) channels.lose(channel, floor)
-      for (const event of events) intake.take(channel, event, Math.max(0, (newest - event.position) / 1_000))
+      for (const event of events) {
+        // The log has it already where the channel was refused for a while.
+        if (event.position > channel.log.last) intake.take(channel, event, Math.max(0, (newest - event.position) / 1_000))
+      }
     }
     if (channel.size > 0) pump.published(channel)
     copy.setLive()
+    this.#refusals.admitted(channel)
   }
 
   /** Goes on with what was told of copies before they were read. */
@@ -317,7 +354,7 @@ export class Replica {
       if (run !== this.#run || this.#isHolding) return
       this.#probed += readings.length
       this.#inContact()
-      const isBehind = readings.some(({ copy, history: { floor, events } }) => Math.max(floor, events.at(-1)?.position ?? 0) > copy.seen)
+      const isBehind = readings.some(({ copy, history: { refusal, floor, events } }) => refusal !== undefined || Math.max(floor, events.at(-1)?.position ?? 0) > copy.seen)
       if (isBehind || history.epoch !== this.#parts.timeline.epoch) return void this.#catchUp()
       for (const { copy } of readings) copy.seen = Math.max(copy.seen, history.newest)
       this.#parts.timeline.moveTo(history.newest)

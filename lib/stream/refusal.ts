@@ -45,10 +45,18 @@ const CAUSES: Readonly<Record<RefusalReason, Cause>> = {
   disconnected: { code: 'SSE_UNAVAILABLE', text: 'the stream was disconnected before it began', end: 'disconnected', delay: SOON_MS },
 }
 
+/** What a refusal may have beside its reason. */
+export interface RefusalOptions {
+  /** Whether the client is not to reconnect. Default `false`. */
+  readonly isFinal?: boolean
+  /** Whether the client is to reconnect soon, though it is refused at a limit. Default `false`. */
+  readonly isSoon?: boolean
+}
+
 /** Makes the refusal for one client. */
-export function refusal(reason: RefusalReason, isFinal = false): Refusal {
+export function refusal(reason: RefusalReason, { isFinal = false, isSoon = false }: RefusalOptions = {}): Refusal {
   const { code, text, end, delay } = CAUSES[reason]
-  const ms = randomDelay(delay)
+  const ms = randomDelay(isSoon ? SOON_MS : delay)
   const seconds = Math.ceil(ms / 1_000)
   const error = new SseError(code, `subscribe: ${text}; come back in ${seconds} s`, { headers: { 'Retry-After': String(seconds) } })
   return { reason, error, last: streamEnd(end, ms), isFinal }

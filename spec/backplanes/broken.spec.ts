@@ -17,6 +17,11 @@ const NOTICED: Readonly<Record<string, readonly Fault[]>> = {
   'says up to where events are gone, and only that': ['claims what was dropped', 'claims too little', 'drops more than it must', 'drops nothing'],
   'reads all that is kept where a place is of another epoch': ['reads places of another epoch as its own'],
   'tells nothing of a channel that is not watched any more, and goes on with the others': ['does not unwatch'],
+  'refuses a channel alone, to who watches it and to who comes back, until it is admitted': [
+    'refuses all that is asked for with a refused channel',
+    'is silent about a refusal',
+    'never asks again for a refused channel',
+  ],
   'tells when it is interrupted and when it is back, nothing in between, and then of all channels that are watched': [
     'tells while it is interrupted',
     'does not say that it was interrupted',
@@ -47,6 +52,11 @@ const NOTICED: Readonly<Record<string, readonly Fault[]>> = {
   'gives nobody twice what the engine tells again, before the channel is live or late': ['gives what it tells again another place'],
   'gives a client that goes from node to node while others publish everything once and in order': ['swaps two events', 'says too early that a moment is reached'],
   'catches up with what was published while the connection of a node was broken': ['loses an event', 'forgets what was watched'],
+  'loses nothing of the other channels while one is refused, and goes on with that one where clients were': [
+    'refuses all that is asked for with a refused channel',
+    'is silent about a refusal',
+    'never asks again for a refused channel',
+  ],
   'resumes after any event with exactly what follows, on every node, by stream and by events()': ['stores an event twice', 'loses an event', 'an epoch for each node'],
   'resets who comes from before what the bound by count dropped, and nobody else': ['claims what was dropped', 'claims too little', 'drops more than it must'],
   'resets who comes from before what the bound by bytes dropped, and nobody else': ['claims what was dropped', 'claims too little'],
@@ -71,6 +81,7 @@ const NOTICED: Readonly<Record<string, readonly Fault[]>> = {
   'ends the streams of an owner on every node, and resolves to how many those were': ['knows no other process'],
   'adds up what all nodes have': ['knows no other process'],
   'counts the streams of an owner on all nodes against its limit': ['counts streams for each node', 'never releases streams'],
+  'says of an owner at its limit whether streams of other nodes are among those counted': ['takes the streams of others for those of the node', 'never releases streams'],
   'lets in no more of an owner than its limit when they come to all nodes at once': ['counts streams late'],
   'stores what is published again with its idempotency key once, whoever publishes it and when': ['is late to remember idempotency keys', 'keeps idempotency keys for each node'],
   'goes on with the other nodes when one is closed': ['closes all', 'knows no other process'],
@@ -81,7 +92,7 @@ const NOTICED: Readonly<Record<string, readonly Fault[]>> = {
 const IMPATIENCE_MS = 400
 
 describe.each([
-  ['with a log', true, casesFor(['log', 'limits', 'repeats'])],
+  ['with a log', true, casesFor(['log', 'limits', 'repeats', 'refuses'])],
   ['without a log', false, casesFor(['no log'])],
 ] as const)('a simulated engine %s', (_, hasLog, cases) => {
   it.each(cases)('$name', async (each) => {

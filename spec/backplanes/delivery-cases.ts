@@ -1,5 +1,5 @@
 import { turn } from '../support/fake-connection.ts'
-import { aside, type Case, type Client, freshName, type Kit, Ledger } from './kit.ts'
+import { aside, type Case, codeOf, type Client, freshName, type Kit, Ledger } from './kit.ts'
 
 /**
  * A client comes to a node with an id, while others publish to its channel at every moment of the node's first read of it.
@@ -214,6 +214,41 @@ export const deliveryCases: readonly Case[] = [
       }
       expectAll(client, ledger.after(first))
       expect(reader.data).toEqual(client.texts)
+    },
+  },
+  {
+    name: 'loses nothing of the other channels while one is refused, and goes on with that one where clients were',
+    needs: ['log', 'refuses'],
+    async run(kit) {
+      const ledger = new Ledger()
+      const [node, publisher] = await kit.nodes(2)
+      const first = await ledger.publish(publisher, 'a', 'first')
+      await ledger.publish(publisher, 'x', 'x before')
+      const client = await kit.client(node, ['a'], { lastEventId: first })
+      const both = await kit.client(node, ['a', 'x'], { lastEventId: first })
+      const reader = await kit.reader(node, ['x'], { lastEventId: first })
+      await Promise.all([both.heard('x before'), reader.heard('x before')])
+      await kit.refuse('x')
+      kit.interrupt(node)
+      await ledger.burst(publisher, ['a', 'x'], 'while it is refused', 20)
+      await kit.until(() => reader.isOver && !both.isOpen, 'who follows the channel has ended')
+      expect(reader.error).toMatchObject({ code: 'SSE_BACKPLANE_UNAVAILABLE', message: expect.stringContaining("'x'") as string })
+      await kit.until(() => node.health(), 'the node is back')
+      for (let round = 0; round < 3; round++) {
+        expect((await kit.client(node, ['x', 'a'], { lastEventId: both.lastId })).refusal).toBe('backplane')
+        expect(await codeOf(() => node.events(['x']).next())).toBe('SSE_BACKPLANE_UNAVAILABLE')
+        await ledger.publish(publisher, 'a', `round ${round}`)
+        await client.heard(`round ${round}`)
+      }
+      expectAll(client, ledger.after(first, ['a']))
+      // However often it was asked for.
+      expect(kit.errors.splice(0)).toEqual([expect.objectContaining({ code: 'SSE_BACKPLANE_UNAVAILABLE' })])
+      await kit.admit('x')
+      const again = await kit.client(node, ['a', 'x'], { lastEventId: both.lastId })
+      await ledger.publish(publisher, 'x', 'last')
+      await again.heard('last')
+      expect([...both.texts, ...again.texts]).toEqual(ledger.after(first))
+      expect([both.resets, again.resets]).toEqual([[], []])
     },
   },
 ]

@@ -1,6 +1,6 @@
 import { createParser, type EventSourceMessage } from 'eventsource-parser'
 import { Hub, type HubEvent, type HubEvents, type HubOptions, type PublishOptions, type ResetEvent, type SubscribeOptions } from 'express-sse-hub'
-import type { Backplane, BackplaneEvent, BackplaneHost, BackplaneLog, History, Place, Publication, Published } from '../../lib/backplanes/backplane.ts'
+import type { Backplane, BackplaneEvent, BackplaneHost, BackplaneLog, History, Place, Publication, Published, Refused } from '../../lib/backplanes/backplane.ts'
 import { makeEpoch } from '../../lib/event/timeline.ts'
 import type { ReplayBounds } from '../../lib/log/replay-log.ts'
 import type { RefusalReason } from '../../lib/stream/refusal.ts'
@@ -10,9 +10,9 @@ import { FakeConnection, turn } from '../support/fake-connection.ts'
 
 /**
  * What an engine declares, and a case may need: a log that processes share, or none; limits that hold for all processes
- * together; that it may tell of the same event again.
+ * together; that it may tell of the same event again; that it may refuse a channel.
  */
-export type Capability = 'log' | 'no log' | 'limits' | 'repeats'
+export type Capability = 'log' | 'no log' | 'limits' | 'repeats' | 'refuses'
 
 /** What carries events between the nodes of one case. */
 export interface Engine {
@@ -20,6 +20,9 @@ export interface Engine {
   backplane(): Backplane
   /** Tells once more, word for word, of every event that is kept of a channel. Resolves when that was sent. */
   repeat?(channel: string): Promise<void>
+  /** Refuses a channel to all who watch it from now on, or when they come back; and lets it be watched again. */
+  refuse?(channel: string): Promise<void>
+  admit?(channel: string): Promise<void>
   /** Is called when all of its backplanes are closed. */
   dispose?(): Promise<void>
 }
@@ -127,6 +130,15 @@ export class Kit {
   async repeat(channel: string): Promise<void> {
     if (this.#engine.repeat === undefined) throw new Error('the engine cannot repeat')
     await this.#engine.repeat(channel)
+  }
+
+  async refuse(channel: string): Promise<void> {
+    if (this.#engine.refuse === undefined) throw new Error('the engine refuses no channel')
+    await this.#engine.refuse(channel)
+  }
+
+  async admit(channel: string): Promise<void> {
+    await this.#engine.admit?.(channel)
   }
 
   /** A kit of the same sort, that shares nothing with this one. */
@@ -258,7 +270,8 @@ export class Reader {
 export type Told =
   | { readonly what: 'event'; readonly epoch: string; readonly channel: string; readonly event: BackplaneEvent }
   | { readonly what: 'reached'; readonly token: string }
-  | { readonly what: 'interrupted' | 'resumed' | 'signals missed' }
+  | { readonly what: 'interrupted' | 'signals missed' }
+  | { readonly what: 'resumed'; readonly refused: readonly string[] }
   | { readonly what: 'signal'; readonly text: string }
 
 /** A host that records what it is told. */
@@ -282,8 +295,8 @@ class RecordingHost implements BackplaneHost {
     this.told.push({ what: 'interrupted' })
   }
 
-  resumed(): void {
-    this.told.push({ what: 'resumed' })
+  resumed(refused: Refused): void {
+    this.told.push({ what: 'resumed', refused: [...refused.keys()] })
   }
 
   signal(text: string): void {
@@ -348,9 +361,9 @@ export class RawNode {
     return this.publish(channel, text, { bounds: { ...BOUNDS, ...bounds } })
   }
 
-  /** Without a log everything is told anyway. */
-  async watch(...channels: string[]): Promise<void> {
-    await this.backplane.log?.watch(channels)
+  /** Without a log everything is told anyway. The channels that are refused. */
+  async watch(...channels: string[]): Promise<string[]> {
+    return [...((await this.backplane.log?.watch(channels)) ?? new Map<string, Error>()).keys()]
   }
 
   /** Reads channels; `reached`: how much was told when the moment of the read was reached. */

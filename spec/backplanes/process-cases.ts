@@ -66,6 +66,21 @@ export const processCases: readonly Case[] = [
     },
   },
   {
+    name: 'says of an owner at its limit whether streams of other nodes are among those counted',
+    needs: ['limits'],
+    async run(kit) {
+      const [node, other] = await kit.raws(2)
+      const acquired: unknown[] = []
+      for (const each of [node, node, node, other]) acquired.push(await each.log.acquire('owner', 2))
+      expect(acquired).toEqual(['counted', 'counted', 'full', 'maybe-full'])
+      node.log.release('owner')
+      await node.read([])
+      expect(await other.log.acquire('owner', 2)).toBe('counted')
+      expect([await node.log.acquire('owner', 2), await other.log.acquire('owner', 2)]).toEqual(['maybe-full', 'maybe-full'])
+      expect(await other.log.acquire('owner', 1)).toBe('full')
+    },
+  },
+  {
     name: 'lets in no more of an owner than its limit when they come to all nodes at once',
     needs: ['limits'],
     async run(kit) {

@@ -204,6 +204,32 @@ export const promiseCases: readonly Case[] = [
     },
   },
   {
+    name: 'refuses a channel alone, to who watches it and to who comes back, until it is admitted',
+    needs: ['log', 'refuses'],
+    async run(kit) {
+      const [node, other] = await kit.raws(2)
+      await kit.refuse('x')
+      expect(await node.watch('a', 'x', 'b')).toEqual(['x'])
+      expect(await node.watch('x')).toEqual(['x'])
+      for (const name of ['x', 'a', 'b']) await other.publish(name, `of ${name}`)
+      await node.heard('of b')
+      expect(node.events.map(({ event }) => event.text)).toEqual(['of a', 'of b'])
+      await kit.admit('x')
+      expect(await node.watch('x')).toEqual([])
+      await other.publish('x', 'admitted')
+      await node.heard('admitted')
+      await kit.refuse('x')
+      const from = node.told.length
+      node.log.reconnect()
+      const resumed = () => node.told.slice(from).find((told) => told.what === 'resumed')
+      await kit.until(() => resumed() !== undefined, 'it is back')
+      expect(resumed()).toEqual({ what: 'resumed', refused: ['x'] })
+      for (const name of ['x', 'a']) await other.publish(name, `${name} again`)
+      await node.heard('a again')
+      expect(node.events.map(({ event }) => event.text)).not.toContain('x again')
+    },
+  },
+  {
     name: 'tells when it is interrupted and when it is back, nothing in between, and then of all channels that are watched',
     needs: ['log'],
     async run(kit) {

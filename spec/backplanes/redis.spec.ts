@@ -1,27 +1,44 @@
 import { Redis } from 'ioredis'
-import { RedisBackplane } from '../../lib/redis.ts'
+import { Redis as Redis5 } from 'ioredis5'
+import { RedisBackplane, type RedisConnection } from '../../lib/redis.ts'
 import { deleteKeys, describeRedis, freshPrefix, REDIS_URL } from '../support/redis.ts'
 import { casesFor, runCase } from './contract.ts'
 import type { Engine } from './kit.ts'
 
-function redis(): Engine {
+/** @param connect gives each backplane its connection, and a function that is called when the backplanes are closed. */
+function redis(connect: () => { readonly connection: RedisConnection; readonly end?: () => void }): Engine {
   const prefix = freshPrefix()
   const base = `{${prefix}}`
+  const ends: (() => void)[] = []
   return {
-    backplane: () => new RedisBackplane({ url: REDIS_URL }, { prefix }),
+    backplane() {
+      const { connection, end } = connect()
+      if (end !== undefined) ends.push(end)
+      return new RedisBackplane(connection, { prefix })
+    },
     async repeat(channel) {
       const client = new Redis(REDIS_URL)
       const entries = await client.xrange(`${base}:e:${await client.hget(base, 'e')}:${channel}`, '-', '+')
       for (const [, [, message = '']] of entries) await client.publish(`${base}:c:${channel}`, message)
       client.disconnect()
     },
-    dispose: () => deleteKeys([prefix]),
+    dispose: () => {
+      for (const end of ends) end()
+      return deleteKeys([prefix])
+    },
   }
 }
 
-describeRedis('RedisBackplane', () => {
+function overClient(client: Redis | Redis5): ReturnType<Parameters<typeof redis>[0]> {
+  return { connection: { client }, end: () => client.disconnect() }
+}
+
+describeRedis.each([
+  ['a URL (ioredis 6)', () => ({ connection: { url: REDIS_URL } })],
+  ['a client of ioredis 5', () => overClient(new Redis5(REDIS_URL))],
+] as const)('RedisBackplane with %s', (_, connect) => {
   it.each(casesFor(['log', 'limits', 'repeats']))('$name', async (each) => {
     expect.hasAssertions()
-    await runCase(each, redis)
+    await runCase(each, () => redis(connect))
   })
 })

@@ -24,11 +24,11 @@ export function redisHub(prefix: string, options: HubOptions = {}, backplane: Re
   return new Hub({ ...options, backplane: new RedisBackplane({ url }, { prefix, ...backplane }) })
 }
 
-/** Deletes the keys of prefixes. */
+/** Deletes the keys of prefixes, whatever `keyPrefix` is before them. */
 export async function deleteKeys(prefixes: readonly string[], url = REDIS_URL): Promise<void> {
   const redis = new Redis(url)
   for (const prefix of prefixes) {
-    for await (const keys of redis.scanStream({ match: `{${prefix}}*`, count: 1_000 })) {
+    for await (const keys of redis.scanStream({ match: `*{${prefix}}*`, count: 1_000 })) {
       if ((keys as string[]).length > 0) await redis.unlink(...(keys as string[]))
     }
   }

@@ -1,4 +1,4 @@
-import type { Backplane, BackplaneEvent, BackplaneHost, BackplaneLog, ChannelHistory, History, Place, Publication, Published } from '../../lib/backplanes/backplane.ts'
+import type { Acquired, Backplane, BackplaneEvent, BackplaneHost, BackplaneLog, ChannelHistory, History, Place, Publication, Published, Refused } from '../../lib/backplanes/backplane.ts'
 import { SseError } from '../../lib/basics/errors.ts'
 import { makeEpoch } from '../../lib/event/timeline.ts'
 import { turn } from './fake-connection.ts'
@@ -15,6 +15,9 @@ export const FAULTS = [
   'names no event before',
   'watches late',
   'does not unwatch',
+  'refuses all that is asked for with a refused channel',
+  'is silent about a refusal',
+  'never asks again for a refused channel',
   'reads too early',
   'reads channel by channel',
   'reads places of another epoch as its own',
@@ -46,6 +49,7 @@ export const FAULTS = [
   'counts streams for each node',
   'counts streams late',
   'never releases streams',
+  'takes the streams of others for those of the node',
   'closes all',
   'resolves after close',
   'resolves while it closes',
@@ -108,6 +112,8 @@ export class SimulatedEngine {
   /** Those who are told of events, and those who hear signals. */
   readonly nodes = new Set<SimulatedBackplane>()
   readonly processes = new Set<SimulatedBackplane>()
+  /** The channels that nobody may watch. */
+  readonly refused = new Set<string>()
   readonly #faults: ReadonlySet<Fault>
   readonly #epoch: string
   readonly #channels = new Map<string, Kept>()
@@ -135,6 +141,14 @@ export class SimulatedEngine {
     for (const event of this.#kept(channel).events) {
       this.#tell(channel, this.has('gives what it tells again another place') ? { ...event, position: this.moment() } : event)
     }
+  }
+
+  async refuse(channel: string): Promise<void> {
+    this.refused.add(channel)
+  }
+
+  async admit(channel: string): Promise<void> {
+    if (!this.has('never asks again for a refused channel')) this.refused.delete(channel)
   }
 
   has(fault: Fault): boolean {
@@ -192,14 +206,17 @@ export class SimulatedEngine {
     return this.#historyOf(this.#nameOf(channel), after)
   }
 
-  acquire(node: SimulatedBackplane, owner: string, max: number): boolean {
+  acquire(node: SimulatedBackplane, owner: string, max: number): Acquired {
     const counted = this.#counts.get(owner) ?? []
     const those = this.has('counts streams for each node') ? counted.filter((each) => each === node) : counted
-    if (those.length >= max) return false
+    if (those.length >= max) {
+      const own = this.has('takes the streams of others for those of the node') ? those : those.filter((each) => each === node)
+      return own.length >= max ? 'full' : 'maybe-full'
+    }
     const count = (): unknown => this.#counts.set(owner, [...(this.#counts.get(owner) ?? []), node])
     if (this.has('counts streams late')) void turns(LATE_TURNS).then(count)
     else count()
-    return true
+    return 'counted'
   }
 
   release(node: SimulatedBackplane, owner: string): void {
@@ -320,7 +337,7 @@ class SimulatedBackplane implements Backplane, BackplaneLog {
     }
     this.#subscriptions.send(() => {
       this.#join()
-      this.#carry(() => host.resumed())
+      this.#carry(() => host.resumed(new Map()))
     })
     return null
   }
@@ -339,10 +356,12 @@ class SimulatedBackplane implements Backplane, BackplaneLog {
     return engine.publish(this, publication)
   }
 
-  watch(channels: readonly string[]): Promise<void> {
+  watch(channels: readonly string[]): Promise<Refused> {
     if (this.#isOver) return Promise.reject(closed())
+    let refused: Refused = new Map()
     const add = (): void => {
       for (const channel of channels) this.#watched.add(this.#nameOf(channel))
+      refused = this.#refusedOf(channels)
     }
     if (this.#isAway) {
       // It is watched when the connection is back.
@@ -356,7 +375,8 @@ class SimulatedBackplane implements Backplane, BackplaneLog {
         else add()
         this.#carry(() => {
           this.#watching.delete(reject)
-          resolve()
+          this.#forget(refused)
+          resolve(this.#engine.has('is silent about a refusal') ? new Map() : refused)
         })
       })
     })
@@ -396,11 +416,13 @@ class SimulatedBackplane implements Backplane, BackplaneLog {
     if (engine.has('forgets what was watched')) this.#watched.clear()
     void turns(5).then(() => {
       this.#isAway = false
-      if (!isSilent) this.#carry(() => this.#host?.resumed())
+      const refused = this.#refusedOf([...this.#watched])
+      this.#forget(refused)
+      if (!isSilent) this.#carry(() => this.#host?.resumed(engine.has('is silent about a refusal') ? new Map() : refused))
     })
   }
 
-  acquire(owner: string, max: number): Promise<boolean> {
+  acquire(owner: string, max: number): Promise<Acquired> {
     return this.#ask(() => this.#engine.acquire(this, owner, max))
   }
 
@@ -438,7 +460,7 @@ class SimulatedBackplane implements Backplane, BackplaneLog {
   /** An event is told, where its channel is watched. */
   tell(channel: string, event: BackplaneEvent): void {
     const engine = this.#engine
-    if (engine.hasLog && !this.#watched.has(channel)) return
+    if (engine.hasLog && (!this.#watched.has(channel) || engine.refused.has(channel))) return
     let told = event
     if (engine.has('loses an event') && this.#told++ % 3 === 1) {
       if (!this.#hidden.has(channel)) this.#hidden.set(channel, event.prev)
@@ -463,6 +485,18 @@ class SimulatedBackplane implements Backplane, BackplaneLog {
       give()
       this.#giveSwapped()
     }
+  }
+
+  /** Those of the channels that may not be watched. */
+  #refusedOf(channels: readonly string[]): Refused {
+    const engine = this.#engine
+    let refused = channels.filter((channel) => engine.refused.has(channel))
+    if (refused.length > 0 && engine.has('refuses all that is asked for with a refused channel')) refused = [...channels]
+    return new Map(refused.map((channel) => [channel, new SseError('SSE_BACKPLANE_UNAVAILABLE', `the simulated engine refuses the channel '${channel}'`)]))
+  }
+
+  #forget(refused: Refused): void {
+    for (const channel of refused.keys()) this.#watched.delete(this.#nameOf(channel))
   }
 
   #giveSwapped(): void {

@@ -1,4 +1,4 @@
-import type { Backplane, BackplaneEvent, BackplaneHost, BackplaneLog, History, Place, Publication, Published } from '../../lib/backplanes/backplane.ts'
+import type { Acquired, Backplane, BackplaneEvent, BackplaneHost, BackplaneLog, History, Place, Publication, Published, Refused } from '../../lib/backplanes/backplane.ts'
 import { SseError } from '../../lib/basics/errors.ts'
 
 interface Kept {
@@ -12,6 +12,9 @@ export class SimulatedEngine {
   /** All events ever, by the channel. */
   readonly published = new Map<string, { readonly epoch: string; readonly position: number }[]>()
   readonly backplanes: SimulatedBackplane[] = []
+  /** The channels that nobody may watch, and those that nobody may read. */
+  readonly unwatchable = new Set<string>()
+  readonly unreadable = new Set<string>()
   #last = 1_000
   #lives = 0
   #kept = new Map<string, Kept>()
@@ -42,6 +45,7 @@ export class SimulatedEngine {
     const channels = places.map(({ channel, after }) => {
       const from = epoch === this.epoch ? after : 0
       const kept = this.#kept.get(channel)
+      if (this.unreadable.has(channel)) return { floor: 0, events: [], refusal: new Error(`${channel} must not be read`) }
       if (kept === undefined) return { floor: this.#floor, events: [] }
       const [first] = kept.events.filter(({ position }) => position > from)
       return { floor: first?.prev ?? (kept.last > from ? kept.last : 0), events: kept.events.filter(({ position }) => position > from) }
@@ -71,6 +75,8 @@ export class SimulatedBackplane implements Backplane, BackplaneLog {
   readonly processId: string
   readonly #engine: SimulatedEngine
   readonly #watched = new Set<string>()
+  /** Those that are told of over the connection that there is. */
+  readonly #subscribed = new Set<string>()
   /** What was told, and did not arrive yet. */
   #told: (() => void)[] = []
   /** The answers to commands, in their order. */
@@ -105,11 +111,14 @@ export class SimulatedBackplane implements Backplane, BackplaneLog {
   connect(): void {
     this.#isConnected = true
     this.#isDeaf = false
-    this.#host?.resumed()
+    const refused = this.#refuse([...this.#watched])
+    for (const channel of refused.keys()) this.#watched.delete(channel)
+    this.#host?.resumed(refused)
   }
 
   disconnect(): void {
     this.#isConnected = false
+    this.#subscribed.clear()
     this.#told = []
     const answers = this.#answers
     this.#answers = []
@@ -118,7 +127,7 @@ export class SimulatedBackplane implements Backplane, BackplaneLog {
   }
 
   tell(channel: string, epoch: string, event: BackplaneEvent): void {
-    if (this.#watched.has(channel)) this.#tell(() => this.#host?.event(epoch, channel, event))
+    if (this.#subscribed.has(channel)) this.#tell(() => this.#host?.event(epoch, channel, event))
   }
 
   #tell(what: () => void): void {
@@ -150,13 +159,16 @@ export class SimulatedBackplane implements Backplane, BackplaneLog {
     return { epoch: this.#engine.epoch, position: this.#engine.publish(channel, event, text, bounds.maxEvents), isNew: true }
   }
 
-  async watch(channels: readonly string[]): Promise<void> {
+  async watch(channels: readonly string[]): Promise<Refused> {
     for (const channel of channels) this.#watched.add(channel)
-    await this.#answer(() => {})
+    const refused = await this.#answer(() => this.#refuse(channels))
+    for (const channel of refused.keys()) this.#watched.delete(channel)
+    return refused
   }
 
   unwatch(channels: readonly string[]): void {
     for (const channel of channels) this.#watched.delete(channel)
+    for (const channel of channels) this.#subscribed.delete(channel)
   }
 
   read(token: string, epoch: string, places: readonly Place[]): Promise<History> {
@@ -173,8 +185,8 @@ export class SimulatedBackplane implements Backplane, BackplaneLog {
     this.connect()
   }
 
-  async acquire(): Promise<boolean> {
-    return true
+  async acquire(): Promise<Acquired> {
+    return 'counted'
   }
 
   release(): void {}
@@ -187,6 +199,14 @@ export class SimulatedBackplane implements Backplane, BackplaneLog {
 
   async close(): Promise<void> {
     this.#isConnected = false
+  }
+
+  /** Subscribes to channels, as far as they are not refused. */
+  #refuse(channels: readonly string[]): Refused {
+    const refused = channels.filter((channel) => this.#engine.unwatchable.has(channel))
+    for (const channel of channels) this.#subscribed.add(channel)
+    for (const channel of refused) this.#subscribed.delete(channel)
+    return new Map(refused.map((channel) => [channel, new Error(`${channel} must not be watched`)]))
   }
 
   async #answer<T>(command: () => T): Promise<T> {

@@ -20,7 +20,7 @@ export interface Share {
 /** What may be asked of a process. */
 export interface Orders {
   /** Makes a hub and serves it; the answer is the port. */
-  begin(order: { readonly url: string; readonly options: RedisBackplaneOptions }): number
+  begin(order: { readonly url: string; readonly options: RedisBackplaneOptions; readonly maxSubscribersPerOwner?: number }): number
   /** Publishes its share, up to a part of it: see {@link Orders.go}. The answer comes when all of it was accepted. */
   publish(share: Share): readonly Accepted[]
   /** How much of its share may be published by now, from 0 to 1. */
@@ -87,13 +87,13 @@ class Service {
   readonly #cpuAt = process.cpuUsage()
   readonly #timer: NodeJS.Timeout
 
-  constructor(url: string, options: RedisBackplaneOptions) {
+  constructor({ url, options, maxSubscribersPerOwner }: Parameters<Orders['begin']>[0]) {
     const replay = { maxEvents: 1_000_000, maxBytes: 67_108_864 }
     const onError = (error: unknown, { where }: { where: string }): void => void this.#errors.push(`${where}: ${error instanceof Error ? error.message : String(error)}`)
-    this.#hub = new Hub({ replay, maxTotalBytes: 268_435_456, backplane: new RedisBackplane({ url }, options), onError })
+    this.#hub = new Hub({ replay, maxTotalBytes: 268_435_456, maxSubscribersPerOwner, backplane: new RedisBackplane({ url }, options), onError })
     const app = express()
     app.use(sseMiddleware({ keepAliveMs: 200 }))
-    app.get('/events', (req, res) => res.sse.subscribe(this.#hub, [req.query['channel']].flat() as string[]))
+    app.get('/events', (req, res) => res.sse.subscribe(this.#hub, [req.query['channel']].flat() as string[], { owner: req.query['owner'] as string | undefined }))
     app.use((error: unknown, _req: express.Request, res: express.Response, _next: express.NextFunction) => {
       if (!(error instanceof SseError)) this.#faults.push(`the request failed: ${String(error)}`)
       res.status(error instanceof SseError ? error.status : 500).set((error as SseError).headers ?? {}).send(String(error))
@@ -205,15 +205,15 @@ function tell(answer: Answer): void {
   process.send?.(answer)
 }
 
-async function begin(url: string, options: RedisBackplaneOptions): Promise<number> {
-  service = new Service(url, options)
+async function begin(order: Parameters<Orders['begin']>[0]): Promise<number> {
+  service = new Service(order)
   const { server } = service
   if (!server.listening) await new Promise((resolve) => server.once('listening', resolve))
   return (server.address() as AddressInfo).port
 }
 
 async function follow(request: Request): Promise<unknown> {
-  if (request.name === 'begin') return begin(request.order.url, request.order.options)
+  if (request.name === 'begin') return begin(request.order)
   const current = service
   if (current === null) throw new Error('nothing has begun')
   if (request.name === 'publish') return current.publish(request.order)
