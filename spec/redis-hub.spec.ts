@@ -248,6 +248,22 @@ describeRedis('a hub over Redis', () => {
       expect(unkeyed.isOpen).toBe(true)
     })
 
+    it('receives each of them when it is back, in order', async () => {
+      const { hub, other, keyed, unkeyed } = await away()
+      await Promise.allSettled([other.disconnect('u'), other.disconnect({ channel: 'a' }, { reconnect: false })])
+      proxy.mend()
+      await until(() => !unkeyed.isOpen, 'the stream that has no owner is ended by its channel')
+      expect([keyed.isOpen, hub.stats().subscribers]).toEqual([false, 0])
+    })
+
+    it('ends all that may have been meant, where Redis does not have them any more', async () => {
+      const { other, keyed, unkeyed } = await away()
+      await expect(other.disconnect('nobody')).rejects.toMatchObject({ code: 'SSE_BACKPLANE_UNAVAILABLE' })
+      for (const key of String(await server.command('KEYS', '*:v:*')).split(/\s+/)) await server.command('DEL', key)
+      proxy.mend()
+      await until(() => !keyed.isOpen && !unkeyed.isOpen, 'both are ended')
+    })
+
     it('says when it is back which of them have ended by themselves', async () => {
       const { hub, other, keyed } = await away()
       await expect(subscribe(other, ['a'], '', 'u')).rejects.toThrow('refused: maxSubscribersPerOwner')

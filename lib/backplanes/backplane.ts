@@ -84,7 +84,7 @@ export interface BackplaneHost {
   resumed(refused: Refused): void
   /** A text that a process sent. */
   signal(text: string): void
-  /** Vital signals were sent that this process was not told, and will not be. */
+  /** Vital signals were sent that this process did not receive, and cannot receive any more. */
   signalsMissed(): void
   /** Is told of what has no caller: the engine is away, or an event in it cannot be read. */
   onError(error: unknown, context: ErrorContext): void
@@ -160,7 +160,7 @@ export interface Backplane {
   /**
    * Carries a text to every process, this one too. It may be lost on the way to a process.
    *
-   * @param isVital whether a process that was not told it must be told that it missed something: see `signalsMissed`.
+   * @param isVital whether a process that did not receive it must receive it later, or else `signalsMissed`.
    * @returns the ids of the processes that should hear it.
    */
   signal(text: string, isVital: boolean): Promise<readonly string[]>

@@ -25,6 +25,8 @@ export interface HubParts {
   readonly counters: Counters
   /** The time that the first deliveries of all new subscriptions of a turn may take. */
   readonly firstSlice: Slice
+  /** Settles when this process has everything that any process published before; `null` where there is only this one. */
+  readonly caughtUp: (() => Promise<void>) | null
   /** The subscription is over. */
   readonly onRelease: (subscription: HubSubscription) => void
   /** Its stream is over too, or not the hub's any more. */
@@ -184,7 +186,21 @@ export class HubSubscription implements Subscription, Feed, Sink {
   }
 
   finish(done: () => void): boolean {
-    return this.#subscriber.finish(done)
+    const { caughtUp } = this.#parts
+    if (caughtUp === null) return this.#subscriber.finish(done)
+    void this.#finishCaughtUp(caughtUp, done)
+    return false
+  }
+
+  async #finishCaughtUp(caughtUp: () => Promise<void>, done: () => void): Promise<void> {
+    try {
+      await caughtUp()
+    } catch {
+      // Nobody knows what was published before, so the client comes back for it.
+      this.endForReconnect('unavailable')
+      return
+    }
+    if (!this.isClosed && this.#subscriber.finish(done)) done()
   }
 
   stalled(): void {

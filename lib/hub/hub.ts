@@ -123,6 +123,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
       control: new ControlEvents(timeline),
       counters,
       firstSlice: new Slice(),
+      caughtUp: log === null ? null : () => this.#preparation?.caughtUp() ?? Promise.resolve(),
       onRelease: (subscription) => {
         for (const { channel } of subscription.members) channels.left(channel)
         roster.released(subscription)
@@ -167,7 +168,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
       interrupted: () => replica?.interrupted(),
       resumed: (refused) => replica?.resumed(refused),
       signal: (text) => this.#peers.heard(text),
-      signalsMissed: () => void this.#endAll(roster.disconnectOwned(), true),
+      signalsMissed: () => void this.#endAll(roster.disconnectNameable(), true),
       onError,
     })
     if (place !== null) {
@@ -459,6 +460,8 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
       ({ isClosed }) => isClosed,
     )
     this.#isClosed = this.#publisher.isClosed = true
+    // An iterator ends after everything that was published before; where the backplane is away, after what is known.
+    if (this.#iterators.size > 0) await this.#preparation?.caughtUp().catch(() => {})
     for (const iterator of this.#iterators) iterator.finish()
     const timer = setTimeout(() => {
       for (const subscription of this.#roster.present()) subscription.destroy()

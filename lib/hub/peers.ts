@@ -74,8 +74,11 @@ export class Peers {
 
   /** Ends the oldest stream that an owner has in all processes, this one included; `false` where none was found. */
   async closeOldest(owner: string): Promise<boolean> {
+    const askedAt = performance.now()
+    const here = this.#questions.oldest(owner)
     const { answers } = await this.#askAll({ kind: 'oldest', owner }, false)
-    let oldest = { from: this.#backplane.processId, age: this.#questions.oldest(owner) ?? -1 }
+    // The others have measured some time after this process, about half way.
+    let oldest = { from: this.#backplane.processId, age: here === null ? -1 : here + (performance.now() - askedAt) / 2 }
     for (const { from, answer } of answers) if (typeof answer === 'number' && answer > oldest.age) oldest = { from, age: answer }
     if (oldest.age < 0) return false
     if (oldest.from === this.#backplane.processId) return this.#questions.closeOldest(owner)

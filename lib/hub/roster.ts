@@ -108,9 +108,9 @@ export class Roster {
     return this.#disconnect(this.#active(), ({ channels }) => channels.length === 1 && channels[0] === target.channel, reconnect)
   }
 
-  /** The same for all that have an owner. */
-  disconnectOwned(): HubSubscription[] {
-    return this.#disconnect(this.#active(), ({ owner }) => owner !== undefined, true)
+  /** The same for all that another process can name: those that have an owner, or one channel only. */
+  disconnectNameable(): HubSubscription[] {
+    return this.#disconnect(this.#active(), ({ owner, channels }) => owner !== undefined || channels.length === 1, true)
   }
 
   /** Those whose stream is not gone yet. */

@@ -295,7 +295,24 @@ export class RedisBackplane implements Backplane, BackplaneLog {
     const isOfNow = epoch === known
     // Redis has forgotten how many streams there are.
     if (!isOfNow) void this.#leases.assertAll()
-    if (before > (isOfNow ? heard : 0)) this.#host?.signalsMissed()
+    const last = isOfNow ? heard : 0
+    if (before > last) void this.#catchUpSignals(epoch, last, before)
+  }
+
+  /** Reads the vital signals after the number `last` up to `before`, which this process missed. */
+  async #catchUpSignals(epoch: string, last: number, before: number): Promise<void> {
+    const host = this.#host
+    const run = this.#commands.run(this.#scripts.missed, this.#base, () => [this.#run, makeEpoch(), epoch, last, before])
+    const texts = (await run.catch(() => null)) as string[] | null
+    if (host === null || this.#isClosed) return
+    if (texts === null) return host.signalsMissed()
+    for (const text of texts) {
+      try {
+        host.signal(text)
+      } catch (error) {
+        host.onError(error, { where: 'backplane' })
+      }
+    }
   }
 
   async #unsubscribe(channels: readonly string[]): Promise<void> {

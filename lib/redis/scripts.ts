@@ -19,6 +19,7 @@ export interface Script {
  *     {p}:i:<epoch>:…          string: the position of what was published with an idempotency key
  *     {p}:p                    sorted set: the processes, by the time until which each counts as there (ms)
  *     {p}:l:<owner>            hash: how many streams of the owner each process has
+ *     {p}:v:<epoch>            list: the texts of the newest vital signals, for a process that was away
  *     {p}:c:<channel>          pub/sub: the messages of a channel
  *     {p}:s                    pub/sub, for all processes: "<epoch> <which of the vital signals this is, or 0>\\n<text>"
  *     {p}:n:<process>          pub/sub, for one: "s<text>", or "r<epoch> <vital signals so far>\\n<token>" when a read is reached
@@ -267,15 +268,39 @@ redis.call('PUBLISH', base .. ':n:' .. process, 'r' .. epoch .. ' ' .. (redis.ca
 return { epoch, int(position), results }
 `
 
+/** So many vital signals are kept, each for so long. */
+const MAX_SIGNALS = 1_000
+const SIGNAL_KEPT_MS = 600_000
+
 /** For so much longer than it counts as there, a process should hear signals: it may only have been busy. */
 const SIGNAL_GRACE_MS = 9_000
 
 /** Carries a text to all processes. ARGV: 1 and 2 as for publishing · 3 text · 4 whether it is vital. Returns the processes. */
 const SIGNAL = `
 ${EPOCH}
-local number = ARGV[4] == '1' and redis.call('HINCRBY', base, 'v', 1) or 0
+local number = 0
+if ARGV[4] == '1' then
+  number = redis.call('HINCRBY', base, 'v', 1)
+  local signals = base .. ':v:' .. epoch
+  redis.call('RPUSH', signals, ARGV[3])
+  redis.call('LTRIM', signals, -${MAX_SIGNALS}, -1)
+  redis.call('PEXPIRE', signals, ${SIGNAL_KEPT_MS})
+end
 redis.call('PUBLISH', base .. ':s', epoch .. ' ' .. number .. '\\n' .. ARGV[3])
 return redis.call('ZRANGEBYSCORE', base .. ':p', int(now / 1000 - ${SIGNAL_GRACE_MS}), '+inf')
+`
+
+/**
+ * Reads the vital signals that a process missed. ARGV: 1 and 2 as for publishing · 3 epoch · 4 the number of the last signal
+ * that it knows · 5 that of the last one to read. Returns the texts, or nothing where not all of them are there.
+ */
+const MISSED = `
+${EPOCH}
+if epoch ~= ARGV[3] then return false end
+local signals = base .. ':v:' .. epoch
+local known = redis.call('HGET', base, 'v') - redis.call('LLEN', signals)
+if tonumber(ARGV[4]) < known then return false end
+return redis.call('LRANGE', signals, ARGV[4] - known, ARGV[5] - known - 1)
 `
 
 function script(source: string): Script {
@@ -288,6 +313,7 @@ export function scripts(time: string) {
     publish: script(BEGIN(time) + PUBLISH),
     read: script(WHEN_FULL + BEGIN(time) + READ),
     signal: script(WHEN_FULL + BEGIN(time) + SIGNAL),
+    missed: script(WHEN_FULL + BEGIN(time) + MISSED),
     count: script(WHEN_FULL + PRESENT(time) + COUNT),
     assert: script(WHEN_FULL + PRESENT(time) + ASSERT),
   }

@@ -37,6 +37,16 @@ export class Preparation {
     return Promise.race([this.#ready(copies, ahead, now), reader.deadline()])
   }
 
+  /**
+   * Settles when everything that any process published before this call is in the copies.
+   *
+   * @throws {SseError} (as a rejection) `SSE_BACKPLANE_UNAVAILABLE` when that takes longer than the backplane may.
+   */
+  async caughtUp(): Promise<void> {
+    const { reader } = this.#replica
+    await Promise.race([this.#tellAll([]), reader.deadline()])
+  }
+
   /** What was prepared has begun, or never will. */
   release(names: readonly string[]): void {
     for (const name of names) {
@@ -72,12 +82,17 @@ export class Preparation {
     const isAhead = now === undefined ? ahead !== undefined : now.epoch === timeline.epoch && now.newest > timeline.newest
     if (!isAhead) return now
     // It came before what was read of the copies was: another process is ahead of this one.
-    const told = await replica.reader.told()
-    replica.noticeLife(told)
-    while (!this.#areReady(copies)) await this.#readier(copies)
-    if (told.epoch === timeline.epoch) timeline.moveTo(told.newest)
+    await this.#tellAll(copies)
     if (ahead !== undefined && ahead.epoch !== timeline.epoch) replica.pastEpochs.add(ahead.epoch)
     return now
+  }
+
+  /** Settles when everything that was published before this call is in the copies. */
+  async #tellAll(copies: readonly Copy[]): Promise<void> {
+    const told = await this.#replica.reader.told()
+    this.#replica.noticeLife(told)
+    while (!this.#areReady(copies)) await this.#readier(copies)
+    if (told.epoch === this.#timeline.epoch) this.#timeline.moveTo(told.newest)
   }
 
   #areReady(copies: readonly Copy[]): boolean {

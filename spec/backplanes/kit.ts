@@ -203,6 +203,11 @@ export class Client {
     return this.#connection.isOpen
   }
 
+  /** Whether its end told it not to come back. */
+  get isEndedForGood(): boolean {
+    return this.#connection.isEndedForGood
+  }
+
   async heard(text: string): Promise<void> {
     await this.#kit.until(() => this.texts.includes(text), `the client hears ${text.slice(0, 40)} (it has ${this.texts.join(', ').slice(0, 200)})`)
   }

@@ -30,6 +30,24 @@ export const processCases: readonly Case[] = [
     },
   },
   {
+    name: 'ends the streams that have only one channel on every node, for good where that is asked for',
+    async run(kit) {
+      const nodes = await kit.nodes(3)
+      const [node, other] = nodes as [Hub, Hub, Hub]
+      const ended = await Promise.all(nodes.map((hub) => kit.client(hub, ['job: {1}\n😀'])))
+      const others = await Promise.all(nodes.flatMap((hub) => [kit.client(hub, ['job: {1}\n😀', 'a']), kit.client(hub, ['a'])]))
+      await other.publish('job: {1}\n😀', 'item', 'before')
+      expect(await node.disconnect({ channel: 'job: {1}\n😀' }, { reconnect: false })).toBe(3)
+      await kit.until(() => ended.every(({ isOpen }) => !isOpen), 'all have what was published before')
+      expect(ended.map(({ isOpen, isEndedForGood, texts }) => [isOpen, isEndedForGood, texts])).toEqual(nodes.map(() => [false, true, ['before']]))
+      await node.publish('a', 'item', 'marker')
+      for (const client of others) await client.heard('marker')
+      expect(others.map(({ isOpen }) => isOpen)).toEqual(Array(6).fill(true))
+      expect(await other.disconnect({ channel: 'a' })).toBe(3)
+      expect(others.map(({ isOpen, isEndedForGood }) => [isOpen, isEndedForGood])).toEqual(nodes.flatMap(() => [[true, false], [false, false]]))
+    },
+  },
+  {
     name: 'adds up what all nodes have',
     async run(kit) {
       const [node, other, third] = (await kit.nodes(3)) as unknown as [Hub, Hub, Hub]
@@ -90,6 +108,27 @@ export const processCases: readonly Case[] = [
         expect(refusalsOf(clients).filter((reason) => reason === undefined)).toHaveLength(2)
         expect(refusalsOf(clients).filter((reason) => reason === 'maxSubscribersPerOwner')).toHaveLength(7)
       }
+    },
+  },
+  {
+    name: 'ends the oldest stream of an owner, on whichever node it is, for one more',
+    needs: ['limits'],
+    async run(kit) {
+      const [node, other, third] = (await kit.nodes(3, { maxSubscribersPerOwner: { max: 2, whenFull: 'close-oldest' } })) as unknown as [Hub, Hub, Hub]
+      const come = (hub: Hub, owner = 'user'): Promise<Client> => kit.client(hub, ['a'], { owner })
+      const bystander = await come(node, 'another')
+      const clients: Client[] = []
+      for (const hub of [node, other, third, node, node, other]) {
+        clients.push(await come(hub))
+        await sent()
+        // So that their ages can be told apart.
+        const openedAt = performance.now()
+        await kit.until(() => performance.now() - openedAt > 50, 'the clock moves on')
+        const open = clients.map(({ isOpen }) => isOpen)
+        expect([open, refusalsOf(clients).every((reason) => reason === undefined)]).toEqual([clients.map((_, n) => n >= clients.length - 2), true])
+      }
+      await third.publish('a', 'item', 'marker')
+      for (const client of [bystander, ...clients.slice(-2)]) await client.heard('marker')
     },
   },
   {

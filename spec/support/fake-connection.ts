@@ -13,6 +13,8 @@ export class FakeConnection {
   /** Becomes full after so many more writes. */
   room = Infinity
   isOpen = true
+  /** Whether its end told the client not to come back. */
+  isEndedForGood = false
   feed: Feed | null = null
   onWrite: (chunk: Buffer) => void = () => {}
   readonly output
@@ -62,6 +64,11 @@ export class FakeConnection {
   end(): void {
     this.feed?.flush()
     this.leave()
+  }
+
+  endForGood(): void {
+    this.isEndedForGood = true
+    if (this.feed === null || this.feed.finish(() => this.leave())) this.leave()
   }
 
   destroy(): void {
