@@ -98,6 +98,7 @@ export function readAll<T>(
 }
 
 function readIterator<T>(iterator: Iterator<T>): SourceReader<T> {
+  let isStopped = false
   return {
     next: async () => {
       const { done, value } = iterator.next()
@@ -106,11 +107,14 @@ function readIterator<T>(iterator: Iterator<T>): SourceReader<T> {
         return { done: false, value: await value }
       } catch (error) {
         // Its promise failed, not the generator: that one still waits to be stopped.
-        iterator.return?.()
+        if (!isStopped) iterator.return?.()
         throw error
       }
     },
-    stop: (onError) => stopIterator(iterator, onError),
+    stop: (onError) => {
+      isStopped = true
+      stopIterator(iterator, onError)
+    },
   }
 }
 
