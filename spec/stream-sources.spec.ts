@@ -1,7 +1,7 @@
 import { ReadableStream, TextDecoderStream } from 'node:stream/web'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { NextFunction, Request, Response } from 'express'
-import { type ErrorContext, sseMiddleware, type SseStream } from 'express-sse-hub'
+import { type ErrorContext, type EventInput, sseMiddleware, type SseStream } from 'express-sse-hub'
 import { deferred } from '../lib/basics/deferred.ts'
 import { TestClient, until } from './support/client.ts'
 import * as support from './support/open-stream.ts'
@@ -26,7 +26,8 @@ describe.each(EXPRESS_VERSIONS)('on %s', (_name, express) => {
     const sendSource = async (made: TestSource) => {
       const reports: [message: string, context: ErrorContext][] = []
       const opened = await support.openStream(express, { onError: (error, context) => reports.push([(error as Error).message, context]) })
-      const end = opened.stream.stream(made.source, made.toEvent as undefined)
+      const toEvent = jest.fn(made.toEvent ?? ((data: unknown) => ({ data })))
+      const end = opened.stream.stream(made.source, toEvent as unknown as (item: unknown) => EventInput)
       end.catch(() => {})
       /** Checks that this has become of the source, and nothing else. */
       const became = async (expected: readonly unknown[]) => {
@@ -34,7 +35,7 @@ describe.each(EXPRESS_VERSIONS)('on %s', (_name, express) => {
         await settle()
         expect(made.happened()).toEqual(expected)
       }
-      return { ...opened, end, reports, became }
+      return { ...opened, end, reports, became, toEvent }
     }
 
     const sendItems = async (items: Items) => sendSource(await kind.make(items))
@@ -63,15 +64,29 @@ describe.each(EXPRESS_VERSIONS)('on %s', (_name, express) => {
       expect(reports).toEqual([])
     })
 
+    it('is asked for nothing more when an item comes after the client left, which is let go', async () => {
+      const late = deferred<string>()
+      const { client, end, reports, became, toEvent } = await sendItems(['first', late.promise, 'unread'])
+      await client.received(1)
+      client.leave()
+      expect(await end).toBe(false)
+      await became(kind.leftWaiting)
+      late.resolve('late')
+      await became(kind.cameLate)
+      expect(toEvent).toHaveBeenCalledTimes(1)
+      expect(reports).toEqual([])
+    })
+
     it('is reported at most once when it fails after the client left', async () => {
       const late = deferred<string>()
       const { client, end, reports, became } = await sendItems(['first', late.promise, 'unread'])
       await client.received(1)
       client.leave()
       expect(await end).toBe(false)
+      await became(kind.leftWaiting)
       late.reject(new Error('source broke'))
       await until(() => reports.length >= kind.reports, 'it is reported')
-      await became(kind.failedLate)
+      await became(kind.cameLate)
       expect(reports).toEqual(kind.reports === 0 ? [] : [['source broke', { where: 'source' }]])
     })
 
