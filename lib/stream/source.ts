@@ -89,12 +89,16 @@ export function readAll<T>(
       },
       (error: unknown) => {
         forget()
-        if (!isClosed) reject(error)
-        // A source that heeds the stream's signal ends by this: it is no fault.
-        else if (!(error instanceof Error && error.name === 'AbortError')) onError(error)
+        if (isClosed) onError(error)
+        else reject(error)
       },
     )
   })
+}
+
+/** Whether an error says that something was aborted, as the signal of a stream aborts what heeds it. */
+export function isAbortError(error: unknown): boolean {
+  return typeof error === 'object' && error !== null && 'name' in error && error.name === 'AbortError'
 }
 
 function readIterator<T>(iterator: Iterator<T>): SourceReader<T> {

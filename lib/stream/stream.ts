@@ -10,7 +10,7 @@ import { Connection, type ConnectionContext, STREAM_CLOSE } from './connection.t
 import { isGone, isHttp2, isPipelined, onGone, whenTurn } from './departure.ts'
 import type { Refusal } from './refusal.ts'
 import { acceptsEventStream, acceptsGzip, hasBody, lastEventIdOf } from './request.ts'
-import { readAll, readSource, type Source } from './source.ts'
+import { isAbortError, readAll, readSource, type Source } from './source.ts'
 import { join, type Plan, type Subscribable } from './subscribable.ts'
 import { closedSubscription, type SubscribeOptions, type Subscription } from './subscription.ts'
 
@@ -225,7 +225,10 @@ export class SseStream {
       return this.#encode('stream', input.data, checkedFields('stream', input, 'data'))
     }
     const reader = readSource(source)
-    const report = (error: unknown): void => this.#context.onError(error, { where: 'source' })
+    const report = (error: unknown): void => {
+      // A source that heeds the stream's signal fails when the client leaves: that is no fault.
+      if (!isAbortError(error)) this.#context.onError(error, { where: 'source' })
+    }
     let connection: Connection | null
     try {
       connection = this.#openFor(source) ? this.#connection : null
