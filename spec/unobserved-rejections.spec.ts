@@ -5,6 +5,7 @@ import { DemoProcess, stopDemoProcesses } from './support/demo-process.ts'
 import { turn } from './support/fake-connection.ts'
 import { REJECTING_CALLS } from './support/rejecting-calls.ts'
 import { EXPRESS_VERSIONS, serve, stopServers } from './support/servers.ts'
+import { SimulatedEngine } from './support/simulated-backplane.ts'
 import { LATE_WAY, OBSERVED_WAYS, type Outcome, UNOBSERVED_WAYS } from './support/unobserved-process.ts'
 
 afterEach(stopServers)
@@ -124,6 +125,19 @@ describe.each(EXPRESS_VERSIONS)('on %s', (name, express) => {
       const client = await TestClient.open(url)
       expect(client.status).toBe(409)
       expect([errors, reports]).toEqual([[], []])
+    })
+
+    it('leaves the answer to the first subscription where it is the second, and the first is under way', async () => {
+      const hub = new Hub({ backplane: new SimulatedEngine().backplane() })
+      const { url, errors, reports } = await serveApp((_req, res) => {
+        void res.sse.subscribe(hub, 'a')
+        void res.sse.subscribe(hub, 'b')
+      })
+      const client = await (await TestClient.open(url)).live()
+      expect(client.status).toBe(200)
+      expect(reports).toEqual([['subscribe', expect.stringContaining('a stream has one subscription') as string]])
+      expect(errors).toEqual([])
+      await hub.close()
     })
 
     it('ends no stream that is open, and passes nothing on', async () => {

@@ -201,10 +201,12 @@ export class SseStream {
 
   /** Runs a call of the program. A rejection that nobody looks at is reported. */
   #reported<T>(where: string, run: () => T | Promise<T>): Promise<T> {
+    // A subscription that is under way answers the request.
+    const isAnswered = where !== 'subscribe' || this.#isSubscribed
     return reported(run, (error) => {
       this.#context.onError(error, { where })
       // Without an answer the client of this request would wait for ever.
-      if (where === 'subscribe' && this.state === 'idle' && !this.#res.headersSent) this.#next(error)
+      if (!isAnswered && this.state === 'idle' && !this.#res.headersSent) this.#next(error)
     })
   }
 
