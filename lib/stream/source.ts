@@ -110,8 +110,8 @@ function readIterator<T>(iterator: Iterator<T>): SourceReader<T> {
       try {
         return { done: false, value: await value }
       } catch (error) {
-        // Its promise failed, not the generator: that one still waits to be stopped.
-        if (!isStopped) iterator.return?.()
+        // Its promise failed, not the generator: that one still waits to be stopped. What fails in that would hide the error.
+        if (!isStopped) stopIterator(iterator, () => {})
         throw error
       }
     },

@@ -1,6 +1,6 @@
 import type { IncomingMessage, OutgoingHttpHeader, ServerResponse } from 'node:http'
 import { SseError, show } from '../basics/errors.ts'
-import { isThenable } from '../basics/guard.ts'
+import { isThenable, letGo } from '../basics/guard.ts'
 import { checkBoolean, checkOptions } from '../basics/options.ts'
 import { reported } from '../basics/reported-promise.ts'
 import type { AnyChannels, ChannelName } from '../event/channel-types.ts'
@@ -222,6 +222,7 @@ export class SseStream {
       if (typeof toEvent !== 'function') return this.#encode('stream', item, fields)
       const input = toEvent(item)
       if (typeof input !== 'object' || input === null || isThenable(input)) {
+        letGo(input)
         throw new SseError('SSE_INVALID_EVENT', `stream: toEvent must return { data, event?, id?, retry? }, got ${show(input)}`)
       }
       return this.#encode('stream', input.data, checkedFields('stream', input, 'data'))
