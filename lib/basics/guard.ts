@@ -33,3 +33,8 @@ export function guarded(onError: OnError): OnError {
 export function isThenable(value: unknown): value is PromiseLike<unknown> {
   return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function'
 }
+
+/** Keeps a promise that is refused from ending the process when it rejects: nobody else looks at it. */
+export function letGo(promise: unknown): void {
+  if (isThenable(promise)) Promise.resolve(promise).catch(() => {})
+}

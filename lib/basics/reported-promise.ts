@@ -48,8 +48,19 @@ export class ReportedPromise<T> extends Promise<T> {
 export function reported<T>(run: () => T | Promise<T>, report: Report): Promise<T> {
   try {
     const answer = run()
-    return isThenable(answer) ? new ReportedPromise(answer, report) : Promise.resolve(answer)
+    return isThenable(answer) ? new ReportedPromise(answer, onceEach(report)) : Promise.resolve(answer)
   } catch (error) {
-    return new ReportedPromise(Promise.reject<T>(error), report)
+    return new ReportedPromise(Promise.reject<T>(error), onceEach(report))
+  }
+}
+
+/** Reports each error once, however many chains of a promise end with it. */
+function onceEach(report: Report): Report {
+  let told: Set<unknown> | undefined
+  return (error) => {
+    if (told?.has(error)) return
+    told ??= new Set()
+    told.add(error)
+    report(error)
   }
 }

@@ -1,6 +1,6 @@
 import { types } from 'node:util'
 import { SseError, show } from '../basics/errors.ts'
-import { isThenable } from '../basics/guard.ts'
+import { isThenable, letGo } from '../basics/guard.ts'
 import { MAX_DELAY_MS } from '../basics/options.ts'
 
 /** The fields that an event may have beside its data. `null` is the same as leaving a field out. */
@@ -123,7 +123,10 @@ export function toText(data: unknown, serialize: Serialize, where = (): string =
   if (typeof data === 'string') return data
   if (typeof data === 'object' && data !== null) {
     const instead = replacementFor(data, serialize)
-    if (instead !== undefined) throw new SseError('SSE_INVALID_DATA', `${where()}${instead}, got ${show(data)}`)
+    if (instead !== undefined) {
+      letGo(data)
+      throw new SseError('SSE_INVALID_DATA', `${where()}${instead}, got ${show(data)}`)
+    }
   }
   let text: unknown
   try {
@@ -132,6 +135,7 @@ export function toText(data: unknown, serialize: Serialize, where = (): string =
     throw new SseError('SSE_INVALID_DATA', `${where()}data could not be serialised: ${reason(error)}; got ${show(data)}`, { cause: error })
   }
   if (text !== undefined && typeof text !== 'string') {
+    letGo(text)
     throw new SseError('SSE_INVALID_DATA', `${where()}serialize must return a string, it returned ${show(text)}`)
   }
   if (text === undefined) {
@@ -153,7 +157,8 @@ function replacementFor(data: object, serialize: Serialize): string | undefined 
   if ('toJSON' in data) return undefined
   if (types.isMap(data)) return 'data must not be a Map, whose JSON is {}: send Object.fromEntries(map) or [...map]'
   if (types.isSet(data)) return 'data must not be a Set, whose JSON is {}: send [...set]'
-  if (types.isNativeError(data)) return 'data must not be an Error, whose JSON is {}: send { message: error.message }, or what else clients may know'
+  // On Node 20 a DOMException, such as the reason of an aborted signal, is no native error.
+  if (types.isNativeError(data) || data instanceof DOMException) return 'data must not be an Error, whose JSON is {}: send { message: error.message }, or what else clients may know'
   return undefined
 }
 

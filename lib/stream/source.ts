@@ -89,15 +89,20 @@ export function readAll<T>(
       },
       (error: unknown) => {
         forget()
-        if (!isClosed) reject(error)
-        // A source that heeds the stream's signal ends by this: it is no fault.
-        else if (!(error instanceof Error && error.name === 'AbortError')) onError(error)
+        if (isClosed) onError(error)
+        else reject(error)
       },
     )
   })
 }
 
+/** Whether an error says that something was aborted, as the signal of a stream aborts what heeds it. */
+export function isAbortError(error: unknown): boolean {
+  return typeof error === 'object' && error !== null && 'name' in error && error.name === 'AbortError'
+}
+
 function readIterator<T>(iterator: Iterator<T>): SourceReader<T> {
+  let isStopped = false
   return {
     next: async () => {
       const { done, value } = iterator.next()
@@ -105,12 +110,15 @@ function readIterator<T>(iterator: Iterator<T>): SourceReader<T> {
       try {
         return { done: false, value: await value }
       } catch (error) {
-        // Its promise failed, not the generator: that one still waits to be stopped.
-        iterator.return?.()
+        // Its promise failed, not the generator: that one still waits to be stopped. What fails in that would hide the error.
+        if (!isStopped) stopIterator(iterator, () => {})
         throw error
       }
     },
-    stop: (onError) => stopIterator(iterator, onError),
+    stop: (onError) => {
+      isStopped = true
+      stopIterator(iterator, onError)
+    },
   }
 }
 

@@ -1,6 +1,6 @@
 import type { IncomingMessage, OutgoingHttpHeader, ServerResponse } from 'node:http'
 import { SseError, show } from '../basics/errors.ts'
-import { isThenable } from '../basics/guard.ts'
+import { isThenable, letGo } from '../basics/guard.ts'
 import { checkBoolean, checkOptions } from '../basics/options.ts'
 import { reported } from '../basics/reported-promise.ts'
 import type { AnyChannels, ChannelName } from '../event/channel-types.ts'
@@ -10,7 +10,7 @@ import { Connection, type ConnectionContext, STREAM_CLOSE } from './connection.t
 import { isGone, isHttp2, isPipelined, onGone, whenTurn } from './departure.ts'
 import type { Refusal } from './refusal.ts'
 import { acceptsEventStream, acceptsGzip, hasBody, lastEventIdOf } from './request.ts'
-import { readAll, readSource, type Source } from './source.ts'
+import { isAbortError, readAll, readSource, type Source } from './source.ts'
 import { join, type Plan, type Subscribable } from './subscribable.ts'
 import { closedSubscription, type SubscribeOptions, type Subscription } from './subscription.ts'
 
@@ -201,10 +201,12 @@ export class SseStream {
 
   /** Runs a call of the program. A rejection that nobody looks at is reported. */
   #reported<T>(where: string, run: () => T | Promise<T>): Promise<T> {
+    // A subscription that is under way answers the request.
+    const isAnswered = where !== 'subscribe' || this.#isSubscribed
     return reported(run, (error) => {
       this.#context.onError(error, { where })
       // Without an answer the client of this request would wait for ever.
-      if (where === 'subscribe' && this.state === 'idle' && !this.#res.headersSent) this.#next(error)
+      if (!isAnswered && this.state === 'idle' && !this.#res.headersSent) this.#next(error)
     })
   }
 
@@ -220,12 +222,16 @@ export class SseStream {
       if (typeof toEvent !== 'function') return this.#encode('stream', item, fields)
       const input = toEvent(item)
       if (typeof input !== 'object' || input === null || isThenable(input)) {
+        letGo(input)
         throw new SseError('SSE_INVALID_EVENT', `stream: toEvent must return { data, event?, id?, retry? }, got ${show(input)}`)
       }
       return this.#encode('stream', input.data, checkedFields('stream', input, 'data'))
     }
     const reader = readSource(source)
-    const report = (error: unknown): void => this.#context.onError(error, { where: 'source' })
+    const report = (error: unknown): void => {
+      // A source that heeds the stream's signal fails when the client leaves: that is no fault.
+      if (!isAbortError(error)) this.#context.onError(error, { where: 'source' })
+    }
     let connection: Connection | null
     try {
       connection = this.#openFor(source) ? this.#connection : null

@@ -1,0 +1,13 @@
+import type express from 'express'
+import inject from 'light-my-request'
+import { finiteApp, type ToolAnswer, type ToolRequest } from './finite-streams.ts'
+
+// In a process of its own: light-my-request changes the prototypes of the Express that it is given.
+const app = finiteApp(require(process.argv[2] as string) as typeof express)
+
+async function answer({ url, method = 'GET', headers = {} }: ToolRequest): Promise<ToolAnswer> {
+  const { statusCode: status, headers: sent, payload: body } = await inject(app as never, { url, method, headers })
+  return { status, headers: sent, body }
+}
+
+process.on('message', (request: ToolRequest) => void answer(request).then((answered) => process.send?.(answered)))
