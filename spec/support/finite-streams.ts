@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import type express from 'express'
 import type { NextFunction, Request, Response } from 'express'
 import { Hub, type SseError, sseMiddleware, type SseStream } from 'express-sse-hub'
@@ -158,7 +159,10 @@ export function testFiniteStreams(start: () => ToolCall | Promise<ToolCall>): vo
     expect(text.startsWith(REPLAYED)).toBe(true)
     expect(text.slice(REPLAYED.length)).toMatch(/^retry: [1-5]\d{3}\nevent: stream-end\ndata: \{"reason":"closing"\}\n\n$/)
     let reports: string[] = []
-    while (reports.length === 0) ({ reports } = await state())
+    for (let n = 0; reports.length === 0 && n < 500; n++) {
+      await nextTurn()
+      ;({ reports } = await state())
+    }
     expect(reports).toEqual(['the hub is closed'])
   })
 }
