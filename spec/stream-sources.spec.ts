@@ -130,8 +130,8 @@ describe.each(EXPRESS_VERSIONS)('on %s', (_name, express) => {
       const text = (response.body as ReadableStream<Uint8Array>).pipeThrough(new TextDecoderStream())
       ends.push(await res.sse.stream(text))
     })
-    // Every fifth leaves while an item is sent, and the others while one is waited for.
-    const clients = await Promise.all(Array.from({ length: 50 }, (_, n) => TestClient.open(`${url}?path=${n % 5 === 0 ? 'large' : 'small'}`)))
+    // Every tenth leaves while an item is sent, and the others while one is waited for.
+    const clients = await Promise.all(Array.from({ length: 50 }, (_, n) => TestClient.open(`${url}?path=${n % 10 === 0 ? 'large' : 'small'}`)))
     for (const client of clients) client.pause()
     expect(answers).toEqual({ begun: 50, open: 50 })
     expect(await connections()).toBe(50)
