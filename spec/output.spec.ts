@@ -19,7 +19,7 @@ async function openOutput(prepare: (res: ServerResponse) => void = () => {}, gat
     res.shouldKeepAlive = false
     const output = new Output(res, owner, ticks, null, gather)
     made.push({ output, res })
-    output.begin(req, ':\n')
+    output.begin(req, SharedBytes.of(Buffer.from(':\n')))
   })
   const client = await TestClient.open(url)
   const [{ output, res }] = made as [{ output: Output; res: ServerResponse }]

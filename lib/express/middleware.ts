@@ -5,6 +5,7 @@ import { guarded, type OnError, warn } from '../basics/guard.ts'
 import { checkDuration, checkFunction, checkInteger, checkOptions } from '../basics/options.ts'
 import { TurnBudget } from '../basics/turn-budget.ts'
 import type { Serialize } from '../event/event.ts'
+import { SharedBytes } from '../gzip/shared-bytes.ts'
 import { Gather } from '../stream/gather.ts'
 import { SseStream, type StreamContext } from '../stream/stream.ts'
 import { Watchdog } from '../stream/watchdog.ts'
@@ -143,6 +144,7 @@ function contextOf(options: SseMiddlewareOptions): StreamContext {
   const keepAliveMs = checkDuration('sseMiddleware: keepAliveMs', options.keepAliveMs, 15_000)
   const stallTimeoutMs = checkDuration('sseMiddleware: stallTimeoutMs', options.stallTimeoutMs, 30_000)
   const maxLifetimeMs = checkDuration('sseMiddleware: maxLifetimeMs', options.maxLifetimeMs, false)
+  const retryMs = checkDuration('sseMiddleware: retryMs', options.retryMs, 2_000, 0)
   const headers = headersOf(options.headers)
   const compress = checkCompress(options.compress, headers)
   const watchdog = new Watchdog([keepAliveMs, stallTimeoutMs, maxLifetimeMs])
@@ -160,7 +162,7 @@ function contextOf(options: SseMiddlewareOptions): StreamContext {
     status: checkStatus(options.status),
     headers,
     compress,
-    retryMs: checkDuration('sseMiddleware: retryMs', options.retryMs, 2_000, 0),
+    retryLine: retryMs === false ? null : SharedBytes.of(Buffer.from(`retry: ${retryMs}\n`), false),
     maxQueuedBytes: checkInteger('sseMiddleware: maxQueuedBytes', options.maxQueuedBytes, 1_048_576, { min: 0 }),
     serialize: checkFunction('sseMiddleware: serialize', options.serialize, JSON.stringify),
     onError: guarded(checkFunction('sseMiddleware: onError', options.onError, warn)),

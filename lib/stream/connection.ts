@@ -82,7 +82,7 @@ export class Connection implements Watched, OutputOwner {
    * @param first goes out together with the head.
    * @param gzip what makes a gzip stream of the body, where the head says that it is one.
    */
-  constructor(req: IncomingMessage, res: ServerResponse, context: ConnectionContext, first: string, gzip: GzipBody | null) {
+  constructor(req: IncomingMessage, res: ServerResponse, context: ConnectionContext, first: SharedBytes | null, gzip: GzipBody | null) {
     const { watchdog, lifetimeTicks } = context
     this.context = context
     this.output = new Output(res, this, watchdog, gzip, context.gather)

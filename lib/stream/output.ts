@@ -100,18 +100,18 @@ export class Output {
   }
 
   /** Sends the head that was set on the response, and `first` with it. */
-  begin(req: IncomingMessage, first: string): void {
+  begin(req: IncomingMessage, first: SharedBytes | null): void {
     const res = this.#res
     this.#wrapped = res.write !== ServerResponse.prototype.write
     const socket = this.#wrapped || req.httpVersionMajor >= 2 ? null : socketOf(res)
     // Node keeps the head for as long as the response lasts: sent by itself as one string, with more as a chain of its parts.
     socket?.cork()
-    if (socket !== null || (first === '' && this.gzip === null)) res.flushHeaders()
+    if (socket !== null || (first === null && this.gzip === null)) res.flushHeaders()
     if (socket !== null) this.#writeTo(socket)
-    const body = this.gzip === null ? Buffer.from(first) : this.gzip.begin(Buffer.from(first))
-    if (body.length > 0) {
+    const body = this.#firstBlock(first)
+    if (body !== null) {
       if (socket === null) res.write(body)
-      else socket.write(this.#isFramed ? frame(body) : body)
+      else socket.write(body)
     }
     if (socket !== null) process.nextTick(uncork, socket)
     this.#flush()
@@ -120,6 +120,12 @@ export class Output {
       this.#waiting = this.full = true
       res.once('socket', () => process.nextTick(() => this.#arrive()))
     }
+  }
+
+  #firstBlock(first: SharedBytes | null): Buffer | null {
+    if (this.gzip === null) return first === null ? null : this.#isFramed ? first.framed : first.bytes
+    const block = this.gzip.begin(first?.bytes ?? Buffer.alloc(0))
+    return this.#isFramed ? frame(block) : block
   }
 
   /** Writes bytes that other streams may be given too. Call it only while not {@link full}. */

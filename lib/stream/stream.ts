@@ -6,6 +6,7 @@ import { reported } from '../basics/reported-promise.ts'
 import type { AnyChannels, ChannelName } from '../event/channel-types.ts'
 import { type CheckedFields, checkedFields, encodeComment, type EventFields, type EventInput, formatEvent, type Serialize, toText } from '../event/event.ts'
 import { GzipBody } from '../gzip/gzip-body.ts'
+import type { SharedBytes } from '../gzip/shared-bytes.ts'
 import { Connection, type ConnectionContext, STREAM_CLOSE } from './connection.ts'
 import { isGone, isHttp2, isPipelined, onGone, whenTurn } from './departure.ts'
 import type { Refusal } from './refusal.ts'
@@ -22,7 +23,8 @@ export interface StreamContext extends ConnectionContext {
   readonly status: number
   /** What is set on the response when a stream opens; `undefined` values have been left out. */
   readonly headers: readonly (readonly [name: string, value: OutgoingHttpHeader])[]
-  readonly retryMs: number | false
+  /** The `retry:` line that streams begin with. */
+  readonly retryLine: SharedBytes | null
   readonly serialize: Serialize
   /** Whether clients that take gzip are given it, and whether what one channel sent before is referred to. */
   readonly compress: boolean | 'shared'
@@ -382,7 +384,7 @@ export class SseStream {
   #begin(hasRetry: boolean): boolean {
     const req = this.#req
     const res = this.#res
-    const { status, headers, retryMs, compress } = this.#context
+    const { status, headers, retryLine, compress } = this.#context
     res.statusCode = status
     for (const name of OTHER_BODY_HEADERS) if (res.hasHeader(name)) res.removeHeader(name)
     for (const [name, value] of headers) res.setHeader(name, value)
@@ -394,8 +396,7 @@ export class SseStream {
     }
     this.#keepConnectionHeader()
     // The retry: line has no blank line after it: it belongs to the first block that has data, whichever that is.
-    const first = hasRetry && retryMs !== false ? `retry: ${retryMs}\n` : ''
-    this.#connection = new Connection(req, res, this.#context, first, gzip)
+    this.#connection = new Connection(req, res, this.#context, hasRetry ? retryLine : null, gzip)
     const { signal } = this.#controller ?? {}
     if (signal !== undefined) this.#connection.onClosed(() => this.#controller?.abort())
     return true
