@@ -1,7 +1,13 @@
+/** Runs that take minutes, for `npm run test:long`. Simulations are in both, at every change with a tenth of their lives. */
+const LONG = ['memory', 'slow-client', 'package', 'redis-failures']
+const SIMULATIONS = ['delivery-simulation', 'replica-simulation', 'hub-latest-simulation']
+const isLong = process.env.LONG === '1'
+
 /** @type {import('jest').Config} */
 module.exports = {
   testEnvironment: 'node',
-  testMatch: ['<rootDir>/spec/**/*.spec.ts'],
+  testMatch: isLong ? [...LONG, ...SIMULATIONS].map((name) => `<rootDir>/spec/${name}.spec.ts`) : ['<rootDir>/spec/**/*.spec.ts'],
+  testPathIgnorePatterns: isLong ? [] : LONG.map((name) => `/spec/${name}\\.spec\\.ts$`),
   transform: {
     '\\.ts$': ['@swc/jest', { jsc: { target: 'es2022', parser: { syntax: 'typescript' } }, module: { type: 'commonjs' } }],
   },

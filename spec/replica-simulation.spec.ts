@@ -2,13 +2,11 @@ import { Hub } from '../lib/index.ts'
 import { join } from '../lib/stream/subscribable.ts'
 import { FakeConnection, turn } from './support/fake-connection.ts'
 import { randomFrom } from './support/random.ts'
+import { times } from './support/scale.ts'
 import { SimulatedBackplane, SimulatedEngine } from './support/simulated-engine.ts'
 import { Witness } from './support/witness.ts'
 
 const CHANNELS = ['a', 'b', 'c']
-
-// Many lives take their time where the processors have other things to do.
-jest.setTimeout(120_000)
 
 /** What may happen to the engine and the ways to it. */
 interface Faults {
@@ -156,36 +154,36 @@ describe('clients of three processes that share a log', () => {
   })
 
   it('are given everything once and in order, and nobody is reset, whatever arrives when and however often', async () => {
-    expect(await liveMany(400, { maxEvents: 10_000, doubles: true })).toEqual({ resets: 0, reasons: [] })
+    expect(await liveMany(times(400), { maxEvents: 10_000, doubles: true })).toEqual({ resets: 0, reasons: [] })
   })
 
   it('are given everything once and in order, and nobody is reset, when connections break', async () => {
-    expect(await liveMany(600, { maxEvents: 10_000, doubles: true, interruptions: true })).toEqual({ resets: 0, reasons: [] })
+    expect(await liveMany(times(600), { maxEvents: 10_000, doubles: true, interruptions: true })).toEqual({ resets: 0, reasons: [] })
   })
 
   it('are given everything once and in order, and nobody is reset, when connections become deaf', async () => {
-    expect(await liveMany(600, { maxEvents: 10_000, doubles: true, interruptions: true, deafness: true })).toEqual({ resets: 0, reasons: [] })
+    expect(await liveMany(times(600), { maxEvents: 10_000, doubles: true, interruptions: true, deafness: true })).toEqual({ resets: 0, reasons: [] })
   })
 
   it('are given everything once and in order, and nobody is reset, when channels are refused for a while', async () => {
-    expect(await liveMany(700, { maxEvents: 10_000, doubles: true, interruptions: true, refusals: true })).toEqual({ resets: 0, reasons: [] })
+    expect(await liveMany(times(700), { maxEvents: 10_000, doubles: true, interruptions: true, refusals: true })).toEqual({ resets: 0, reasons: [] })
   })
 
   it('are given everything once and in order, or told, when single events are lost on the way to them', async () => {
-    const { resets, reasons } = await liveMany(600, { maxEvents: 10_000, interruptions: true, losses: true, doubles: true })
+    const { resets, reasons } = await liveMany(times(600), { maxEvents: 10_000, interruptions: true, losses: true, doubles: true })
     expect(resets).toBeGreaterThan(0)
     expect(reasons).toEqual(['expired'])
   })
 
   it('are given everything once and in order, or told, when the log is trimmed and channels are forgotten', async () => {
-    const { resets, reasons } = await liveMany(600, { maxEvents: 4, interruptions: true, forgetting: true })
+    const { resets, reasons } = await liveMany(times(600), { maxEvents: 4, interruptions: true, forgetting: true })
     expect(resets).toBeGreaterThan(0)
     expect(reasons).toContain('expired')
     expect(['expired', 'slow']).toEqual(expect.arrayContaining(reasons))
   })
 
   it('are given everything once and in order, or told, when the log is lost and its clock goes back', async () => {
-    const { resets, reasons } = await liveMany(700, { maxEvents: 6, interruptions: true, deafness: true, doubles: true, flushes: true, forgetting: true })
+    const { resets, reasons } = await liveMany(times(700), { maxEvents: 6, interruptions: true, deafness: true, doubles: true, flushes: true, forgetting: true })
     expect(resets).toBeGreaterThan(0)
     expect(reasons).toContain('restarted')
   })
