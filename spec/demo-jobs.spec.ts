@@ -394,7 +394,7 @@ describePages('the jobs page in Chromium', () => {
     expect(child.output).toBe(line)
     expect(idle.output.split('\n').toSorted()).toEqual([
       '',
-      'The hub: Redis at 127.0.0.1:1: connect ECONNREFUSED 127.0.0.1:1',
+      'The hub: RedisBackplane: Redis at 127.0.0.1:1: connect ECONNREFUSED 127.0.0.1:1',
       'The worker waits for jobs of the page /jobs.',
     ])
   })

@@ -92,7 +92,7 @@ describeRedis.each([
     expect(dataOf(streams[1]!)).toEqual(published.filter((text) => Number(text) % 3 > 0))
     // The connections have stayed, and the channel was reported once.
     expect(await subscribers()).toEqual(connections)
-    expect(errors).toEqual([expect.stringMatching(/^Redis at 127.0.0.1:\d+: it refuses the channel '!x': NOPERM/)])
+    expect(errors).toEqual([expect.stringMatching(/^RedisBackplane: Redis at 127.0.0.1:\d+: it refuses the channel '!x': NOPERM/)])
     expect([hub.health(), hub.stats().refusals]).toEqual([true, 200])
     await allow('allchannels')
     const mended = await stream(hub, [REFUSED])

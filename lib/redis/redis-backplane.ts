@@ -81,11 +81,11 @@ export class RedisBackplane implements Backplane, BackplaneLog {
     checkOptions('RedisBackplane', connection, ['url', 'client'])
     checkOptions('RedisBackplane', options, ['prefix', 'timeoutMs', 'probeMs', 'durable'])
     const { prefix = 'sse' } = options
-    if (typeof prefix !== 'string' || !/^[^{}]+$/.test(prefix)) throw new TypeError(`prefix must be a string that is not empty and has no braces, got ${show(prefix)}`)
-    this.timeoutMs = checkInteger('timeoutMs', options.timeoutMs, 5_000, { min: 100, max: 60_000 })
-    this.probeMs = checkInteger('probeMs', options.probeMs, 2_000, { min: 50, max: 5_000 })
+    if (typeof prefix !== 'string' || !/^[^{}]+$/.test(prefix)) throw new TypeError(`RedisBackplane: prefix must be a string that is not empty and has no braces, got ${show(prefix)}`)
+    this.timeoutMs = checkInteger('RedisBackplane: timeoutMs', options.timeoutMs, 5_000, { min: 100, max: 60_000 })
+    this.probeMs = checkInteger('RedisBackplane: probeMs', options.probeMs, 2_000, { min: 50, max: 5_000 })
     this.#aliveMs = PROBES_ALIVE * this.probeMs
-    this.#isDurable = checkBoolean('durable', options.durable, false)
+    this.#isDurable = checkBoolean('RedisBackplane: durable', options.durable, false)
     this.#scripts = scripts(internals.time ?? SERVER_TIME)
     this.#sweepMs = internals.sweepMs ?? this.probeMs
     const onError = (error: SseError): void => this.#report(error)
@@ -125,7 +125,7 @@ export class RedisBackplane implements Backplane, BackplaneLog {
   }
 
   open(host: BackplaneHost): null {
-    if (this.#host !== null || this.#isClosed) throw new Error('a RedisBackplane belongs to one hub, which closes it: make another one')
+    if (this.#host !== null || this.#isClosed) throw new Error('RedisBackplane: it belongs to one hub, which closes it; make another one')
     this.#host = host
     this.#commands.connect()
     this.#subscriber.connect()

@@ -81,7 +81,7 @@ export class LogReader {
 
   /** No moment is reached any more of those that are waited for. */
   interrupted(): void {
-    for (const { failed } of this.#awaited.values()) failed(new SseError('SSE_BACKPLANE_UNAVAILABLE', 'the connection to the backplane broke'))
+    for (const { failed } of this.#awaited.values()) failed(new SseError('SSE_BACKPLANE_UNAVAILABLE', 'Hub: the connection to the backplane broke'))
   }
 
   #tell(): Promise<History> {
@@ -95,5 +95,5 @@ export class LogReader {
 }
 
 function silent(): SseError {
-  return new SseError('SSE_BACKPLANE_UNAVAILABLE', 'the backplane does not tell of what is published')
+  return new SseError('SSE_BACKPLANE_UNAVAILABLE', 'Hub: the backplane does not tell of what is published')
 }
