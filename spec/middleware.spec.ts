@@ -87,6 +87,11 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
       expect(answer.headers).not.toHaveProperty('x-accel-buffering')
     })
 
+    test('has the bare type where the `headers` option says so, for a client or proxy that compares all of it', async () => {
+      const answer = await supertest(appWith((_req, res) => res.sse.close(), { headers: { 'Content-Type': 'text/event-stream' } })).get('/')
+      expect(answer.headers).toMatchObject({ 'content-type': 'text/event-stream', 'cache-control': 'no-cache, no-store, no-transform' })
+    })
+
     test('loses what describes another body, and keeps everything else', async () => {
       const app = appWith((_req, res) => {
         res.set({ 'Content-Length': '5', 'Content-Encoding': 'br', ETag: '"x"', 'X-Kept': 'yes', Vary: 'Origin', 'Content-Type': 'text/html' })
