@@ -1,7 +1,9 @@
 import { EventSource } from 'eventsource'
 import express from 'express'
-import { Hub, type SseError, sseMiddleware, type SubscribeOptions, type Subscription } from 'express-sse-hub'
+import { Hub, MemoryBackplane, type SseError, sseMiddleware, type SubscribeOptions, type Subscription } from 'express-sse-hub'
+import { join } from '../lib/stream/subscribable.ts'
 import { TestClient, until } from './support/client.ts'
+import { FakeConnection } from './support/fake-connection.ts'
 import { serve, stopServers } from './support/servers.ts'
 
 const sources: EventSource[] = []
@@ -93,6 +95,18 @@ describe('hub.disconnect(…, { reconnect: false })', () => {
 })
 
 describe('hub.disconnect', () => {
+  it('reaches the other processes where the hub is closed right after it', async () => {
+    const backplane = new MemoryBackplane()
+    const [one, other] = [new Hub({ backplane }), new Hub({ backplane: new MemoryBackplane(backplane) })]
+    const connection = new FakeConnection()
+    other[join]('a', { owner: 'u' }).start(connection.asConnection, '')
+    const disconnected = one.disconnect('u').catch(() => {})
+    const closed = one.close()
+    await until(() => !connection.isOpen, 'the stream of the other one is ended')
+    await Promise.all([disconnected, closed])
+    expect(other.stats().subscribers).toBe(0)
+  })
+
   it.each<[string, unknown, unknown, string, RegExp]>([
     ['an empty owner', '', {}, 'SSE_INVALID_OWNER', /disconnect: the owner must be .*''/],
     ['an empty channel', { channel: '' }, {}, 'SSE_INVALID_CHANNEL', /disconnect: a channel name must be .*''/],

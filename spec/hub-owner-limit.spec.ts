@@ -5,14 +5,14 @@ import { serve, stopServers } from './support/servers.ts'
 
 afterEach(stopServers)
 
-async function setUp(maxSubscribersPerOwner: { max: number; whenFull?: 'refuse' | 'close-oldest' }) {
-  const hub = new Hub({ maxSubscribersPerOwner, replay: { maxBytes: 50_000_000 } })
+async function setUp(maxSubscribersPerOwner: { max: number; whenFull?: 'refuse' | 'close-oldest' }, maxSubscribers: number | false = false) {
+  const hub = new Hub({ maxSubscribersPerOwner, maxSubscribers, replay: { maxBytes: 50_000_000 } })
   const app = express()
   app.use(sseMiddleware())
   app.get('/:owner', (req, res) => res.sse.subscribe(hub, 'a', { owner: req.params.owner }))
   const { url } = await serve(app)
   const connect = (owner: string): Promise<TestClient> => TestClient.open(`${url}/${owner}`)
-  return { hub, connect, live: async (owner: string) => (await connect(owner)).live() }
+  return { hub, url, connect, live: async (owner: string) => (await connect(owner)).live() }
 }
 
 const ENDED = /\n\nretry: [123]\d{4}\nevent: stream-end\ndata: \{"reason":"limit"\}\n\n$/
@@ -55,6 +55,27 @@ describe("maxSubscribersPerOwner: { whenFull: 'close-oldest' }", () => {
     expect(hub.stats().subscribers).toBe(1)
     await hub.publish('a', 'item', 999)
     await until(() => next.data.at(-1) === 999, 'the next one is served')
+  })
+
+  it.each<[string, Record<string, string>]>([
+    ['does not accept event streams', { accept: 'application/json' }],
+    ['asks for the head alone', { method: 'HEAD' }],
+  ])('ends nobody for a client that %s', async (_what, { method = 'GET', ...headers }) => {
+    const { hub, live, url } = await setUp({ max: 1, whenFull: 'close-oldest' })
+    const first = await live('ann')
+    await fetch(`${url}/ann`, { method, headers })
+    await hub.publish('a', 'item', 1)
+    await first.received(1)
+    expect([first.ended, hub.stats().subscribers]).toEqual([false, 1])
+  })
+
+  it('lets an owner replace its stream while the hub is full', async () => {
+    const { hub, live } = await setUp({ max: 1, whenFull: 'close-oldest' }, 2)
+    await live('bob')
+    const first = await live('ann')
+    await live('ann')
+    await first.over()
+    expect(hub.stats()).toMatchObject({ subscribers: 2, refusals: 0 })
   })
 
   it('refuses one more by default', async () => {

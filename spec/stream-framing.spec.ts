@@ -170,6 +170,40 @@ describe('a connection on HTTP/1.1', () => {
     expect([hub.stats().subscribers, asked.mock.calls.length]).toEqual([1, 2])
   })
 
+  it.each([true, false])('refuses a pipelined stream that was disconnected while it waited for its turn (reconnect: %p)', async (reconnect) => {
+    const { hub, responses, port } = await setUp({ subscribe: { owner: 'u' } })
+    const wire = await raw(port)
+    wire.get('/events')
+    wire.get('/events')
+    await until(() => responses.length === 2 && hub.stats().subscribers === 1, 'the second one waits')
+    expect(await hub.disconnect('u', { reconnect })).toBe(1)
+    await until(() => wire.text().split('\r\n0\r\n\r\n').length === 3, 'both have ended')
+    expect([hub.stats().subscribers, hub.stats().refusals]).toEqual([0, 1])
+    expect(wire.text().slice(wire.text().lastIndexOf('HTTP/1.1'))).toContain(reconnect ? '{"reason":"disconnected"}' : 'event: stream-close')
+  })
+
+  it('is closed where a stream is refused because the hub is closing, and its head says so', async () => {
+    const { hub, port } = await setUp()
+    await hub.close()
+    const wire = await raw(port)
+    const closed = once(wire.socket, 'close')
+    wire.get('/events')
+    await closed
+    expect(wire.text()).toMatch(/\r\nConnection: close\r\n[^]*\{"reason":"closing"\}\n\n\r\n0\r\n\r\n$/)
+  })
+
+  it('has the timeout of its server again after a stream, where Node sets none', async () => {
+    const { responses, server, port } = await setUp({ handler: (_req, res) => res.sse.close() })
+    Object.assign(server, { keepAliveTimeout: 0, timeout: 60_000 })
+    const wire = await raw(port)
+    for (let n = 1; n <= 2; n++) {
+      wire.get('/events')
+      await until(() => wire.text().split('\r\n0\r\n\r\n').length === n + 1, 'it has ended')
+      await until(() => responses[0]?.req.socket.timeout === 60_000, 'the timeout is there again')
+    }
+    expect(new Set(responses.map(({ req }) => req.socket)).size).toBe(1)
+  })
+
   it.each<[string, (hub: Hub, res: Response) => unknown]>([
     ['the hub closes', (hub) => hub.close()],
     ['the program closes the stream', (_hub, res) => res.sse.close()],

@@ -30,6 +30,31 @@ describe.each(EXPRESS_VERSIONS)('the source of stream() on %s', (_name, express)
     return outcomes[0]
   }
 
+  describe('when it ends its own stream', () => {
+    test.each<[string, (res: Response) => unknown]>([
+      ['res.end()', (res) => res.end()],
+      ['close()', (res) => res.sse.close()],
+    ])('by %s, is stopped and reports nothing: a generator and an async one', async (_how, end) => {
+      const reported: unknown[] = []
+      for (const isAsync of [false, true]) {
+        const { stream, res } = await openStream({ onError: (error) => reported.push(error) })
+        const log: string[] = []
+        const items = function* () {
+          yield* watched(log, [1])
+          end(res)
+          yield* watched(log, [2, 3])
+        }
+        const asynchronous = async function* () {
+          yield* items()
+        }
+        expect(await stream.stream(isAsync ? asynchronous() : items())).toBe(false)
+        await until(() => log.length === 2 || log.at(-1) === 'returned', 'it is stopped')
+        expect(log.filter((entry) => entry === 'started')).toHaveLength(log.filter((entry) => entry === 'returned').length)
+      }
+      expect(reported).toEqual([])
+    })
+  })
+
   describe('when the client leaves', () => {
     test('resolves false and returns a generator', async () => {
       const { stream, client } = await openStream()

@@ -3,25 +3,30 @@ import { isThenable } from './guard.ts'
 /** Receives a rejection that nobody looked at. */
 export type Report = (error: unknown) => void
 
+type Executor<T> = ConstructorParameters<typeof Promise<T>>[0]
+
 /**
- * A promise whose rejection never ends the process. If nobody has asked for it by the next turn of the event loop, it is
- * reported. If somebody has, by `await`, `then` or `catch`, it rejects for them and is not reported.
+ * A promise whose own rejection never ends the process. If nobody has asked for it by the next turn of the event loop, it is
+ * reported. If somebody has, by `await`, `then` or `catch`, it rejects for them and is not reported. A promise that others
+ * make of it, such as that of an `async` function, is theirs.
  *
  * A chain that handles no rejection (`then(f)`, `finally(f)`) is a promise of the same kind.
  */
 export class ReportedPromise<T> extends Promise<T> {
-  readonly #report: Report
+  readonly #report: Report | undefined
   #isObserved = false
 
-  constructor(promise: Promise<T>, report: Report) {
-    super((resolve, reject) => void promise.then(resolve, reject))
+  /** @param report left out by the static methods of `Promise`, whose promises are ordinary ones. */
+  constructor(source: Promise<T> | Executor<T>, report?: Report) {
+    super(typeof source === 'function' ? source : (resolve, reject) => void source.then(resolve, reject))
     this.#report = report
+    if (report === undefined) return
     super.then(undefined, (error: unknown) => {
       if (!this.#isObserved) setImmediate(() => this.#isObserved || report(error))
     })
   }
 
-  /** Promises that are derived from it are ordinary ones. */
+  /** Native methods derive ordinary promises; `then` and `finally` below wrap them again. */
   static override get [Symbol.species](): PromiseConstructor {
     return Promise
   }
@@ -33,7 +38,7 @@ export class ReportedPromise<T> extends Promise<T> {
   ): Promise<A | B> {
     this.#isObserved = true
     const derived = super.then(onFulfilled, onRejected)
-    return typeof onRejected === 'function' ? derived : new ReportedPromise(derived, this.#report)
+    return typeof onRejected === 'function' || this.#report === undefined ? derived : new ReportedPromise(derived, this.#report)
   }
 
   override finally(onFinally?: (() => void) | null): Promise<T> {

@@ -9,7 +9,7 @@ import type { QueuedFollower } from './pump.ts'
 
 /** A call that takes longer is not shared with those who come then: it may never end. */
 const MAX_SHARED_MS = 10_000
-/** So many calls in a row for the same channels, each of a function of its own, within so long are worth a warning. */
+/** This many consecutive calls for the same channels, each by a different function, within `UNSHARED_MS` cause a warning. */
 const UNSHARED_CALLS = 10
 const UNSHARED_MS = 1_000
 

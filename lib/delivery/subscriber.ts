@@ -132,7 +132,7 @@ export class Subscriber extends Cursor {
 
   /** Goes on to what is published now and, where it can be, no further: `true` when it is there, else `done` is called when it is. */
   finish(done: () => void, slice: Slice | null = null): boolean {
-    // What a newer event may take the place of is due in its place, wherever that is.
+    // With `latestPerKey`, a newer event at a later position may replace one that is due, so there is no fixed end.
     const mayMove = this.members.some(({ channel }) => channel.log.bounds.latestPerKey)
     this.#finishAt = mayMove ? Infinity : this.#delivery.timeline.newest
     this.deliver(slice, Infinity)

@@ -181,5 +181,5 @@ function isClientError(error: unknown): boolean {
 
 /** Something to subscribe to that refuses every stream. */
 function refusing(refusal: () => Refusal): Subscribable<Record<'refused', object>> {
-  return { [join]: () => ({ channels: [], refusal, prepare() {}, cancel() {}, start: () => closedSubscription([]) }) }
+  return { [join]: () => ({ channels: [], refusal, prepare() {}, wait() {}, cancel() {}, start: () => closedSubscription([]) }) }
 }

@@ -107,7 +107,7 @@ const DEFAULT_HEADERS = {
  */
 export function sseMiddleware(options: SseMiddlewareOptions = {}): SseMiddleware {
   if (typeof options === 'object' && options !== null && 'socket' in options) {
-    throw new TypeError('sseMiddleware: it makes the handler and is none itself: app.use(sseMiddleware()), not app.use(sseMiddleware)')
+    throw new TypeError('sseMiddleware: the function returns the handler and is none itself: write app.use(sseMiddleware()), not app.use(sseMiddleware)')
   }
   const context = contextOf(options)
   return (req, res, next) => {

@@ -50,11 +50,14 @@ export class Admission implements Plan, Waiting {
   }
 
   refusal(): Refusal | undefined {
-    const { roster, closed, refuse, closeOldestHere } = this.#parts
+    const { roster, closed, refuse } = this.#parts
     const { owner } = this
     const reason = closed() ?? (this.disconnected === 'no' ? roster.limitFor(owner) : 'disconnected')
-    const hasRoom = reason === 'maxSubscribersPerOwner' && roster.closesOldest && owner !== undefined && closeOldestHere(owner)
-    return reason === undefined || hasRoom ? undefined : refuse(reason, this.channels, owner, { isFinal: this.disconnected === 'for good' })
+    return reason === undefined ? undefined : refuse(reason, this.channels, owner, { isFinal: this.disconnected === 'for good' })
+  }
+
+  wait(): void {
+    this.#parts.roster.await(this)
   }
 
   prepare(lastEventId: string): Promise<Refusal | undefined> | undefined {
@@ -63,16 +66,17 @@ export class Admission implements Plan, Waiting {
     this.#isPrepared = true
     const ready = preparation.prepare(this.channels, lastEventId)
     const { owner } = this
-    const counted = log === null || owner === undefined || roster.maxPerOwner === Infinity ? undefined : this.#count(log, owner, roster.maxPerOwner)
+    const counted = log === null || owner === undefined || roster.maxPerOwner === Infinity ? undefined : this.#counted(log, owner, ready)
     if (ready === undefined && counted === undefined) return undefined
     roster.await(this)
     return this.#prepared(ready, counted)
   }
 
   start(connection: Connection, lastEventId: string): Subscription {
-    const { log, begin, roster } = this.#parts
+    const { log, begin, roster, closeOldestHere } = this.#parts
     roster.awaitNoMore(this)
     const { owner } = this
+    if (owner !== undefined && roster.isFullFor(owner)) closeOldestHere(owner)
     const isCounted = this.#isCounted && log !== null && owner !== undefined
     this.#isCounted = false
     return begin(connection, this, lastEventId, this.#now, isCounted ? () => log.release(owner) : nothing)
@@ -99,6 +103,13 @@ export class Admission implements Plan, Waiting {
     // While it is not known how many all processes have, the limit is that of this one.
     if (count.status === 'rejected' || this.#isCounted || count.value === undefined) return undefined
     return refuse('maxSubscribersPerOwner', this.channels, owner, { isSoon: count.value === 'maybe-full' })
+  }
+
+  async #counted(log: BackplaneLog, owner: string, ready: Promise<unknown> | undefined): Promise<Acquired> {
+    const { roster } = this.#parts
+    // Where another stream may be ended for this one, it is made sure before that this one can begin.
+    if (roster.closesOldest) await ready
+    return this.#count(log, owner, roster.maxPerOwner)
   }
 
   /** Counts the stream among those of its owner in all processes, unless these are as many as there may be. */

@@ -387,9 +387,10 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
 
   async #disconnect(which: DisconnectTarget, reconnect: boolean): Promise<number> {
     const target = checkTarget(which)
-    const here = await this.#disconnectHere(target, reconnect)
-    if (typeof target === 'function' || this.#isClosed) return here
-    const { answers, missing } = await this.#peers.disconnect(target, reconnect)
+    if (typeof target === 'function' || this.#isClosed) return this.#disconnectHere(target, reconnect)
+    // Asked before anything is waited for: the program may close the hub right after this call.
+    const asked = this.#peers.disconnect(target, reconnect)
+    const [here, { answers, missing }] = await Promise.all([this.#disconnectHere(target, reconnect), asked])
     if (missing === 0) return answers.reduce((sum, count) => sum + count, here)
     throw new SseError('SSE_BACKPLANE_UNAVAILABLE', `disconnect: ${missing} of ${answers.length + missing + 1} processes did not answer; the streams of the others were ended`)
   }
@@ -419,7 +420,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
   #checkName(what: 'channel' | 'owner', name: string): void {
     if (!hasMissingValue(name) || this.#suspects.size >= MAX_SUSPECTS || this.#suspects.has(`${what} ${name}`)) return
     this.#suspects.add(`${what} ${name}`)
-    const message = `Hub: the ${what} ${show(name)} was made of a value that is missing, so it is the same for strangers; check the value before you use it in a name`
+    const message = `Hub: the ${what} ${show(name)} was built from a missing value, so clients that have nothing to do with each other would share it; check the value first`
     this.#parts.delivery.onError(new SseError(what === 'channel' ? 'SSE_INVALID_CHANNEL' : 'SSE_INVALID_OWNER', message), { where: what })
   }
 

@@ -77,7 +77,7 @@ export class Peers {
     const askedAt = performance.now()
     const here = this.#questions.oldest(owner)
     const { answers } = await this.#askAll({ kind: 'oldest', owner }, false)
-    // The others have measured some time after this process, about half way.
+    // The others measured their ages later, about half a round trip after this process.
     let oldest = { from: this.#backplane.processId, age: here === null ? -1 : here + (performance.now() - askedAt) / 2 }
     for (const { from, answer } of answers) if (typeof answer === 'number' && answer > oldest.age) oldest = { from, age: answer }
     if (oldest.age < 0) return false

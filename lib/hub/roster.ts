@@ -19,7 +19,7 @@ export type SharedTarget = { readonly owner: string } | { readonly channel: stri
 export class Roster {
   /** How many may be subscribed of one owner. */
   readonly maxPerOwner: number
-  /** Whether the oldest stream of an owner is closed for one more, which is refused otherwise. */
+  /** Whether one stream too many closes the owner's oldest, in place of being refused. */
   readonly closesOldest: boolean
   readonly #maxSubscribers: number
   /** Those whose stream is not gone yet, ended or not, and how many of them are subscribed now. */
@@ -49,9 +49,16 @@ export class Roster {
 
   /** The limit at which one more is refused; `undefined` where there is room. */
   limitFor(owner: string | undefined): RefusalReason | undefined {
+    const isOwnerFull = owner !== undefined && this.isFullFor(owner)
+    // It takes the place of another one, whatever the other limit is.
+    if (isOwnerFull && this.closesOldest) return undefined
     if (this.#size >= this.#maxSubscribers) return 'maxSubscribers'
-    if (owner !== undefined && this.#countOf(owner) >= this.maxPerOwner) return 'maxSubscribersPerOwner'
-    return undefined
+    return isOwnerFull ? 'maxSubscribersPerOwner' : undefined
+  }
+
+  /** Whether an owner has as many subscriptions here as it may have. */
+  isFullFor(owner: string): boolean {
+    return (this.#byOwner.get(owner)?.size ?? 0) >= this.maxPerOwner
   }
 
   /** The oldest subscription of an owner. */
@@ -121,10 +128,6 @@ export class Roster {
   /** Settles when every stream is gone. Ask once. */
   async empty(): Promise<void> {
     if (this.#present.size > 0) await new Promise<void>((resolve) => (this.#onEmpty = resolve))
-  }
-
-  #countOf(owner: string): number {
-    return this.#byOwner.get(owner)?.size ?? 0
   }
 
   #active(): HubSubscription[] {

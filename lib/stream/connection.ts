@@ -73,7 +73,7 @@ export class Connection implements Watched, OutputOwner {
   #lastTick: number
   #room: Deferred<boolean> | null = null
   #closers: Set<() => void> | null = null
-  /** Gives an HTTP/2 session its timeout back. */
+  /** Gives the connection its timeout back. */
   #resumeTimeouts: (() => void) | undefined
 
   /**
@@ -90,6 +90,8 @@ export class Connection implements Watched, OutputOwner {
     this.#lastTick = watchdog.tick + lifetimeTicks * (0.8 + 0.2 * Math.random())
     this.#resumeTimeouts = suspendTimeouts(req, http2StreamOf(res))
     onGone(req, res, () => this.#gone())
+    // The program may end the response itself: nothing may follow its last chunk on the connection.
+    res.once('prefinish', () => this.#endedOutside())
     watchdog.add(this)
     this.output.begin(req, first)
   }
@@ -188,6 +190,12 @@ export class Connection implements Watched, OutputOwner {
       this.#feed?.watch(tick)
       if (tick - output.touched >= context.keepAliveTicks) this.#keepAlive()
     }
+  }
+
+  #endedOutside(): void {
+    if (!this.#isOpen) return
+    this.output.abandon()
+    this.#close()
   }
 
   #keepAlive(): void {

@@ -4,8 +4,8 @@ const CAPACITY_BYTES = 16_384
 const MAX_CHUNK_BYTES = 4_096
 
 /**
- * Where the small chunks of one output are put together, which to hand to the kernel one by one costs more than to copy.
- * All outputs of a middleware have it in turn, because it is empty again when the kernel has taken what was in it.
+ * Collects the small chunks of one output, because copying them costs less than handing each of them to the kernel. The
+ * outputs of a middleware take turns with it: it is empty again once the kernel has taken its bytes.
  */
 export class Gather {
   #buffer: Buffer | null = null
@@ -37,7 +37,7 @@ export class Gather {
     return used === 0 || this.#buffer === null ? null : this.#buffer.subarray(0, used)
   }
 
-  /** What was taken is still in use: it is not written over. */
+  /** The bytes that were taken last are still in use: the next ones go to a new buffer. */
   leave(): void {
     this.#buffer = null
   }

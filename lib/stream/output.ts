@@ -79,7 +79,10 @@ export class Output {
     this.touched = ticks.tick
   }
 
-  /** What takes the bytes: the socket itself, or `null` where they go through the response. Who writes to it says so by {@link block} and {@link touched}. */
+  /**
+   * The socket that takes the bytes, or `null` where they go through the response. Code that writes to it directly must update
+   * {@link touched}, and call {@link block} if bytes have stayed behind.
+   */
   get socket(): Socket | null {
     return this.#socket
   }
@@ -226,6 +229,20 @@ export class Output {
   destroy(): void {
     this.#rest = null
     this.#res.destroy()
+  }
+
+  /** The response was ended by somebody else: what was not written yet is dropped. Half an event makes it a cut. */
+  abandon(): void {
+    const isHalf = this.#rest !== null
+    this.#rest = null
+    this.#fullSince = this.#ticks.tick
+    this.#progress = this.#measure()
+    if (this.#isGathering) {
+      this.#isGathering = this.#isCorked = false
+      this.#gather.end()
+    }
+    this.release()
+    if (isHalf) this.#res.destroy()
   }
 
   /** The response is over, and its socket another's: nothing of this stream listens to it any more. */

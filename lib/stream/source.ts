@@ -62,15 +62,23 @@ export function readAll<T>(
   onError: (error: unknown) => void,
 ): Promise<boolean> {
   let isClosed = false
+  let isStopped = false
+  const stop = (): void => {
+    if (!isStopped) reader.stop(onError)
+    isStopped = true
+  }
   const read = async (): Promise<boolean> => {
     for (;;) {
       const { done, value } = await reader.next()
       if (isClosed) return false
       if (done) return true
       try {
-        if (!(await send(value))) return false
+        if (!(await send(value))) {
+          stop()
+          return false
+        }
       } catch (error) {
-        reader.stop(onError)
+        stop()
         throw error
       }
     }
@@ -79,7 +87,7 @@ export function readAll<T>(
     // Told by callback: the source may be waiting for an item that never comes.
     const forget = onClosed(() => {
       isClosed = true
-      reader.stop(onError)
+      stop()
       resolve(false)
     })
     read().then(
@@ -103,21 +111,34 @@ export function isAbortError(error: unknown): boolean {
 
 function readIterator<T>(iterator: Iterator<T>): SourceReader<T> {
   let isStopped = false
+  let isRunning = false
+  /** Stops it after the step that is running, in which it has closed its own stream. */
+  let stopLater: (() => void) | null = null
+  const step = (): IteratorResult<T> => {
+    isRunning = true
+    try {
+      return iterator.next()
+    } finally {
+      isRunning = false
+      stopLater?.()
+    }
+  }
   return {
     next: async () => {
-      const { done, value } = iterator.next()
+      const { done, value } = step()
       if (done) return { done, value }
       try {
         return { done: false, value: await value }
       } catch (error) {
-        // Its promise failed, not the generator: that one still waits to be stopped. What fails in that would hide the error.
+        // The promise that it yielded failed, so it is still suspended and has to be stopped. A fault of that would hide the error.
         if (!isStopped) stopIterator(iterator, () => {})
         throw error
       }
     },
     stop: (onError) => {
       isStopped = true
-      stopIterator(iterator, onError)
+      if (isRunning) stopLater = () => stopIterator(iterator, onError)
+      else stopIterator(iterator, onError)
     },
   }
 }
@@ -133,7 +154,7 @@ function readReadable<T>(source: IterableReadable<T>): SourceReader<T> {
       try {
         return await iterator.next()
       } catch (error) {
-        // That it was destroyed is no news; what went wrong in that is told by its 'error' event.
+        // It was destroyed on purpose, so this error is expected. A failure of that arrives as its 'error' event.
         if (isStopped) return { done: true, value: undefined }
         throw error
       }

@@ -178,8 +178,9 @@ export class SseStream {
   /**
    * Ends the response, after what is due to its subscription and the socket takes. An EventSource comes back for the rest;
    * `reconnect: false` tells it not to, by a `stream-close` event with a `retry:` of 23 days, or with status 204 when the
-   * head was not sent yet. A slow client is then waited for until it has everything published before; one that
-   * something else than itself keeps from it for `stallTimeoutMs` comes back.
+   * head was not sent yet. A slow client is then waited for until it has everything published before. If
+   * something other than the client holds the rest back for `stallTimeoutMs`, such as a snapshot that never resolves, the
+   * stream ends and the client reconnects.
    */
   close(options?: CloseOptions): void {
     checkOptions('close', options, ['reconnect'])
@@ -267,6 +268,7 @@ export class SseStream {
     if (!isPipelined(this.#req, this.#res)) return this.#admit(plan)
     // It is counted when its turn on the connection has come, not before: that may never be.
     this.#isSubscribed = true
+    plan.wait()
     return whenTurn(this.#req, this.#res).then(() => this.#admit(plan))
   }
 
@@ -294,7 +296,8 @@ export class SseStream {
   #admit(plan: Plan): Subscription | Promise<Subscription> {
     if (this.state === 'closed') return this.#start(plan, undefined)
     const refusal = plan.refusal()
-    const preparation = refusal === undefined ? plan.prepare(this.lastEventId) : undefined
+    // Nothing is made ready, and nobody ended, for a client that cannot be served.
+    const preparation = refusal === undefined && this.#canOpen() ? plan.prepare(this.lastEventId) : undefined
     if (preparation === undefined) return this.#start(plan, refusal)
     this.#isSubscribed = true
     // The limit may have been reached meanwhile.
@@ -309,6 +312,8 @@ export class SseStream {
         this.#refuse(refusal.error)
         return closedSubscription(plan.channels)
       }
+      // The head must not promise a connection that is closed with the stream.
+      if (refusal?.reason === 'closing' && !isHttp2(this.#res)) this.#res.shouldKeepAlive = false
       // A refusal has a delay of its own.
       const isOpen = this.#openFor(undefined, refusal === undefined)
       this.#isSubscribed = true
@@ -368,6 +373,11 @@ export class SseStream {
     }
     if (hasBody(req) && req.readableFlowing === null && req !== source) req.resume()
     return this.#begin(hasRetry)
+  }
+
+  /** Whether the stream is open, or can be opened. */
+  #canOpen(): boolean {
+    return this.#connection !== null || (!this.#res.headersSent && acceptsEventStream(this.#req.headers.accept))
   }
 
   /** Whether the head could still be sent, to a client that does not accept event streams. */

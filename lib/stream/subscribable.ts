@@ -24,6 +24,8 @@ export interface Plan {
    * comes {@link start} or {@link cancel}.
    */
   prepare(lastEventId: string): Promise<Refusal | undefined> | undefined
+  /** It waits for its turn on the connection: it may be disconnected meanwhile. */
+  wait(): void
   /** It will not begin, unless it has. */
   cancel(): void
   /** Begins it, given the connection and where the client wants to resume from. */

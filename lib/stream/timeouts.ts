@@ -8,23 +8,27 @@ const SUSPENDED = Symbol.for('express-sse-hub.suspendedTimeout')
 /** A session of HTTP/2, with the timeout that `setTimeout` sets on it as on a socket. */
 type Session = ServerHttp2Session & { readonly timeout?: number; [SUSPENDED]?: { streams: number; readonly timeout: number } }
 
+/** A socket with the server that it belongs to. */
+type ServerSocket = Socket & { readonly server?: { readonly keepAliveTimeout?: number } | null }
+
 /**
- * Turns off the timeouts that would end a silent event stream. On HTTP/1, Node sets the timeout of a connection anew for its
- * next request.
+ * Turns off the timeouts that would end a silent event stream.
  *
- * @returns on HTTP/2, a function that ends this for the session once it has no event stream left.
+ * @returns a function that turns them on again: on HTTP/2 once the session has no event stream left, on HTTP/1 where Node
+ *   does not set the timeout of an idle connection itself (`keepAliveTimeout` is 0).
  */
 export function suspendTimeouts(req: IncomingMessage, stream: ServerHttp2Stream | undefined): (() => void) | undefined {
   if (stream !== undefined) {
     stream.setTimeout(0)
     return suspendSession(stream.session as Session | undefined)
   }
-  const { socket } = req
-  if (socket instanceof Socket) {
-    socket.setTimeout(0)
-    socket.setNoDelay(true)
-  }
-  return undefined
+  const socket: ServerSocket = req.socket
+  if (!(socket instanceof Socket)) return undefined
+  const { timeout } = socket
+  socket.setTimeout(0)
+  socket.setNoDelay(true)
+  if (timeout === undefined || timeout === 0 || socket.server?.keepAliveTimeout !== 0) return undefined
+  return () => void socket.setTimeout(timeout)
 }
 
 function suspendSession(session: Session | undefined): (() => void) | undefined {
