@@ -60,13 +60,13 @@ export class Admission implements Plan, Waiting {
     this.#parts.roster.await(this)
   }
 
-  prepare(lastEventId: string): Promise<Refusal | undefined> | undefined {
+  prepare(lastEventId: string, canOpen = true): Promise<Refusal | undefined> | undefined {
     const { preparation, roster, log } = this.#parts
     if (preparation === null) return undefined
     this.#isPrepared = true
     const ready = preparation.prepare(this.channels, lastEventId)
     const { owner } = this
-    const counted = log === null || owner === undefined || roster.maxPerOwner === Infinity ? undefined : this.#counted(log, owner, ready)
+    const counted = log === null || owner === undefined || roster.maxPerOwner === Infinity ? undefined : this.#counted(log, owner, ready, canOpen)
     if (ready === undefined && counted === undefined) return undefined
     roster.await(this)
     return this.#prepared(ready, counted)
@@ -105,19 +105,21 @@ export class Admission implements Plan, Waiting {
     return refuse('maxSubscribersPerOwner', this.channels, owner, { isSoon: count.value === 'maybe-full' })
   }
 
-  async #counted(log: BackplaneLog, owner: string, ready: Promise<unknown> | undefined): Promise<Acquired> {
+  async #counted(log: BackplaneLog, owner: string, ready: Promise<unknown> | undefined, canOpen: boolean): Promise<Acquired> {
     const { roster } = this.#parts
+    const mayEnd = canOpen && roster.closesOldest
     // Where another stream may be ended for this one, it is made sure before that this one can begin.
-    if (roster.closesOldest) await ready
-    return this.#count(log, owner, roster.maxPerOwner)
+    if (mayEnd) await ready
+    return this.#count(log, owner, roster.maxPerOwner, mayEnd)
   }
 
   /** Counts the stream among those of its owner in all processes, unless these are as many as there may be. */
-  async #count(log: BackplaneLog, owner: string, max: number): Promise<Acquired> {
-    const { roster, closeOldest } = this.#parts
+  async #count(log: BackplaneLog, owner: string, max: number, mayEnd: boolean): Promise<Acquired> {
+    const { closeOldest } = this.#parts
     let acquired = await log.acquire(owner, max)
+    const maxTries = mayEnd ? MAX_TRIES : 0
     // Others may take the room that was made.
-    for (let tries = 0; acquired !== 'counted' && roster.closesOldest && tries < MAX_TRIES && (await closeOldest(owner)); tries++) {
+    for (let tries = 0; acquired !== 'counted' && tries < maxTries && (await closeOldest(owner)); tries++) {
       acquired = await log.acquire(owner, max)
     }
     return acquired

@@ -296,8 +296,7 @@ export class SseStream {
   #admit(plan: Plan): Subscription | Promise<Subscription> {
     if (this.state === 'closed') return this.#start(plan, undefined)
     const refusal = plan.refusal()
-    // Nothing is made ready, and nobody ended, for a client that cannot be served.
-    const preparation = refusal === undefined && this.#canOpen() ? plan.prepare(this.lastEventId) : undefined
+    const preparation = refusal === undefined ? plan.prepare(this.lastEventId, this.#canOpen()) : undefined
     if (preparation === undefined) return this.#start(plan, refusal)
     this.#isSubscribed = true
     // The limit may have been reached meanwhile.

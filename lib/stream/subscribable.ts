@@ -22,8 +22,10 @@ export interface Plan {
   /**
    * Makes ready what the subscription needs; `undefined` where it is. When it takes long it may resolve to a refusal. After it
    * comes {@link start} or {@link cancel}.
+   *
+   * @param canOpen whether the stream can be opened: no other stream is ended for one that cannot. Default `true`.
    */
-  prepare(lastEventId: string): Promise<Refusal | undefined> | undefined
+  prepare(lastEventId: string, canOpen?: boolean): Promise<Refusal | undefined> | undefined
   /** It waits for its turn on the connection: it may be disconnected meanwhile. */
   wait(): void
   /** It will not begin, unless it has. */
