@@ -199,11 +199,12 @@ describe('a pipelined stream', () => {
     await until(() => hub.channel('a').subscriberCount === 1, 'it is subscribed')
     // More than the kernel takes, so that it has to wait for the client again and again.
     for (let n = 1; n <= 80; n++) void hub.publish('a', 'item', `${n} ${'x'.repeat(100_000)}`)
+    void hub.publish('a', 'last', 'last')
     await turn()
     let text = ''
     const body = new ChunkedBody((part) => (text += part.toString()))
     socket.on('data', (chunk: Buffer) => bytes.push(chunk))
-    await until(() => bytes.some((chunk) => chunk.includes('data: 80 ')), 'the last event came')
+    await until(() => Buffer.concat(bytes.slice(-2)).includes('data: last\n\n'), 'the last event came')
     const all = Buffer.concat(bytes)
     body.feed(all.subarray(all.lastIndexOf('\r\n\r\n', all.indexOf('retry: ')) + 4))
     const events = parse(text)
