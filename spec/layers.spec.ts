@@ -14,7 +14,7 @@ const LAYERS: readonly { readonly folder: string; readonly files: readonly strin
   { folder: 'delivery', files: ['cohort', 'channel', 'channel-registry', 'control-events', 'event-reader', 'cursor', 'pump', 'snapshots', 'sink', 'start', 'subscriber', 'intake'] },
   { folder: 'replica', files: ['copy', 'held-back', 'log-reader', 'past-epochs', 'refusals', 'replica', 'preparation'] },
   { folder: 'express', files: ['middleware', 'handler'] },
-  { folder: 'hub', files: ['counters', 'diagnostics', 'hub-options', 'hub-subscription', 'roster', 'event-iterator', 'admission', 'publisher', 'peers', 'hub', 'hub-constructor'] },
+  { folder: 'hub', files: ['setup-warnings', 'counters', 'diagnostics', 'hub-options', 'hub-subscription', 'roster', 'event-iterator', 'admission', 'publisher', 'peers', 'hub', 'hub-constructor'] },
   { folder: 'redis', files: ['message', 'owner-scripts', 'scripts', 'redis-client', 'redis-link', 'redis-connection', 'leases', 'redis-backplane'] },
   { folder: '', files: ['index', 'redis'] },
 ]

@@ -68,7 +68,7 @@ export interface History {
 }
 
 /**
- * What a backplane tells its hub. Nothing of it throws, and all of it may be called from within the hub's own calls.
+ * The calls by which a backplane informs its hub. None of these throws, and each may be called from within the hub's own calls.
  *
  * Events and {@link reached} come in one total order, the same for every process: that of the positions. After
  * `interrupted()` and before `resumed()` nothing comes.
@@ -127,11 +127,11 @@ export interface BackplaneLog {
   /** Begins anew with the engine, because it seems to be deaf. `interrupted()` follows, and `resumed()` when it is there. */
   reconnect(): void
   /**
-   * Counts one more stream of an owner, unless all processes together have `max` of it. The streams of a process that died must
+   * Counts one more stream of an owner, unless all processes together already have `max` of them. The streams of a process that died must
    * not count for longer than three times its {@link probeMs}. Where it rejects, the stream is counted as soon as the engine can.
    */
   acquire(owner: string, max: number): Promise<Acquired>
-  /** One stream of an owner is over that was counted, or is to be. */
+  /** A stream of the owner has ended, whether it was counted already or is still to be. */
   release(owner: string): void
 }
 

@@ -1,10 +1,9 @@
-import cluster from 'node:cluster'
 import type { Backplane } from '../backplanes/backplane.ts'
 import { MemoryBackplane } from '../backplanes/memory.ts'
 import { drain } from '../basics/drain.ts'
 import { SseError, show } from '../basics/errors.ts'
 import { guarded, warn } from '../basics/guard.ts'
-import { checkChannelName, checkChannels, hasMissingValue } from '../basics/names.ts'
+import { checkChannelName, checkChannels } from '../basics/names.ts'
 import { checkBoolean, checkFunction, checkInteger, checkOptions, MAX_DELAY_MS } from '../basics/options.ts'
 import { reported } from '../basics/reported-promise.ts'
 import { Slice } from '../basics/slice.ts'
@@ -48,9 +47,8 @@ import { type HubParts, HubSubscription } from './hub-subscription.ts'
 import { Peers } from './peers.ts'
 import { Publisher } from './publisher.ts'
 import { checkTarget, Roster } from './roster.ts'
+import { SetupWarnings } from './setup-warnings.ts'
 
-/** So many names are reported at most. */
-const MAX_SUSPECTS = 100
 /** How long clients have to take the end of their stream when the hub closes. */
 const CLOSE_TIMEOUT_MS = 5_000
 
@@ -76,10 +74,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
   #isClosing = false
   #isClosed = false
   #closing: Promise<void> | null = null
-  /** Whether it has no backplane, and may have to warn of that. */
-  #isAlone: boolean
-  /** The names that were reported because a part of them is missing. */
-  readonly #suspects = new Set<string>()
+  readonly #warnings: SetupWarnings
 
   /** @throws {TypeError | RangeError} for an option that is unknown, of the wrong type or out of its range. */
   constructor(options: HubOptions | SchemaHubOptions<HubSchemas> = {}) {
@@ -105,7 +100,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
     const roster = (this.#roster = new Roster(options))
     if (!isBackplane(backplane)) throw new TypeError(`Hub: backplane must be a Backplane, such as new RedisBackplane({ url }), got ${show(backplane)}`)
     this.#backplane = backplane
-    this.#isAlone = options.backplane === undefined
+    this.#warnings = new SetupWarnings(onError, options.backplane === undefined)
     const { log } = backplane
     const timeline = this.#timeline
     const onForgotten = log === null ? null : (channel: Channel) => this.#replica?.forget(channel)
@@ -115,7 +110,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
     const intake = new Intake(channels, timeline, pump)
     const budget = new TurnBudget()
     const snapshots = new Snapshots(timeline, serialize, onError, (follower) => pump.ready(follower))
-    this.#publisher = new Publisher({ hub: this, backplane, channels, pump, budget, counters, serialize, schemas, onStored: (epoch, position) => this.#preparation?.published(epoch, position), onNewName: (name) => this.#checkName('channel', name) })
+    this.#publisher = new Publisher({ hub: this, backplane, channels, pump, budget, counters, serialize, schemas, onStored: (epoch, position) => this.#preparation?.published(epoch, position), onNewName: (name) => this.#warnings.checkName('channel', name) })
     this.#parts = {
       hub: this,
       pump,
@@ -346,13 +341,13 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
   [join]<N extends ChannelName<C>>(channels: N | readonly N[], options: SubscribeOptions<C, N> | undefined): Plan {
     const settings = checkSubscribeOptions(options)
     const names = this.#checked('subscribe', channels)
-    if (settings.owner !== undefined) this.#checkName('owner', settings.owner)
+    if (settings.owner !== undefined) this.#warnings.checkName('owner', settings.owner)
     return new Admission(names, settings, this.#admissionParts)
   }
 
   #begin(connection: Connection, { channels, settings }: Admission, lastEventId: string, now: Moment | undefined, onRelease: () => void): Subscription {
     const { owner } = settings
-    this.#checkProcesses()
+    this.#warnings.checkProcesses()
     const start = startFrom(lastEventId, settings, this.#timeline, now)
     const subscription = new HubSubscription(this.#channelsOf(channels), connection, this.#parts, start, owner, onRelease)
     this.#roster.add(subscription)
@@ -366,7 +361,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
     const names = checkChannels(where, channels)
     for (const name of names) {
       this.#channels.boundsOf(name)
-      this.#checkName('channel', name)
+      this.#warnings.checkName('channel', name)
     }
     return names
   }
@@ -414,23 +409,6 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
   /** Runs a call of the program. A rejection that nobody looks at is reported. */
   #reported<T>(where: string, run: () => T | Promise<T>): Promise<T> {
     return reported(run, (error) => this.#parts.delivery.onError(error, { where }))
-  }
-
-  /** Reports a channel or owner that has a missing value in its name, each of them once. */
-  #checkName(what: 'channel' | 'owner', name: string): void {
-    if (!hasMissingValue(name) || this.#suspects.size >= MAX_SUSPECTS || this.#suspects.has(`${what} ${name}`)) return
-    this.#suspects.add(`${what} ${name}`)
-    const message = `Hub: the ${what} ${show(name)} was built from a missing value, so clients that have nothing to do with each other would share it; check the value first`
-    this.#parts.delivery.onError(new SseError(what === 'channel' ? 'SSE_INVALID_CHANNEL' : 'SSE_INVALID_OWNER', message), { where: what })
-  }
-
-  /** Warns once where each of several processes has a hub of its own, as nothing connects them. */
-  #checkProcesses(): void {
-    if (!this.#isAlone) return
-    this.#isAlone = false
-    if (!cluster.isWorker && process.env['pm_id'] === undefined) return
-    const message = 'Hub: this process is one of several (a cluster worker, or pm2), and the hub has no backplane: clients receive only what their own process publishes. Give all processes a backplane, or pass backplane: new MemoryBackplane() if that is what you want'
-    this.#parts.delivery.onError(new SseError('SSE_BACKPLANE_MISSING', message), { where: 'backplane' })
   }
 
   #stats(): HubStats {

@@ -1,0 +1,38 @@
+import cluster from 'node:cluster'
+import { SseError, show } from '../basics/errors.ts'
+import type { OnError } from '../basics/guard.ts'
+import { hasMissingValue } from '../basics/names.ts'
+
+/** So many names are reported at most. */
+const MAX_NAMES = 100
+
+/** Faults in how a program uses its hub, each reported once. */
+export class SetupWarnings {
+  readonly #onError: OnError
+  readonly #names = new Set<string>()
+  /** Whether the hub has no backplane, and was not checked for that yet. */
+  #isUnchecked: boolean
+
+  /** @param isAlone whether the program gave the hub no backplane. */
+  constructor(onError: OnError, isAlone: boolean) {
+    this.#onError = onError
+    this.#isUnchecked = isAlone
+  }
+
+  /** Reports a channel or owner that has a missing value in its name, as in `user:undefined`. */
+  checkName(what: 'channel' | 'owner', name: string): void {
+    if (!hasMissingValue(name) || this.#names.size >= MAX_NAMES || this.#names.has(`${what} ${name}`)) return
+    this.#names.add(`${what} ${name}`)
+    const message = `Hub: the ${what} ${show(name)} was built from a missing value, so clients that have nothing to do with each other would share it; check the value first`
+    this.#onError(new SseError(what === 'channel' ? 'SSE_INVALID_CHANNEL' : 'SSE_INVALID_OWNER', message), { where: what })
+  }
+
+  /** Reports that each of several processes has a hub of its own, which nothing connects. */
+  checkProcesses(): void {
+    if (!this.#isUnchecked) return
+    this.#isUnchecked = false
+    if (!cluster.isWorker && process.env['pm_id'] === undefined) return
+    const message = 'Hub: this process is one of several (a cluster worker, or pm2), and the hub has no backplane: clients receive only what their own process publishes. Give all processes a backplane, or pass backplane: new MemoryBackplane() if that is what you want'
+    this.#onError(new SseError('SSE_BACKPLANE_MISSING', message), { where: 'backplane' })
+  }
+}
