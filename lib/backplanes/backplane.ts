@@ -127,8 +127,9 @@ export interface BackplaneLog {
   /** Begins anew with the engine, because it seems to be deaf. `interrupted()` follows, and `resumed()` when it is there. */
   reconnect(): void
   /**
-   * Counts one more stream of an owner, unless all processes together already have `max` of them. The streams of a process that died must
-   * not count for longer than three times its {@link probeMs}. Where it rejects, the stream is counted as soon as the engine can.
+   * Counts one more stream of an owner, unless all processes together already have `max` of them. The streams of a process
+   * that died must not count for longer than three times its {@link probeMs}. Where it rejects, the stream is counted as soon
+   * as the engine can.
    */
   acquire(owner: string, max: number): Promise<Acquired>
   /** A stream of the owner has ended, whether it was counted already or is still to be. */

@@ -158,7 +158,9 @@ function replacementFor(data: object, serialize: Serialize): string | undefined 
   if (types.isMap(data)) return 'data must not be a Map, whose JSON is {}: send Object.fromEntries(map) or [...map]'
   if (types.isSet(data)) return 'data must not be a Set, whose JSON is {}: send [...set]'
   // On Node 20 a DOMException, such as the reason of an aborted signal, is no native error.
-  if (types.isNativeError(data) || data instanceof DOMException) return 'data must not be an Error, whose JSON is {}: send { message: error.message }, or what else clients may know'
+  if (types.isNativeError(data) || data instanceof DOMException) {
+    return 'data must not be an Error, whose JSON is {}: send { message: error.message }, or what else clients may know'
+  }
   return undefined
 }
 

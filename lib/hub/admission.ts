@@ -105,6 +105,7 @@ export class Admission implements Plan, Waiting {
     return refuse('maxSubscribersPerOwner', this.channels, owner, { isSoon: count.value === 'maybe-full' })
   }
 
+  /** Counts the stream against its owner's limit. */
   async #counted(log: BackplaneLog, owner: string, ready: Promise<unknown> | undefined, canOpen: boolean): Promise<Acquired> {
     const { roster } = this.#parts
     const mayEnd = canOpen && roster.closesOldest

@@ -63,7 +63,7 @@ export class Publisher {
     if (this.isClosed) throw new SseError('SSE_HUB_CLOSED', `publish: the hub is closed, so nothing can be published to ${show(channel)}`)
     const bounds = channels.boundsOf(channel)
     const answer = backplane.publish({ channel, event, text, isString: typeof payload === 'string', key, idempotencyKey, bounds })
-    return isThenable(answer) ? (Promise.resolve(answer).then((published) => this.#stored(channel, event, published))) : this.#stored(channel, event, answer)
+    return isThenable(answer) ? Promise.resolve(answer).then((published) => this.#stored(channel, event, published)) : this.#stored(channel, event, answer)
   }
 
   #stored(channel: string, event: string, { epoch, position, isNew }: Published): string | Promise<string> {

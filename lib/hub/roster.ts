@@ -1,5 +1,5 @@
 import { SseError, show } from '../basics/errors.ts'
-import { isThenable } from '../basics/guard.ts'
+import { letGo } from '../basics/guard.ts'
 import { checkChannelName, checkOwner } from '../basics/names.ts'
 import { checkInteger, checkOptions } from '../basics/options.ts'
 import type { RefusalReason } from '../stream/refusal.ts'
@@ -161,6 +161,6 @@ function checkLimit(name: string, value: unknown): number {
 
 function asBoolean(answer: unknown): boolean {
   if (typeof answer === 'boolean') return answer
-  if (isThenable(answer)) answer.then(undefined, () => {})
+  letGo(answer)
   throw new TypeError(`disconnect: the predicate must return a boolean, it returned ${show(answer)}`)
 }

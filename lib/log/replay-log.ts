@@ -1,5 +1,5 @@
-import { framedLength } from '../basics/framed-bytes.ts'
 import { show } from '../basics/errors.ts'
+import { framedLength } from '../basics/framed-bytes.ts'
 import { checkBoolean, checkInteger, checkOptions, MAX_DELAY_MS } from '../basics/options.ts'
 import { LogPage } from './log-page.ts'
 

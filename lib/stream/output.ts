@@ -116,7 +116,7 @@ export class Output {
       if (socket === null) res.write(body)
       else socket.write(body)
     }
-    if (socket !== null) process.nextTick(uncork, socket)
+    if (socket !== null) process.nextTick(uncorkSocket, socket)
     this.#flush()
     this.#transformed = this.#wrapped && this.gzip === null && res.hasHeader('content-encoding')
     if (req.httpVersionMajor < 2 && res.socket === null && isRealSocket(req.socket)) {
@@ -413,6 +413,6 @@ function isServerClosed(socket: Socket): boolean {
   return server?.listening === false
 }
 
-function uncork(socket: Socket): void {
+function uncorkSocket(socket: Socket): void {
   socket.uncork()
 }

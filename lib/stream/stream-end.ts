@@ -20,6 +20,7 @@ export function streamEnd(reason: StreamEndReason, retryMs = randomDelay(SOON_MS
   return formatEvent(JSON.stringify({ reason }), { event: 'stream-end', retry: retryMs })
 }
 
+/** A whole number of milliseconds within the range, both ends included. */
 export function randomDelay({ min, max }: DelayRange): number {
   return min + Math.floor(Math.random() * (max - min + 1))
 }

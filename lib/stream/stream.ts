@@ -178,15 +178,13 @@ export class SseStream {
   /**
    * Ends the response, after what is due to its subscription and the socket takes. An EventSource comes back for the rest;
    * `reconnect: false` tells it not to, by a `stream-close` event with a `retry:` of 23 days, or with status 204 when the
-   * head was not sent yet. A slow client is then waited for until it has everything published before. If
-   * something other than the client holds the rest back for `stallTimeoutMs`, such as a snapshot that never resolves, the
-   * stream ends and the client reconnects.
+   * head was not sent yet. A slow client is then waited for until it has everything published before. If something other
+   * than the client holds the rest back for `stallTimeoutMs`, such as a snapshot that never resolves, the stream ends and
+   * the client reconnects.
    */
   close(options?: CloseOptions): void {
     checkOptions('close', options, ['reconnect'])
-    const { reconnect = true } = options ?? {}
-    if (typeof reconnect !== 'boolean') throw new TypeError(`close: reconnect must be a boolean, got ${show(reconnect)}`)
-    const isFinal = !reconnect
+    const isFinal = !checkBoolean('close: reconnect', options?.reconnect, true)
     if (this.state === 'closed') return
     if (this.#connection !== null) {
       if (isFinal) this.#connection.endForGood(STREAM_CLOSE)
