@@ -28,7 +28,10 @@ export function createJobs({ retryMs = 3_000, lookEveryMs = 1_000, ...options }:
   const snapshot = async ([channel = '']: readonly string[]) => ({ event: 'jobs', data: await queue.jobsOf(channel.slice('jobs:'.length)) })
 
   router.use(sseMiddleware({ retryMs }), express.json())
-  router.use('/user', createUserRouter((user) => hub.disconnect(user).catch(() => 0)))
+  router.use(
+    '/user',
+    createUserRouter((user) => hub.disconnect(user).catch(() => 0)),
+  )
   router.get('/events', async (req, res) => {
     const user = userOf(req) ?? null
     pages.add(req, res)

@@ -9,7 +9,17 @@ export type { ResetReason } from './delivery/control-events.ts'
 export type { SseErrorCode } from './basics/errors.ts'
 export type { Deserialize, EventFields, EventInput, Serialize } from './event/event.ts'
 export type { ErrorContext, OnError } from './basics/guard.ts'
-export type { Backplane, BackplaneEvent, BackplaneHost, BackplaneLog, ChannelHistory, History, Place, Publication, Published } from './backplanes/backplane.ts'
+export type {
+  Backplane,
+  BackplaneEvent,
+  BackplaneHost,
+  BackplaneLog,
+  ChannelHistory,
+  History,
+  Place,
+  Publication,
+  Published,
+} from './backplanes/backplane.ts'
 export type { AllStats, HubStats } from './hub/counters.ts'
 export type { DiagnosticMessages } from './hub/diagnostics.ts'
 export type { HubEvents, ResetEvent } from './hub/event-iterator.ts'

@@ -78,7 +78,12 @@ describe('ChannelRegistry', () => {
     for (let n = 0; n < 100; n++) publish(`c${n}`, 1, 1_000)
     expect(registry.bytes).toBeLessThanOrEqual(10 * cost(1))
     expect(registry.size).toBe(11)
-    expect([kept(followed), registry.find('followed'), registry.find('c89'), registry.find('c90')?.log.count]).toEqual([0, followed, undefined, 1])
+    expect([kept(followed), registry.find('followed'), registry.find('c89'), registry.find('c90')?.log.count]).toEqual([
+      0,
+      followed,
+      undefined,
+      1,
+    ])
     // Nobody can tell any more whether a client of it has missed something.
     const forgotten = registry.get('c89')
     expect(forgotten.log.floor).toBe(followed.log.last + 90)

@@ -5,13 +5,17 @@ import { advanced, Checksum } from '../lib/gzip/checksum.ts'
 describe('a checksum', () => {
   it('continues the CRC-32 of whatever came before, by a product and by a table', () => {
     assert(
-      property(uint8Array({ maxLength: 3_000 }), array(uint8Array({ maxLength: 50 }), { minLength: 20, maxLength: 20 }), (bytes, befores) => {
-        const checksum = new Checksum(Buffer.from(bytes))
-        // More uses than it takes to make the table.
-        for (const before of befores) {
-          expect(checksum.after(crc32(before) | 0) >>> 0).toBe(crc32(Buffer.concat([before, bytes])))
-        }
-      }),
+      property(
+        uint8Array({ maxLength: 3_000 }),
+        array(uint8Array({ maxLength: 50 }), { minLength: 20, maxLength: 20 }),
+        (bytes, befores) => {
+          const checksum = new Checksum(Buffer.from(bytes))
+          // More uses than it takes to make the table.
+          for (const before of befores) {
+            expect(checksum.after(crc32(before) | 0) >>> 0).toBe(crc32(Buffer.concat([before, bytes])))
+          }
+        },
+      ),
       { seed: 1 },
     )
   })

@@ -268,7 +268,10 @@ describe('a cohort', () => {
         received += got.length
         losses += walker.lost
         const expected = upTo(from === 0 ? 1_000 : from, last())
-        const isWhole = walker.lost === 0 ? got.join() === expected.slice(0, got.length).join() : got.every((one, i) => i === 0 || one > (got[i - 1] as number))
+        const isWhole =
+          walker.lost === 0
+            ? got.join() === expected.slice(0, got.length).join()
+            : got.every((one, i) => i === 0 || one > (got[i - 1] as number))
         if (!isWhole) throw new Error(`seed ${seed}: ${got.join()} of ${expected.join()}`)
       }
       let isSwept = true
@@ -309,7 +312,9 @@ describe('a cohort', () => {
         walker.full = false
         walker.room = Infinity
         walker.deliver()
-        if (walker.lost === 0 && walker.received.length !== last() - (from === 0 ? 1_000 : from)) throw new Error(`seed ${seed}: ${walker.received.length} of ${last() - from} came`)
+        if (walker.lost === 0 && walker.received.length !== last() - (from === 0 ? 1_000 : from)) {
+          throw new Error(`seed ${seed}: ${walker.received.length} of ${last() - from} came`)
+        }
         check(walker, from)
       }
       if (counters.delivered !== counted) throw new Error(`seed ${seed}: ${counters.delivered} counted, ${counted} given`)

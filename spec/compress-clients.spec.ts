@@ -138,7 +138,11 @@ describe.each(MODES)('a compressed stream (%p)', (compress) => {
   })
 
   const CLIENTS: [string, (url: string, lastId: string) => Promise<{ stdout: string }>][] = [
-    ['curl', async (url, lastId) => run('curl', ['-sSN', '--compressed', '-H', `Last-Event-ID: ${lastId}`, url]).catch((error: { stdout: string }) => error)],
+    [
+      'curl',
+      async (url, lastId) =>
+        run('curl', ['-sSN', '--compressed', '-H', `Last-Event-ID: ${lastId}`, url]).catch((error: { stdout: string }) => error),
+    ],
     ["Python's zlib", async (url, lastId) => run('python3', ['-c', PYTHON, url, lastId])],
   ]
   it.each(CLIENTS)('is read by %s through reconnects, replay and resets', async (name, client) => {

@@ -3,7 +3,15 @@ import http2 from 'node:http2'
 import type { AddressInfo } from 'node:net'
 import zlib, { gunzipSync } from 'node:zlib'
 import compression from 'compression'
-import { type CloseOptions, Hub, type HubOptions, sseMiddleware, type SseMiddlewareOptions, type SseStream, type SubscribeOptions } from 'express-sse-hub'
+import {
+  type CloseOptions,
+  Hub,
+  type HubOptions,
+  sseMiddleware,
+  type SseMiddlewareOptions,
+  type SseStream,
+  type SubscribeOptions,
+} from 'express-sse-hub'
 import { until } from './support/client.ts'
 import { GzipClient } from './support/gzip-client.ts'
 import { EXPRESS_VERSIONS, serve, stopServers } from './support/servers.ts'
@@ -45,7 +53,15 @@ async function open({ hub: hubOptions, subscribe, channels = ['a'], factory = ex
   return { hub, streams, url }
 }
 
-const order = (n: number) => ({ n, state: 'created', items: [{ article: 'apples', quantity: n }, { article: 'pears', quantity: n + 1 }], note: 'leave it at the door' })
+const order = (n: number) => ({
+  n,
+  state: 'created',
+  items: [
+    { article: 'apples', quantity: n },
+    { article: 'pears', quantity: n + 1 },
+  ],
+  note: 'leave it at the door',
+})
 
 describe.each(EXPRESS_VERSIONS)('compress on %s', (_name, factory) => {
   describe.each(MODES)('%p', (compress) => {
@@ -56,7 +72,11 @@ describe.each(EXPRESS_VERSIONS)('compress on %s', (_name, factory) => {
         await hub.publish('a', 'order', order(n))
         await client.received('order', n)
       }
-      expect(client.response.headers).toMatchObject({ 'content-encoding': 'gzip', vary: 'Accept-Encoding', 'content-type': 'text/event-stream; charset=utf-8' })
+      expect(client.response.headers).toMatchObject({
+        'content-encoding': 'gzip',
+        vary: 'Accept-Encoding',
+        'content-type': 'text/event-stream; charset=utf-8',
+      })
       expect(client.response.headers).not.toHaveProperty('content-length')
       expect(client.data('order')).toEqual(Array.from({ length: 30 }, (_, n) => order(n + 1)))
       expect(client.wire.length).toBeLessThan(client.text.length * (compress === 'shared' ? 0.5 : 0.8))
@@ -73,7 +93,12 @@ describe.each(EXPRESS_VERSIONS)('compress on %s', (_name, factory) => {
     })
 
     it('is not compressed again by compression()', async () => {
-      const { hub, url } = await open({ factory, compress, before: compression({ threshold: 0 }), headers: { 'Cache-Control': 'no-cache' } })
+      const { hub, url } = await open({
+        factory,
+        compress,
+        before: compression({ threshold: 0 }),
+        headers: { 'Cache-Control': 'no-cache' },
+      })
       const client = await (await GzipClient.open(url)).received('stream-open')
       await hub.publish('a', 'order', order(1))
       await client.received('order')
@@ -86,7 +111,9 @@ describe.each(EXPRESS_VERSIONS)('compress on %s', (_name, factory) => {
       expect(Object.fromEntries(head.headers)).toMatchObject({ 'content-encoding': 'gzip', vary: 'Accept-Encoding' })
       const client = await GzipClient.open(url)
       client.leave()
-      expect(Object.keys(client.response.headers)).toEqual(expect.arrayContaining([...head.headers.keys()].filter((name) => name !== 'keep-alive')))
+      expect(Object.keys(client.response.headers)).toEqual(
+        expect.arrayContaining([...head.headers.keys()].filter((name) => name !== 'keep-alive')),
+      )
     })
   })
 })
@@ -140,9 +167,13 @@ describe('compress', () => {
     for (let n = 1; n <= 1_000; n++) ids.push(await hub.publish('a', 'order', order(n)))
     const deflate = jest.spyOn(zlib, 'deflateRawSync')
     const clients = await Promise.all(
-      Array.from({ length: 50 }, async (_, i) => (await GzipClient.open(url, { 'last-event-id': ids[i * 4] as string })).received('stream-open')),
+      Array.from({ length: 50 }, async (_, i) =>
+        (await GzipClient.open(url, { 'last-event-id': ids[i * 4] as string })).received('stream-open'),
+      ),
     )
-    for (const [i, client] of clients.entries()) expect(client.data('order')).toEqual(ids.slice(i * 4 + 1).map((_id, n) => order(i * 4 + n + 2)))
+    for (const [i, client] of clients.entries()) {
+      expect(client.data('order')).toEqual(ids.slice(i * 4 + 1).map((_id, n) => order(i * 4 + n + 2)))
+    }
     const segments = Math.ceil((clients[0] as GzipClient).text.length / 16_384) + 4
     // Each has a segment that it begins in the middle of; one that it shares may have to be made anew.
     expect(deflate.mock.calls.length).toBeLessThan(50 + 3 * segments)
@@ -197,7 +228,9 @@ describe('compress', () => {
     const sizes: number[] = []
     for (let n = 1; n <= 10; n++) {
       const before = client.wire.length
-      await hub.publish(n % 2 === 0 ? 'a' : 'b', 'order', { secret: 'a secret that is the same in both channels and does not become smaller by itself' })
+      await hub.publish(n % 2 === 0 ? 'a' : 'b', 'order', {
+        secret: 'a secret that is the same in both channels and does not become smaller by itself',
+      })
       await client.received('order', n)
       sizes.push(client.wire.length - before)
     }
@@ -260,13 +293,20 @@ describe('compress', () => {
     client.response.pause()
     client.response.unpipe()
     let n = 0
-    while (await streams[0]?.send(Array.from({ length: 5_000 }, () => zlib.crc32(String(n++)).toString(36)).join(''))) if (n > 100_000_000) break
+    while (await streams[0]?.send(Array.from({ length: 5_000 }, () => zlib.crc32(String(n++)).toString(36)).join(''))) {
+      if (n > 100_000_000) break
+    }
     expect(streams[0]?.state).toBe('closed')
   })
 
   const ENDS: [string, Setup, (setup: { hub: Hub; streams: SseStream[] }) => unknown, RegExp][] = [
     ['close()', {}, ({ streams }) => streams[0]?.close(), /data: \{"n":1.*\n\n$/],
-    ['close() for good', {}, ({ streams }) => streams[0]?.close({ reconnect: false } satisfies CloseOptions), /retry: 2000000000\nevent: stream-close\ndata: \n\n$/],
+    [
+      'close() for good',
+      {},
+      ({ streams }) => streams[0]?.close({ reconnect: false } satisfies CloseOptions),
+      /retry: 2000000000\nevent: stream-close\ndata: \n\n$/,
+    ],
     ['the closing of the hub', {}, ({ hub }) => hub.close(), /retry: \d+\nevent: stream-end\ndata: \{"reason":"closing"\}\n\n$/],
     ['disconnect()', { subscribe: { owner: 'k' } }, ({ hub }) => hub.disconnect('k'), /\n\n$/],
     ['maxLifetimeMs', { maxLifetimeMs: 200 }, () => {}, /\n\n$/],
@@ -302,7 +342,10 @@ describe('compress', () => {
     const server = http2.createServer((req, res) => {
       middleware(req, res, () => {
         const { sse } = res as unknown as { sse: SseStream }
-        void sse.subscribe(hub, ['a']).then(() => hub.publish('a', 'order', order(1))).then(() => sse.close())
+        void sse
+          .subscribe(hub, ['a'])
+          .then(() => hub.publish('a', 'order', order(1)))
+          .then(() => sse.close())
       })
     })
     server.listen(0, '127.0.0.1')
@@ -316,6 +359,8 @@ describe('compress', () => {
     session.destroy()
     server.close()
     expect(head['content-encoding']).toBe('gzip')
-    expect(gunzipSync(Buffer.concat(chunks)).toString()).toMatch(/^retry: 2000\nid: [^\n]*\nevent: stream-open\n[^]*event: order\ndata: \{"n":1,.*\n\n$/)
+    expect(gunzipSync(Buffer.concat(chunks)).toString()).toMatch(
+      /^retry: 2000\nid: [^\n]*\nevent: stream-open\n[^]*event: order\ndata: \{"n":1,.*\n\n$/,
+    )
   })
 })

@@ -39,7 +39,9 @@ class Walk extends Cursor {
 function setup(names: string, options: ReplayOptions = {}) {
   const channels = Array.from(names, (name) => new Channel(name, new ReplayLog(replayBounds('replay', options), 0, { bytes: 0 }), 0))
   const publish = (text: string, from: number, key?: string): void => {
-    Array.from(text).forEach((name, n) => channels.find((channel) => channel.name === name)?.log.append('data: 1\n\n', from + n, 0, true, key))
+    Array.from(text).forEach((name, n) =>
+      channels.find((channel) => channel.name === name)?.log.append('data: 1\n\n', from + n, 0, true, key),
+    )
   }
   return { channels, publish, walk: new Walk(channels, 0) }
 }
@@ -48,7 +50,13 @@ describe('a cursor over several channels', () => {
   it('finds runs in order of position', () => {
     const { publish, walk } = setup('abc')
     publish('aabacca', 1)
-    expect(walk.runs()).toEqual([['a', 1, 2], ['b', 3, 3], ['a', 4, 4], ['c', 5, 6], ['a', 7, 7]])
+    expect(walk.runs()).toEqual([
+      ['a', 1, 2],
+      ['b', 3, 3],
+      ['a', 4, 4],
+      ['c', 5, 6],
+      ['a', 7, 7],
+    ])
     expect(walk.runs()).toEqual([])
     publish('bb', 8)
     expect(walk.runs(8)).toEqual([['b', 8, 8]])
@@ -60,7 +68,11 @@ describe('a cursor over several channels', () => {
     publish('ab', 1)
     expect(walk.one()).toBe(EVENT)
     publish('ba', 3)
-    expect(walk.runs()).toEqual([['a', 1, 1], ['b', 2, 3], ['a', 4, 4]])
+    expect(walk.runs()).toEqual([
+      ['a', 1, 1],
+      ['b', 2, 3],
+      ['a', 4, 4],
+    ])
   })
 
   it('finds that what it had found was dropped', () => {
@@ -76,7 +88,10 @@ describe('a cursor over several channels', () => {
     publish('ab', 1, 'key')
     expect(walk.one()).toBe(EVENT)
     publish('a', 3, 'key')
-    expect(walk.runs()).toEqual([['b', 2, 2], ['a', 3, 3]])
+    expect(walk.runs()).toEqual([
+      ['b', 2, 2],
+      ['a', 3, 3],
+    ])
   })
 
   it('finds everything of another life, though its positions are lower', () => {
@@ -85,6 +100,11 @@ describe('a cursor over several channels', () => {
     expect(walk.one()).toBe(EVENT)
     for (const channel of channels) channel.restart()
     publish('abab', 1)
-    expect(walk.runs()).toEqual([['a', 1, 1], ['b', 2, 2], ['a', 3, 3], ['b', 4, 4]])
+    expect(walk.runs()).toEqual([
+      ['a', 1, 1],
+      ['b', 2, 2],
+      ['a', 3, 3],
+      ['b', 4, 4],
+    ])
   })
 })

@@ -175,7 +175,11 @@ describeRedis('npm run demo:worker', () => {
     const client = await TestClient.open(`${web.url}/jobs/events`, { headers: { cookie: 'demo-user=ann' } })
     await client.live()
     await startJob(web, 'ann', { folder: 'demo', filesPerStep: 5 })
-    const last = () => client.named('progress').map(({ data }) => JSON.parse(data) as HashState).find(({ state }) => state === 'done')
+    const last = () =>
+      client
+        .named('progress')
+        .map(({ data }) => JSON.parse(data) as HashState)
+        .find(({ state }) => state === 'done')
     await until(() => last() !== undefined, 'the job is done')
     expect(last()).toMatchObject({ folder: 'demo', hash: expect.stringMatching(/^[0-9a-f]{64}$/) })
     expect(client.named('queued')).toHaveLength(1)

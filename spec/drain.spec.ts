@@ -5,7 +5,7 @@ const items = (count: number): number[] => Array.from({ length: count }, (_, n) 
 
 /** Keeps the event loop for so long, by the clock that is real or faked. */
 function hold(ms: number): void {
-  for (const end = performance.now() + ms; performance.now() < end; );
+  for (const end = performance.now() + ms; performance.now() < end;);
 }
 
 /** Lets whatever was waited for go on. */

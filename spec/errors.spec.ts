@@ -258,7 +258,10 @@ describe('onError of a hub', () => {
   ])('is told of the callback of a route that %s, whether it throws or rejects, and the client is told nothing of it', async (_, where) => {
     const { faults, onError } = recorder()
     const { hub, app, url } = await setUp({ onError })
-    for (const [path, callback] of [['/throws', fails], ['/rejects', rejects]] as const) {
+    for (const [path, callback] of [
+      ['/throws', fails],
+      ['/rejects', rejects],
+    ] as const) {
       app.get(path, hub.handler({ channels: ['a'], [where]: callback as (req: IncomingMessage) => never }))
       const client = await TestClient.open(url + path)
       await client.over()

@@ -4,7 +4,11 @@ import { formatId, parseId } from '../lib/event/event-id.ts'
 const epoch = fc.string({ unit: fc.constantFrom(...Array.from('0123456789abcdefghijklmnopqrstuvwxyz')), minLength: 10, maxLength: 10 })
 const position = fc.nat(Number.MAX_SAFE_INTEGER)
 const channel = fc
-  .oneof(fc.string({ unit: 'binary', maxLength: 256 }), fc.string({ unit: 'grapheme', maxLength: 256 }), fc.constantFrom('ü'.repeat(256), '😀'.repeat(128), '\uffff'.repeat(256)))
+  .oneof(
+    fc.string({ unit: 'binary', maxLength: 256 }),
+    fc.string({ unit: 'grapheme', maxLength: 256 }),
+    fc.constantFrom('ü'.repeat(256), '😀'.repeat(128), '\uffff'.repeat(256)),
+  )
   .filter((name) => name.length >= 1 && name.length <= 256 && name.isWellFormed())
 
 describe('an event id', () => {
@@ -63,7 +67,9 @@ describe('an event id', () => {
   })
 
   test('garbage is never read as anything that was not written', () => {
-    const nearly = fc.tuple(epoch, fc.string({ unit: fc.constantFrom(...Array.from('0123456789-/. e')) }), fc.string({ unit: 'binary' })).map((parts) => parts.join('-'))
+    const nearly = fc
+      .tuple(epoch, fc.string({ unit: fc.constantFrom(...Array.from('0123456789-/. e')) }), fc.string({ unit: 'binary' }))
+      .map((parts) => parts.join('-'))
     fc.assert(
       fc.property(fc.oneof(fc.string({ unit: 'binary' }), nearly), (garbage) => {
         const place = parseId(garbage)

@@ -51,7 +51,11 @@ describe('encodeEvent', () => {
     ['several trailing breaks', { data: 'a\r\n\n' }, 'data: a\ndata: \ndata: \n\n'],
     ['nothing but a break', { data: '\n' }, 'data: \ndata: \n\n'],
     ['a leading break', { data: '\ra' }, 'data: \ndata: a\n\n'],
-    ['line separators that are none in the standard', { data: 'a\u2028b\u2029c\u0085d\u000be\u000cf' }, 'data: a\u2028b\u2029c\u0085d\u000be\u000cf\n\n'],
+    [
+      'line separators that are none in the standard',
+      { data: 'a\u2028b\u2029c\u0085d\u000be\u000cf' },
+      'data: a\u2028b\u2029c\u0085d\u000be\u000cf\n\n',
+    ],
     ['NUL', { data: 'a\0b' }, 'data: a\0b\n\n'],
     ['a byte order mark', { data: '\ufeffa' }, 'data: \ufeffa\n\n'],
     ['an object as JSON', { data: { a: '\n' } }, 'data: {"a":"\\n"}\n\n'],
@@ -97,7 +101,11 @@ describe('encodeEvent', () => {
     expect(error).toMatchObject({ code: 'SSE_INVALID_EVENT', status: 500, message: expect.stringMatching(message) as string })
   })
 
-  test.each<[string, unknown]>([['undefined', undefined], ['null', null], ['a string', 'data']])('refuses %s for an event', (_what, input) => {
+  test.each<[string, unknown]>([
+    ['undefined', undefined],
+    ['null', null],
+    ['a string', 'data'],
+  ])('refuses %s for an event', (_what, input) => {
     expect(caught(() => encodeEvent(input as EventInput))).toMatchObject({ code: 'SSE_INVALID_EVENT' })
   })
 
@@ -110,7 +118,15 @@ describe('encodeEvent', () => {
     ['a BigInt', 12n, /got 12n/],
     ['a BigInt deep inside', { total: 12n }, /got \{ total: 12n \}/],
     ['a cycle', cycle, /got .*self/],
-    ['an object whose toJSON throws', { toJSON: () => { throw new Error('no') } }, /no; got/],
+    [
+      'an object whose toJSON throws',
+      {
+        toJSON: () => {
+          throw new Error('no')
+        },
+      },
+      /no; got/,
+    ],
     ['an object whose toJSON gives undefined', { toJSON: () => undefined }, /got .*toJSON/],
   ])('refuses %s as data, by its value', (_what, data, message) => {
     const error = caught(() => encodeEvent({ data }))
@@ -121,7 +137,12 @@ describe('encodeEvent', () => {
 
   test('reads each field once: one that changes between the check and the writing forges nothing', () => {
     let reads = 0
-    const sly = { data: 'x', get id() { return reads++ === 0 ? '1' : '1\n\ndata: forged' } }
+    const sly = {
+      data: 'x',
+      get id() {
+        return reads++ === 0 ? '1' : '1\n\ndata: forged'
+      },
+    }
     expect(read(encodeEvent(sly)).events).toEqual([{ data: 'x', event: undefined, id: '1' }])
     const fields = { event: 'a', data: { toJSON: () => ((fields.event = 'a\n\ndata: forged'), 'x') } }
     expect(read(encodeEvent(fields)).events).toEqual([{ data: '"x"', event: 'a', id: undefined }])

@@ -14,7 +14,8 @@ import { serve, stopServers } from './support/servers.ts'
 
 afterEach(stopServers)
 
-const connect = async (url: string, headers: Record<string, string> = {}): Promise<TestClient> => TestClient.open(`${url}/events`, { headers })
+const connect = async (url: string, headers: Record<string, string> = {}): Promise<TestClient> =>
+  TestClient.open(`${url}/events`, { headers })
 
 describe('the example of', () => {
   it('snapshot begins with the state, and goes on with what is added', async () => {
@@ -45,7 +46,8 @@ describe('the example of', () => {
     const as = (user: string) => ({ authorization: user })
     await request(url).get('/events?channel=news').expect(401)
     await request(url).get('/events?channel=user:bob').set(as('ann')).expect(403)
-    const open = (user: string): Promise<TestClient> => TestClient.open(`${url}/events?channel=news&channel=user:${user}`, { headers: as(user) })
+    const open = (user: string): Promise<TestClient> =>
+      TestClient.open(`${url}/events?channel=news&channel=user:${user}`, { headers: as(user) })
     const ann = await (await open('ann')).live()
     const bob = await (await open('bob')).live()
     const logout = await request(url).post('/logout').set(as('ann')).expect(200)
@@ -63,7 +65,11 @@ describe('the example of', () => {
     for (let n = 0; n < 2; n++) await (await open('ann')).live()
     const third = await open('ann')
     await third.over()
-    expect([third.status, third.events.map(({ data }) => data), (third.retries.at(-1) ?? 0) >= 10_000]).toEqual([200, ['{"reason":"limit"}'], true])
+    expect([third.status, third.events.map(({ data }) => data), (third.retries.at(-1) ?? 0) >= 10_000]).toEqual([
+      200,
+      ['{"reason":"limit"}'],
+      true,
+    ])
     const refused = await request(url).get('/events/ann').set('accept', 'text/html').expect(503)
     expect(Number(refused.get('retry-after'))).toBeGreaterThanOrEqual(10)
     await (await open('bob')).live()

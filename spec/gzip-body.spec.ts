@@ -26,7 +26,11 @@ describe('deflate', () => {
     ['200,000 bytes', Buffer.alloc(200_000, TEXT)],
     ['2 MiB', Buffer.alloc(2_097_152, TEXT)],
   ])('makes blocks that follow each other in any order: %s', (_what, bytes) => {
-    expect(inflate(Buffer.concat([deflate(TEXT), deflate(bytes), deflate(bytes), deflate(TEXT)])).equals(Buffer.concat([TEXT, bytes, bytes, TEXT]))).toBe(true)
+    expect(
+      inflate(Buffer.concat([deflate(TEXT), deflate(bytes), deflate(bytes), deflate(TEXT)])).equals(
+        Buffer.concat([TEXT, bytes, bytes, TEXT]),
+      ),
+    ).toBe(true)
   })
 
   it('makes smaller what can be', () => {
@@ -60,8 +64,17 @@ describe('a gzip body', () => {
   it.each([true, false])('is what gunzip takes, with its checksum and length (window kept: %p)', (keepsWindow) => {
     const body = new GzipBody(keepsWindow)
     const shared = SharedBytes.of(TEXT)
-    const parts = [body.begin(Buffer.from('retry: 1\n')), body.shared(shared).bytes, body.own(Buffer.from('data: own\n\n')), body.shared(shared).bytes, body.own(TEXT), body.end()]
-    expect(gunzipSync(Buffer.concat(parts)).toString()).toBe(`retry: 1\n${TEXT.toString()}data: own\n\n${TEXT.toString()}${TEXT.toString()}`)
+    const parts = [
+      body.begin(Buffer.from('retry: 1\n')),
+      body.shared(shared).bytes,
+      body.own(Buffer.from('data: own\n\n')),
+      body.shared(shared).bytes,
+      body.own(TEXT),
+      body.end(),
+    ]
+    expect(gunzipSync(Buffer.concat(parts)).toString()).toBe(
+      `retry: 1\n${TEXT.toString()}data: own\n\n${TEXT.toString()}${TEXT.toString()}`,
+    )
   })
 
   it('is taken without a first part', () => {
@@ -132,7 +145,9 @@ describe('gzip bodies that keep step', () => {
     const { body, parts, now, give } = joined(false, new Tally().after(shared).after(SharedBytes.of(first)))
     give(3)
     const [block, plain] = act(body) as [Buffer, Buffer]
-    expect(gunzipSync(Buffer.concat([...parts, block, body.end()])).toString()).toBe(Buffer.concat([first, TEXT, TEXT, TEXT, plain]).toString())
+    expect(gunzipSync(Buffer.concat([...parts, block, body.end()])).toString()).toBe(
+      Buffer.concat([first, TEXT, TEXT, TEXT, plain]).toString(),
+    )
     expect(now.parted).toBe(1)
   })
 

@@ -21,7 +21,11 @@ function payload(random: () => number): unknown {
   const dice = random()
   // Within a segment of a page, across one, and larger than one.
   const items = dice < 0.98 ? below(4) : dice < 0.999 ? below(60) : 400 + below(2_000)
-  return { order: below(1_000_000), state: ['created', 'paid', 'shipped'][below(3)], items: Array.from({ length: items }, () => ({ article: below(5_000), quantity: below(9) })) }
+  return {
+    order: below(1_000_000),
+    state: ['created', 'paid', 'shipped'][below(3)],
+    items: Array.from({ length: items }, () => ({ article: below(5_000), quantity: below(9) })),
+  }
 }
 
 /**
@@ -33,7 +37,11 @@ async function run(seed: number, keepsWindow: boolean): Promise<Outcome> {
   const random = randomFrom(seed)
   const below = (n: number): number => Math.floor(random() * n)
   const hub = new Hub({
-    replay: (name) => ({ maxEvents: name === 'a' ? 2 + below(4) : 1_000, maxBytes: name === 'b' ? 3_000 : 1_048_576, latestPerKey: name === 'c' }),
+    replay: (name) => ({
+      maxEvents: name === 'a' ? 2 + below(4) : 1_000,
+      maxBytes: name === 'b' ? 3_000 : 1_048_576,
+      latestPerKey: name === 'c',
+    }),
     onError: () => {},
   })
   const connections: FakeConnection[] = []
@@ -93,8 +101,9 @@ async function run(seed: number, keepsWindow: boolean): Promise<Outcome> {
     else if (dice < 0.75) connect()
     else if (dice < 0.87) connection?.drain(1 + below(60))
     else if (dice < 0.89 && connection?.output.full === false) connection.feed?.keepAlive()
-    else if (dice < 0.9 && connection?.output.full === false) connection.output.writeOwn(Buffer.from(`data: ${below(100)}\n\n`.repeat(1 + below(40))))
-    else if (connections.length > 2) leave(below(connections.length))
+    else if (dice < 0.9 && connection?.output.full === false) {
+      connection.output.writeOwn(Buffer.from(`data: ${below(100)}\n\n`.repeat(1 + below(40))))
+    } else if (connections.length > 2) leave(below(connections.length))
   }
   while (connections.length > 0) leave(0)
   await Promise.all(publishing)

@@ -52,7 +52,12 @@ describe('the options of hub.handler', () => {
     ['subscribe.owner: ""', { channels: ['a'], subscribe: { owner: '' } }, 'SseError', /owner.*''/],
     ['subscribe.expiresAt: NaN', { channels: ['a'], subscribe: { expiresAt: NaN } }, 'RangeError', /expiresAt.*NaN/],
     ['subscribe.snapshot: {}', { channels: ['a'], subscribe: { snapshot: {} } }, 'TypeError', /snapshot.*\{\}/],
-    ['a snapshot and a rewind', { channels: ['a'], subscribe: { snapshot: () => ({ data: 1 }), rewind: 1 } }, 'RangeError', /rewind and snapshot/],
+    [
+      'a snapshot and a rewind',
+      { channels: ['a'], subscribe: { snapshot: () => ({ data: 1 }), rewind: 1 } },
+      'RangeError',
+      /rewind and snapshot/,
+    ],
   ])('are checked when the route is made: %s', (_what, options, name, message) => {
     const make = () => new Hub().handler(options as Options)
     expect(make).toThrow(expect.objectContaining({ name, message: expect.stringMatching(message) as string }) as Error)
@@ -119,10 +124,13 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
 
     it.each<[string, (req: HandlerRequest) => string[] | Promise<string[]>]>([
       ['a function', (req) => [`user:${userOf(req)}`, 'news', 'news']],
-      ['an async function', async (req) => {
-        await turn()
-        return [`user:${userOf(req)}`, 'news', 'news']
-      }],
+      [
+        'an async function',
+        async (req) => {
+          await turn()
+          return [`user:${userOf(req)}`, 'news', 'news']
+        },
+      ],
     ])('subscribes a request to the channels that %s of it gives', async (_kind, channels) => {
       const { hub, connect } = await setUp({ channels }, { middleware })
       const one = await (await connect('', { 'x-user': '1' })).live()
@@ -146,7 +154,9 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
         return channel === 'news' || channel === `user:${userOf(req)}/ä&b`
       }
       const { hub, connect } = await setUp({ authorize }, { middleware })
-      const client = await (await connect(`?channel=news&channel=${encodeURIComponent('user:1/ä&b')}&channel=news&other=x`, { 'x-user': '1' })).live()
+      const client = await (
+        await connect(`?channel=news&channel=${encodeURIComponent('user:1/ä&b')}&channel=news&other=x`, { 'x-user': '1' })
+      ).live()
       expect(openOf(client)).toMatchObject({ channels: ['news', 'user:1/ä&b'] })
       expect(asked.toSorted()).toEqual(['1 news', '1 user:1/ä&b'])
       await hub.publish('x', 'item', 0)
@@ -160,7 +170,9 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       const refused = await connect('?channel=news&channel=secret&channel=more')
       await refused.over()
       expect([refused.status, refused.text]).toEqual([403, '{"code":"SSE_FORBIDDEN"}'])
-      expect(errors).toEqual([expect.objectContaining({ code: 'SSE_FORBIDDEN', status: 403, message: expect.stringContaining("'secret'") as string })])
+      expect(errors).toEqual([
+        expect.objectContaining({ code: 'SSE_FORBIDDEN', status: 403, message: expect.stringContaining("'secret'") as string }),
+      ])
       expect(errors[0]).toBeInstanceOf(SseError)
       expectNothing(hub)
       await (await connect('?channel=news&channel=more')).live()
@@ -179,7 +191,11 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       const allowed = await connect('?channel=a', {}, 'HEAD')
       const refused = await connect('?channel=b', {}, 'HEAD')
       await Promise.all([allowed.over(), refused.over()])
-      expect([allowed.status, allowed.response.headers['content-type'], allowed.text]).toEqual([200, 'text/event-stream; charset=utf-8', ''])
+      expect([allowed.status, allowed.response.headers['content-type'], allowed.text]).toEqual([
+        200,
+        'text/event-stream; charset=utf-8',
+        '',
+      ])
       expect([refused.status, refused.text]).toEqual([403, ''])
       expectNothing(hub)
     })
@@ -188,7 +204,11 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       ['channels', 'throws', (mayFail) => ({ channels: () => mayFail(['a', 'b']) })],
       ['channels', 'rejects', (mayFail) => ({ channels: async () => mayFail(['a', 'b']) })],
       ['authorize', 'throws', (mayFail) => ({ channels: ['a', 'b'], authorize: (_req, channel) => channel === 'a' || mayFail(true) })],
-      ['authorize', 'rejects', (mayFail) => ({ channels: ['a', 'b'], authorize: async (_req, channel) => channel === 'a' || mayFail(true) })],
+      [
+        'authorize',
+        'rejects',
+        (mayFail) => ({ channels: ['a', 'b'], authorize: async (_req, channel) => channel === 'a' || mayFail(true) }),
+      ],
       ['authorize', 'rejects for all', (mayFail) => ({ channels: ['a', 'b'], authorize: async () => mayFail(true) })],
       ['subscribe', 'throws', (mayFail) => ({ channels: ['a', 'b'], subscribe: () => mayFail({}) })],
       ['subscribe', 'rejects', (mayFail) => ({ channels: ['a', 'b'], subscribe: async () => mayFail({}) })],
@@ -331,13 +351,16 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       expect(openOf(await (await connect()).live())).toMatchObject({ channels: ['a'] })
     })
 
-    test.each(['', 'x'.repeat(257), 'a\ud800', undefined, 7, ['a', 'b']])('that gives the impossible name %j, which a client may be behind, is answered with 400', async (name) => {
-      const authorize = jest.fn(allow)
-      const { hub, get, errors } = await setUp({ channels: () => ['a', name as string], authorize })
-      await get('', { accept: 'text/event-stream' }).expect(400, { code: 'SSE_BAD_REQUEST' })
-      expect([authorize.mock.calls, errors.length]).toEqual([[], 1])
-      expectNothing(hub)
-    })
+    test.each(['', 'x'.repeat(257), 'a\ud800', undefined, 7, ['a', 'b']])(
+      'that gives the impossible name %j, which a client may be behind, is answered with 400',
+      async (name) => {
+        const authorize = jest.fn(allow)
+        const { hub, get, errors } = await setUp({ channels: () => ['a', name as string], authorize })
+        await get('', { accept: 'text/event-stream' }).expect(400, { code: 'SSE_BAD_REQUEST' })
+        expect([authorize.mock.calls, errors.length]).toEqual([[], 1])
+        expectNothing(hub)
+      },
+    )
   })
 
   describe('authorize', () => {
@@ -401,7 +424,9 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
         authorize: (req) => (userOf(req) === 'slow' ? new Promise((resolve) => checks.push(resolve)) : true),
         subscribe: (req) => ({ owner: userOf(req) }),
       })
-      const requests = [1, 2].map(() => http.get(`${url}/events?channel=a`, { agent: false, headers: { 'x-user': 'slow' } }).on('error', () => {}))
+      const requests = [1, 2].map(() =>
+        http.get(`${url}/events?channel=a`, { agent: false, headers: { 'x-user': 'slow' } }).on('error', () => {}),
+      )
       await until(() => checks.length === 2, 'authorize was asked')
       for (const request of requests) request.destroy()
       await connectionsLeft(server, 0)
@@ -459,7 +484,12 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
     test('is refused for a channel that is not granted, in the header and in the query alike', async () => {
       const { hub, ids, get } = await setUpReplay((_req, channel) => channel === 'a')
       const id = ids['b1'] as string
-      for (const query of ['?channel=b', '?channel=a&channel=b', '?channel=b&rewind=1', `?channel=b&lastEventId=${encodeURIComponent(id)}`]) {
+      for (const query of [
+        '?channel=b',
+        '?channel=a&channel=b',
+        '?channel=b&rewind=1',
+        `?channel=b&lastEventId=${encodeURIComponent(id)}`,
+      ]) {
         const answer = await get(query, { accept: 'text/event-stream', 'last-event-id': id }).expect(403)
         expect(answer.text).toBe('{"code":"SSE_FORBIDDEN"}')
       }
@@ -496,10 +526,13 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
 
     test.each<[string, (make: (req: HandlerRequest) => SubscribeOptions) => NonNullable<Options['subscribe']>]>([
       ['a function', (make) => make],
-      ['an async function', (make) => async (req) => {
-        await turn()
-        return make(req)
-      }],
+      [
+        'an async function',
+        (make) => async (req) => {
+          await turn()
+          return make(req)
+        },
+      ],
     ])('gives those of a request as %s of it', async (_what, subscribe) => {
       const snapshot = (channels: readonly string[]): { event: string; data: unknown } => ({ event: 'state', data: { of: channels } })
       const { hub, connect } = await setUp({

@@ -181,10 +181,13 @@ describe('a stream on HTTP/2', () => {
 
   test('holds up an awaiting loop while its client does not read, and other streams of the session go on', async () => {
     const streams: SseStream[] = []
-    const { session } = await open((sse) => {
-      streams.push(sse)
-      sse.open()
-    }, { stallTimeoutMs: false })
+    const { session } = await open(
+      (sse) => {
+        streams.push(sse)
+        sse.open()
+      },
+      { stallTimeoutMs: false },
+    )
     // The window of a session is shared by its streams: one that is held up must not use it up.
     session.setLocalWindowSize(1_000_000)
     const slow = await get(session)
@@ -216,10 +219,13 @@ describe('a stream on HTTP/2', () => {
 
   test('notices a client that resets its stream without an error while bytes wait for it', async () => {
     const streams: SseStream[] = []
-    const { session } = await open((sse) => {
-      streams.push(sse)
-      sse.open()
-    }, { stallTimeoutMs: false })
+    const { session } = await open(
+      (sse) => {
+        streams.push(sse)
+        sse.open()
+      },
+      { stallTimeoutMs: false },
+    )
     const client = await get(session)
     client.stream.pause()
     const [stream] = streams as [SseStream]
@@ -233,10 +239,13 @@ describe('a stream on HTTP/2', () => {
 
   test('destroys a client that reads nothing for `stallTimeoutMs`', async () => {
     const streams: SseStream[] = []
-    const { session } = await open((sse) => {
-      streams.push(sse)
-      sse.open()
-    }, { stallTimeoutMs: 100 })
+    const { session } = await open(
+      (sse) => {
+        streams.push(sse)
+        sse.open()
+      },
+      { stallTimeoutMs: 100 },
+    )
     const slow = await get(session)
     slow.stream.pause()
     const [stream] = streams as [SseStream]
@@ -262,10 +271,13 @@ describe('a stream on HTTP/2', () => {
 
   test('more than `maxQueuedBytes` of sends that nobody awaits destroy it, and the session lives', async () => {
     const streams: SseStream[] = []
-    const { session } = await open((sse) => {
-      streams.push(sse)
-      sse.open()
-    }, { maxQueuedBytes: 50_000 })
+    const { session } = await open(
+      (sse) => {
+        streams.push(sse)
+        sse.open()
+      },
+      { maxQueuedBytes: 50_000 },
+    )
     const slow = await get(session)
     slow.stream.pause()
     const [stream] = streams as [SseStream]
@@ -292,7 +304,10 @@ describe('a stream on HTTP/2', () => {
     const { session } = await open((sse) => sse.send('x'))
     const stream = session.request({ ':path': '/', ':method': 'POST', 'content-length': '1000000' })
     let text = ''
-    stream.setEncoding('utf8').on('data', (part: string) => (text += part)).on('error', () => {})
+    stream
+      .setEncoding('utf8')
+      .on('data', (part: string) => (text += part))
+      .on('error', () => {})
     const isSent = once(stream, 'finish')
     stream.end('y'.repeat(1_000_000))
     await isSent

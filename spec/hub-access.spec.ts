@@ -1,7 +1,15 @@
 import { once } from 'node:events'
 import { EventSource } from 'eventsource'
 import express, { type Request, type Response } from 'express'
-import { Hub, type HubOptions, SseError, sseMiddleware, type SseMiddlewareOptions, type SubscribeOptions, type Subscription } from 'express-sse-hub'
+import {
+  Hub,
+  type HubOptions,
+  SseError,
+  sseMiddleware,
+  type SseMiddlewareOptions,
+  type SubscribeOptions,
+  type Subscription,
+} from 'express-sse-hub'
 import supertest from 'supertest'
 import { TestClient, until } from './support/client.ts'
 import { serve, stopServers } from './support/servers.ts'
@@ -137,28 +145,31 @@ describe('the access of a client', () => {
     test.each<[string, (ms: number) => Date | number]>([
       ['as a Date', (ms) => new Date(ms)],
       ['as a number', (ms) => ms],
-    ])('%s: what is published before is given, nothing of what is published then, and it is there for one who comes back', async (_what, as) => {
-      const end = Date.now() + 60_000
-      const { hub, live } = await setUp((req) => (req.query['ends'] === undefined ? {} : { expiresAt: as(end) }))
-      const client = await live('?ends=1')
-      const other = await live()
-      const now = jest.spyOn(Date, 'now')
-      now.mockReturnValue(end - 1)
-      await hub.publish('a', 'item', 1)
-      await client.received(1)
-      now.mockReturnValue(end)
-      await hub.publish('a', 'item', 2)
-      await other.received(2)
-      await client.over()
-      expect(client.data).toEqual([1])
-      expectTurnedAway(client)
-      expect(hub.stats().subscribers).toBe(1)
-      await hub.publish('a', 'item', 3)
-      // Back, and authenticated anew.
-      expect((await live('', client.lastId)).data).toEqual([2, 3])
-      await other.received(3)
-      expect(other.ended).toBe(false)
-    })
+    ])(
+      '%s: what is published before is given, nothing of what is published then, and it is there for one who comes back',
+      async (_what, as) => {
+        const end = Date.now() + 60_000
+        const { hub, live } = await setUp((req) => (req.query['ends'] === undefined ? {} : { expiresAt: as(end) }))
+        const client = await live('?ends=1')
+        const other = await live()
+        const now = jest.spyOn(Date, 'now')
+        now.mockReturnValue(end - 1)
+        await hub.publish('a', 'item', 1)
+        await client.received(1)
+        now.mockReturnValue(end)
+        await hub.publish('a', 'item', 2)
+        await other.received(2)
+        await client.over()
+        expect(client.data).toEqual([1])
+        expectTurnedAway(client)
+        expect(hub.stats().subscribers).toBe(1)
+        await hub.publish('a', 'item', 3)
+        // Back, and authenticated anew.
+        expect((await live('', client.lastId)).data).toEqual([2, 3])
+        await other.received(3)
+        expect(other.ended).toBe(false)
+      },
+    )
 
     test.each<[string, SseMiddlewareOptions]>([
       ['by default', {}],
@@ -397,9 +408,23 @@ describe('hub.disconnect', () => {
     const thrown = new Error('no')
 
     it.each<[string, () => unknown, unknown]>([
-      ['throws', () => { throw thrown }, thrown],
-      ['returns a promise', async () => true, expect.objectContaining({ name: 'TypeError', message: expect.stringContaining('must return a boolean') as string })],
-      ['returns nothing', () => undefined, expect.objectContaining({ name: 'TypeError', message: expect.stringContaining('undefined') as string })],
+      [
+        'throws',
+        () => {
+          throw thrown
+        },
+        thrown,
+      ],
+      [
+        'returns a promise',
+        async () => true,
+        expect.objectContaining({ name: 'TypeError', message: expect.stringContaining('must return a boolean') as string }),
+      ],
+      [
+        'returns nothing',
+        () => undefined,
+        expect.objectContaining({ name: 'TypeError', message: expect.stringContaining('undefined') as string }),
+      ],
       ['returns 1', () => 1, expect.objectContaining({ name: 'TypeError', message: expect.stringContaining('1') as string })],
     ])('%s, rejects and ends nobody, whomever it named before', async (_what, last, error) => {
       const { hub, live } = await setUp(byOwner)

@@ -141,7 +141,9 @@ describe('hub.close({ drainMs })', () => {
 
   /** Fakes the clock of the drain alone: it goes on by `pass`. */
   function fakeClock(): void {
-    jest.useFakeTimers({ doNotFake: ['Date', 'hrtime', 'nextTick', 'queueMicrotask', 'setImmediate', 'clearImmediate', 'setInterval', 'clearInterval'] })
+    jest.useFakeTimers({
+      doNotFake: ['Date', 'hrtime', 'nextTick', 'queueMicrotask', 'setImmediate', 'clearImmediate', 'setInterval', 'clearInterval'],
+    })
   }
   const pass = (ms: number): Promise<void> => jest.advanceTimersByTimeAsync(ms)
 

@@ -75,7 +75,11 @@ describe('diagnostics_channel', () => {
     const ids = [await hub.publish('a', 'created', { n: 1 }), await hub.channel('b').publish('message', 'text', { idempotencyKey: 'k' })]
     // None of these is stored.
     expect(await hub.publish('b', 'message', 'text', { idempotencyKey: 'k' })).toBe(ids[1])
-    for (const [channel, event, data] of [['', 'e', 1], ['a', 'stream-x', 1], ['a', 'e', 1n]] as const) {
+    for (const [channel, event, data] of [
+      ['', 'e', 1],
+      ['a', 'stream-x', 1],
+      ['a', 'e', 1n],
+    ] as const) {
       await expect(hub.publish(channel, event, data)).rejects.toThrow(SseError)
     }
     await expect(hub.publish('a', 'e', 1, { key: 'k' })).rejects.toThrow(SseError)
@@ -194,7 +198,9 @@ describe('diagnostics_channel', () => {
       expect(event.event).toBe('stream-reset')
       break
     }
-    expect(of(hub, heard)).toStrictEqual([{ kind: 'reset', channels: ['a', 'b'], owner: undefined, lost: ['a', 'b'], reason: 'unknown-id' }])
+    expect(of(hub, heard)).toStrictEqual([
+      { kind: 'reset', channels: ['a', 'b'], owner: undefined, lost: ['a', 'b'], reason: 'unknown-id' },
+    ])
   })
 
   it('tells on express-sse-hub:stall of a client that was destroyed because it does not read, and then that it is gone', async () => {

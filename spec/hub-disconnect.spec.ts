@@ -110,7 +110,13 @@ describe('hub.disconnect', () => {
   it.each<[string, unknown, unknown, string, RegExp]>([
     ['an empty owner', '', {}, 'SSE_INVALID_OWNER', /disconnect: the owner must be .*''/],
     ['an empty channel', { channel: '' }, {}, 'SSE_INVALID_CHANNEL', /disconnect: a channel name must be .*''/],
-    ['a channel that is undefined', { channel: undefined }, {}, 'SSE_INVALID_OWNER', /disconnect: the first argument must be an owner, \{ channel \} or a predicate/],
+    [
+      'a channel that is undefined',
+      { channel: undefined },
+      {},
+      'SSE_INVALID_OWNER',
+      /disconnect: the first argument must be an owner, \{ channel \} or a predicate/,
+    ],
     ['two conditions', { channel: 'a', owner: 'u' }, {}, 'SSE_INVALID_OWNER', /an owner, \{ channel \} or a predicate/],
     ['nothing', undefined, {}, 'SSE_INVALID_OWNER', /an owner, \{ channel \} or a predicate.*undefined/],
     ['an option that there is not', 'u', { reconect: false }, 'TypeError', /disconnect: there is no option 'reconect'/],

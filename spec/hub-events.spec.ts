@@ -769,9 +769,7 @@ async function live(seed: number): Promise<Outcome> {
   }
 
   const holeBefore = (channel: string, position: number) =>
-    published
-      .get(channel)
-      ?.find((event) => event.position > (complete.get(channel) ?? 0) && event.position < position && isWanted(event.n))
+    published.get(channel)?.find((event) => event.position > (complete.get(channel) ?? 0) && event.position < position && isWanted(event.n))
   const check = (item: Item): void => {
     if (isReset(item)) {
       const head = heads.shift() ?? Number.NaN
@@ -848,7 +846,7 @@ async function live(seed: number): Promise<Outcome> {
   const catchUp = async (): Promise<void> => {
     if (asked === answered) pull()
     // A slice may be over early on a busy machine: what is missing then comes in later turns.
-    for (let idle = 0; idle < 4 || (idle < 50 && channels.some((name) => holeBefore(name, Infinity))); ) {
+    for (let idle = 0; idle < 4 || (idle < 50 && channels.some((name) => holeBefore(name, Infinity)));) {
       await turn()
       if (asked > answered) idle++
       else {

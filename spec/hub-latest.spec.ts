@@ -381,7 +381,10 @@ describe('replay: { latestPerKey: true }', () => {
   ])('refuses a key that is none: %s', async (_, key, shown) => {
     const hub = makeHub()
     const publishing = hub.publish('rates', 'rate', 1, { key: key as string })
-    await expect(publishing).rejects.toMatchObject({ code: 'SSE_INVALID_KEY', message: expect.stringMatching(/^publish: key must be /) as string })
+    await expect(publishing).rejects.toMatchObject({
+      code: 'SSE_INVALID_KEY',
+      message: expect.stringMatching(/^publish: key must be /) as string,
+    })
     await expect(publishing).rejects.toThrow(shown)
     expect(hub.stats()).toMatchObject({ published: 0, channels: 0 })
   })

@@ -21,7 +21,17 @@ afterEach(async () => {
 const REFUSED = /^retry: (\d{5})\nevent: stream-end\ndata: \{"reason":"limit"\}\n\n$/
 
 /** Everything but setTimeout, by which an EventSource waits. */
-const REAL = ['Date', 'setImmediate', 'clearImmediate', 'nextTick', 'queueMicrotask', 'performance', 'hrtime', 'setInterval', 'clearInterval'] as const
+const REAL = [
+  'Date',
+  'setImmediate',
+  'clearImmediate',
+  'nextTick',
+  'queueMicrotask',
+  'performance',
+  'hrtime',
+  'setInterval',
+  'clearInterval',
+] as const
 
 describe('the limits of Hub', () => {
   test.each<[string, unknown, string, RegExp]>([
@@ -60,7 +70,8 @@ describe.each(EXPRESS_VERSIONS)('a hub with limits on %s', (_name, factory) => {
     })
     if (handleErrors !== undefined) app.use(handleErrors)
     const { url, port } = await serve(app)
-    const connect = (owner?: string, path = '/'): Promise<TestClient> => TestClient.open(`${url}${path}${owner === undefined ? '' : `?owner=${owner}`}`)
+    const connect = (owner?: string, path = '/'): Promise<TestClient> =>
+      TestClient.open(`${url}${path}${owner === undefined ? '' : `?owner=${owner}`}`)
     const live = async (owner?: string): Promise<TestClient> => (await connect(owner)).live()
     /** Connects a client that is refused, and gives what it was told to wait (ms). */
     const refused = async (owner?: string): Promise<number> => {
@@ -70,7 +81,8 @@ describe.each(EXPRESS_VERSIONS)('a hub with limits on %s', (_name, factory) => {
       expect(client.text).toMatch(REFUSED)
       return Number(REFUSED.exec(client.text)?.[1])
     }
-    const count = (subscribers: number): Promise<void> => until(() => hub.stats().subscribers === subscribers, `${subscribers} are subscribed`)
+    const count = (subscribers: number): Promise<void> =>
+      until(() => hub.stats().subscribers === subscribers, `${subscribers} are subscribed`)
     return { hub, url, port, responses, streams, subscriptions, connect, live, refused, count }
   }
 
@@ -144,7 +156,9 @@ describe.each(EXPRESS_VERSIONS)('a hub with limits on %s', (_name, factory) => {
     await live()
     const client = await connect(undefined, '/open')
     await client.over()
-    expect(client.text).toMatch(/^retry: 2000\nevent: hello\ndata: hello\n\nretry: [123]\d{4}\nevent: stream-end\ndata: \{"reason":"limit"\}\n\n$/)
+    expect(client.text).toMatch(
+      /^retry: 2000\nevent: hello\ndata: hello\n\nretry: [123]\d{4}\nevent: stream-end\ndata: \{"reason":"limit"\}\n\n$/,
+    )
     expect([subscriptions[1]?.isClosed, streams[1]?.state, await streams[1]?.send('late')]).toEqual([true, 'closed', false])
     subscriptions[1]?.close()
     await expect(streams[1]?.subscribe(hub, ['a'])).rejects.toMatchObject({ code: 'SSE_ALREADY_SUBSCRIBED' })
@@ -343,7 +357,11 @@ describe('the counts of a hub', () => {
       ends.set(id, { stream: res.sse, subscription })
     })
     const { url } = await serve(app)
-    return { hub, ends, connect: (id: number, owner?: string) => TestClient.open(`${url}/${id}${owner === undefined ? '' : `?owner=${owner}`}`) }
+    return {
+      hub,
+      ends,
+      connect: (id: number, owner?: string) => TestClient.open(`${url}/${id}${owner === undefined ? '' : `?owner=${owner}`}`),
+    }
   }
 
   it.each([1, 2, 3])('are what they should be after each of 250 random arrivals and departures (seed %i)', async (seed) => {

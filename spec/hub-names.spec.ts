@@ -4,19 +4,24 @@ import { FakeConnection } from './support/fake-connection.ts'
 
 function recorder() {
   const faults: { code: string; message: string; where: string }[] = []
-  const hub = new Hub({ onError: (error, { where }) => faults.push({ code: (error as SseError).code, message: (error as SseError).message, where }) })
+  const hub = new Hub({
+    onError: (error, { where }) => faults.push({ code: (error as SseError).code, message: (error as SseError).message, where }),
+  })
   return { hub, faults }
 }
 
 describe('a name with a missing value', () => {
-  it.each(['user:undefined', 'undefined', 'undefined:user', 'user:NaN', 'a/NaN/b', 'org:undefined:user:5', 'a.undefined', 'a|NaN'])('as a channel is reported once, whoever uses it: %s', async (name) => {
-    const { hub, faults } = recorder()
-    for (let n = 0; n < 3; n++) await hub.publish(name, 'item', n)
-    hub[join](['a', name], {}).cancel()
-    await hub.events(name).return()
-    expect(faults).toEqual([{ code: 'SSE_INVALID_CHANNEL', where: 'channel', message: expect.stringContaining(`'${name}'`) as string }])
-    expect(hub.stats().published).toBe(3)
-  })
+  it.each(['user:undefined', 'undefined', 'undefined:user', 'user:NaN', 'a/NaN/b', 'org:undefined:user:5', 'a.undefined', 'a|NaN'])(
+    'as a channel is reported once, whoever uses it: %s',
+    async (name) => {
+      const { hub, faults } = recorder()
+      for (let n = 0; n < 3; n++) await hub.publish(name, 'item', n)
+      hub[join](['a', name], {}).cancel()
+      await hub.events(name).return()
+      expect(faults).toEqual([{ code: 'SSE_INVALID_CHANNEL', where: 'channel', message: expect.stringContaining(`'${name}'`) as string }])
+      expect(hub.stats().published).toBe(3)
+    },
+  )
 
   it('as an owner is reported once', () => {
     const { hub, faults } = recorder()
@@ -24,12 +29,15 @@ describe('a name with a missing value', () => {
     expect(faults).toEqual([{ code: 'SSE_INVALID_OWNER', where: 'owner', message: expect.stringContaining("'user:undefined'") as string }])
   })
 
-  it.each(['user:undefinedness', 'NaNcy', 'my-undefined-thing', 'user:null', 'Undefined', 'a'])('is not what looks like one: %s', async (name) => {
-    const { hub, faults } = recorder()
-    await hub.publish(name, 'item', 1)
-    hub[join](name, { owner: name }).cancel()
-    expect(faults).toEqual([])
-  })
+  it.each(['user:undefinedness', 'NaNcy', 'my-undefined-thing', 'user:null', 'Undefined', 'a'])(
+    'is not what looks like one: %s',
+    async (name) => {
+      const { hub, faults } = recorder()
+      await hub.publish(name, 'item', 1)
+      hub[join](name, { owner: name }).cancel()
+      expect(faults).toEqual([])
+    },
+  )
 
   it('is reported for so many names at most', async () => {
     const { hub, faults } = recorder()
@@ -66,7 +74,10 @@ describe('channelOf', () => {
     expect(channelOf(connection.events[0]?.id ?? '')).toBe('')
   })
 
-  it.each(['', '7', 'not an id', '0123456789-1/%', `0123456789-${2 ** 53}/a`, 'x'.repeat(5_000), undefined as unknown as string])('is undefined for what is no id of a hub: %p', (id) => {
-    expect(channelOf(id)).toBeUndefined()
-  })
+  it.each(['', '7', 'not an id', '0123456789-1/%', `0123456789-${2 ** 53}/a`, 'x'.repeat(5_000), undefined as unknown as string])(
+    'is undefined for what is no id of a hub: %p',
+    (id) => {
+      expect(channelOf(id)).toBeUndefined()
+    },
+  )
 })

@@ -5,7 +5,10 @@ import { serve, stopServers } from './support/servers.ts'
 
 afterEach(stopServers)
 
-async function setUp(maxSubscribersPerOwner: { max: number; whenFull?: 'refuse' | 'close-oldest' }, maxSubscribers: number | false = false) {
+async function setUp(
+  maxSubscribersPerOwner: { max: number; whenFull?: 'refuse' | 'close-oldest' },
+  maxSubscribers: number | false = false,
+) {
   const hub = new Hub({ maxSubscribersPerOwner, maxSubscribers, replay: { maxBytes: 50_000_000 } })
   const app = express()
   app.use(sseMiddleware())
@@ -94,8 +97,18 @@ describe("maxSubscribersPerOwner: { whenFull: 'close-oldest' }", () => {
 describe('maxSubscribersPerOwner', () => {
   it.each<[string, unknown, string, RegExp]>([
     ['{ max: 0 }', { max: 0 }, 'RangeError', /Hub: maxSubscribersPerOwner must be an integer, 1 or more, or false, got 0/],
-    ["{ max: 1, whenFull: 'close' }", { max: 1, whenFull: 'close' }, 'TypeError', /Hub: maxSubscribersPerOwner\.whenFull must be 'refuse' or 'close-oldest', got 'close'/],
-    ['{ maximum: 1 }', { maximum: 1 }, 'TypeError', /Hub: maxSubscribersPerOwner: there is no option 'maximum'; the options are max, whenFull/],
+    [
+      "{ max: 1, whenFull: 'close' }",
+      { max: 1, whenFull: 'close' },
+      'TypeError',
+      /Hub: maxSubscribersPerOwner\.whenFull must be 'refuse' or 'close-oldest', got 'close'/,
+    ],
+    [
+      '{ maximum: 1 }',
+      { maximum: 1 },
+      'TypeError',
+      /Hub: maxSubscribersPerOwner: there is no option 'maximum'; the options are max, whenFull/,
+    ],
     ["'5'", '5', 'TypeError', /Hub: maxSubscribersPerOwner must be an integer, 1 or more, or false, got '5'/],
     ['null', null, 'TypeError', /Hub: maxSubscribersPerOwner.*null/],
   ])('is checked when the hub is made: %s', (_what, maxSubscribersPerOwner, name, message) => {

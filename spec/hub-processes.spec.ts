@@ -7,7 +7,9 @@ const run = promisify(execFile)
 /** What a hub of another process reports when three clients subscribe to it. */
 async function reports(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<string[]> {
   const { pm_id: _, ...own } = process.env
-  const { stdout } = await run(process.execPath, ['--import', 'tsx', path.join(__dirname, 'support/cluster-hub.ts'), ...args], { env: { ...own, ...env } })
+  const { stdout } = await run(process.execPath, ['--import', 'tsx', path.join(__dirname, 'support/cluster-hub.ts'), ...args], {
+    env: { ...own, ...env },
+  })
   return stdout.trim().split('\n')
 }
 

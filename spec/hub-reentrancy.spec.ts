@@ -1,5 +1,13 @@
 import diagnosticsChannel from 'node:diagnostics_channel'
-import { type DiagnosticMessages, Hub, type HubOptions, sseMiddleware, type SseStream, type SubscribeOptions, type Subscription } from 'express-sse-hub'
+import {
+  type DiagnosticMessages,
+  Hub,
+  type HubOptions,
+  sseMiddleware,
+  type SseStream,
+  type SubscribeOptions,
+  type Subscription,
+} from 'express-sse-hub'
 import express from 'express'
 import { join } from '../lib/stream/subscribable.ts'
 import { TestClient, until } from './support/client.ts'

@@ -40,7 +40,11 @@ describe.each(EXPRESS_VERSIONS)('replay on %s', (_, express) => {
     const client = await (await connect()).live()
     expect(client.retries).toEqual([2_000])
     expect(client.events).toEqual([
-      { event: 'stream-open', id: expect.stringMatching(/^[0-9a-z]{10}-0\/$/) as string, data: '{"channels":["a"],"replayed":0,"keepAliveMs":15000}' },
+      {
+        event: 'stream-open',
+        id: expect.stringMatching(/^[0-9a-z]{10}-0\/$/) as string,
+        data: '{"channels":["a"],"replayed":0,"keepAliveMs":15000}',
+      },
     ])
   })
 

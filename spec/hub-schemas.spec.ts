@@ -45,7 +45,13 @@ const ORDERS: readonly (readonly [name: string, schema: StandardSchema])[] = [
   ['zod', zodOrder],
   ['zod, asynchronous', zodOrder.refine(async () => true)],
   ['valibot', valibotOrder],
-  ['valibot, asynchronous', v.pipeAsync(valibotOrder, v.checkAsync(async () => true))],
+  [
+    'valibot, asynchronous',
+    v.pipeAsync(
+      valibotOrder,
+      v.checkAsync(async () => true),
+    ),
+  ],
   ['a hand-made one', handMade(order)],
   ['a hand-made one, asynchronous', handMade(async (value) => order(value))],
   // As those of arktype are.
@@ -407,11 +413,19 @@ describe('the schemas of a hub', () => {
     ['a channel that is a schema', { orders: zodOrder }, /^Hub: schemas\['orders'\] must be an object/],
     ['a channel that is an array', { orders: [zodOrder] }, /^Hub: schemas\['orders'\] must be an object.*got \[/],
     ['a channel that is undefined', { orders: undefined }, /^Hub: schemas\['orders'\] must be an object.*got undefined$/],
-    ['an event that is no schema', { orders: { created: {} } }, /^Hub: schemas\['orders'\]\['created'\] must be a Standard Schema.*got \{\}$/],
+    [
+      'an event that is no schema',
+      { orders: { created: {} } },
+      /^Hub: schemas\['orders'\]\['created'\] must be a Standard Schema.*got \{\}$/,
+    ],
     ['an event that is undefined', { 'user:*': { note: undefined } }, /^Hub: schemas\['user:\*'\]\['note'\] must.*got undefined$/],
     ['an event that is a plain function', { orders: { created: () => true } }, /^Hub: schemas\['orders'\]\['created'\] must.*Function/],
     ['a schema of version 2', { orders: { created: withVersion(2) } }, /^Hub: schemas\['orders'\]\['created'\] must.*\(version 1\)/],
-    ["a schema of version '1'", { orders: { created: withVersion('1') } }, /^Hub: schemas\['orders'\]\['created'\] must be a Standard Schema/],
+    [
+      "a schema of version '1'",
+      { orders: { created: withVersion('1') } },
+      /^Hub: schemas\['orders'\]\['created'\] must be a Standard Schema/,
+    ],
     ['a schema that cannot validate', { c: { e: { '~standard': { version: 1, vendor: 'x' } } } }, /^Hub: schemas\['c'\]\['e'\] must/],
     ['one bad schema among good ones', { a: { b: anything }, c: { good: anything, bad: 1 } }, /^Hub: schemas\['c'\]\['bad'\] must.*got 1$/],
   ])('are refused as a TypeError that names the place: %s', (_, schemas, message) => {

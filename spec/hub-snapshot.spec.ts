@@ -55,7 +55,10 @@ describe('the context of a snapshot function', () => {
     const snapshot: SubscribeOptions['snapshot'] = (channels, { owner }) => ({ data: seen.push([channels, owner]) })
     const [ann, anonymous] = [connect(['a'], { snapshot, owner: 'ann' }), connect(['a'], { snapshot })]
     await turns()
-    expect(seen).toEqual([[['a'], 'ann'], [['a'], undefined]])
+    expect(seen).toEqual([
+      [['a'], 'ann'],
+      [['a'], undefined],
+    ])
     await outrun(hub, ann)
     ann.drain()
     await turns()
@@ -66,7 +69,10 @@ describe('the context of a snapshot function', () => {
   it('is the same for all who share a call: those of one owner, by one function and for the same channels', async () => {
     const { connect } = setUp()
     const { calls, snapshot } = controlled()
-    const clients = ['ann', 'ann', 'bob', undefined, undefined, 'ann'].map((owner) => ({ owner, connection: connect(['a'], { snapshot, owner }) }))
+    const clients = ['ann', 'ann', 'bob', undefined, undefined, 'ann'].map((owner) => ({
+      owner,
+      connection: connect(['a'], { snapshot, owner }),
+    }))
     await turns()
     expect(calls).toHaveLength(3)
     calls.forEach(({ end }, n) => end(n))
@@ -305,9 +311,12 @@ describe('snapshots', () => {
   it('that fail close the streams of all who waited, who are told to come back, and are reported once', async () => {
     const failures: readonly [name: string, snapshot: () => unknown][] = [
       ['rejected', () => Promise.reject(new Error('the database is away'))],
-      ['thrown', () => {
-        throw new Error('the database is away')
-      }],
+      [
+        'thrown',
+        () => {
+          throw new Error('the database is away')
+        },
+      ],
       ['not an object', () => 'state'],
       ['nothing', () => undefined],
       ['no data', () => ({ event: 'state' })],
@@ -424,7 +433,9 @@ describe('snapshots', () => {
   it('exclude rewind, and must come from a function', async () => {
     const { hub } = setUp()
     const subscribe = (options: object) => () => hub[join](['a'], options)
-    expect(subscribe({ snapshot: () => ({ data: 1 }), rewind: 3 })).toThrow(new RangeError('subscribe: rewind and snapshot exclude each other: the events before a snapshot are in it; got rewind 3'))
+    expect(subscribe({ snapshot: () => ({ data: 1 }), rewind: 3 })).toThrow(
+      new RangeError('subscribe: rewind and snapshot exclude each other: the events before a snapshot are in it; got rewind 3'),
+    )
     expect(subscribe({ snapshot: { data: 1 } })).toThrow(new TypeError('subscribe: snapshot must be a function, got { data: 1 }'))
     expect(subscribe({ snapshot: () => ({ data: 1 }), rewind: 0 })).not.toThrow()
   })

@@ -252,7 +252,13 @@ describe('hub.stats()', () => {
     const id = await hub.publish('a', 'e', 1)
     for (const channel of ['b', 'a', 'b', 'a', 'b']) await hub.publish(channel, 'e', 2)
     const clients: TestClient[] = []
-    const places = [['channels=a,b', id], ['channels=a', id], ['channels=a', 'forged'], ['channels=c', id], ['channels=a', '']] as const
+    const places = [
+      ['channels=a,b', id],
+      ['channels=a', id],
+      ['channels=a', 'forged'],
+      ['channels=c', id],
+      ['channels=a', ''],
+    ] as const
     for (const [query, from] of places) {
       clients.push(await (await connect(query, from)).live())
     }

@@ -48,7 +48,10 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
       const { date: _, ...headers } = got.headers as Record<string, string>
       expect(got.status).toBe(status)
       expect(got.text).toBe(expected.text)
-      expect({ date: expect.any(String) as string, ...headers }).toEqual({ ...(expected.headers as object), date: expect.any(String) as string })
+      expect({ date: expect.any(String) as string, ...headers }).toEqual({
+        ...(expected.headers as object),
+        date: expect.any(String) as string,
+      })
     })
 
     test('an unknown route is still answered 404, and the stream is idle', async () => {
@@ -83,7 +86,11 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
     test('takes values from the `headers` option, without regard to case, and drops what is undefined', async () => {
       const headers = { 'cache-control': 'no-store', 'X-Accel-Buffering': undefined, 'X-Mine': ['a', 'b'] }
       const answer = await supertest(appWith((_req, res) => res.sse.close(), { headers })).get('/')
-      expect(answer.headers).toMatchObject({ 'content-type': 'text/event-stream; charset=utf-8', 'cache-control': 'no-store', 'x-mine': 'a, b' })
+      expect(answer.headers).toMatchObject({
+        'content-type': 'text/event-stream; charset=utf-8',
+        'cache-control': 'no-store',
+        'x-mine': 'a, b',
+      })
       expect(answer.headers).not.toHaveProperty('x-accel-buffering')
     })
 
@@ -94,7 +101,14 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
 
     test('loses what describes another body, and keeps everything else', async () => {
       const app = appWith((_req, res) => {
-        res.set({ 'Content-Length': '5', 'Content-Encoding': 'br', ETag: '"x"', 'X-Kept': 'yes', Vary: 'Origin', 'Content-Type': 'text/html' })
+        res.set({
+          'Content-Length': '5',
+          'Content-Encoding': 'br',
+          ETag: '"x"',
+          'X-Kept': 'yes',
+          Vary: 'Origin',
+          'Content-Type': 'text/html',
+        })
         res.cookie('a', '1')
         res.cookie('b', '2')
         res.sse.close()
@@ -109,7 +123,8 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
       const app = appWith((_req, res) => void res.sse.open())
       app.get('/own', (_req, res) => void res.set('Connection', 'close').sse.open())
       const { url } = await serve(app)
-      const connectionOf = async (path: string, headers = {}): Promise<unknown> => (await TestClient.open(url + path, { headers })).response.headers.connection
+      const connectionOf = async (path: string, headers = {}): Promise<unknown> =>
+        (await TestClient.open(url + path, { headers })).response.headers.connection
       expect(await connectionOf('/', { connection: 'keep-alive' })).toBeUndefined()
       expect(await connectionOf('/', { connection: 'close' })).toBe('close')
       expect(await connectionOf('/own', { connection: 'keep-alive' })).toBe('close')
@@ -148,7 +163,11 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
       ['comment', (res) => res.sse.comment('x'), false],
       ['stream', (res) => res.sse.stream(['x']), false],
       ['close', (res) => res.sse.close(), undefined],
-      ['subscribe', (res, hub) => res.sse.subscribe(hub, ['a']), { channels: ['a'], isClosed: true, ended: expect.any(Promise) as unknown, close: expect.any(Function) as unknown }],
+      [
+        'subscribe',
+        (res, hub) => res.sse.subscribe(hub, ['a']),
+        { channels: ['a'], isClosed: true, ended: expect.any(Promise) as unknown, close: expect.any(Function) as unknown },
+      ],
     ])('is answered with the head alone by %s, and the connection serves the next request', async (_what, use, expected) => {
       const hub = new Hub()
       const app = express()
@@ -212,19 +231,35 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
       ['open', (res) => res.sse.open()],
       ['send', (res) => res.sse.send('x')],
       ['comment', (res) => res.sse.comment('x')],
-      ['stream', (res) => res.sse.stream((function* () { yield 'x' })())],
+      [
+        'stream',
+        (res) =>
+          res.sse.stream(
+            (function* () {
+              yield 'x'
+            })(),
+          ),
+      ],
       ['subscribe', (res, hub) => res.sse.subscribe(hub, ['a'])],
       ['close', (res) => res.sse.close()],
     ]
     const styles: [string, (use: (res: Response) => unknown) => (req: Request, res: Response) => unknown][] = [
       ['a plain function', (use) => (_req, res) => void use(res)],
       ['a function that returns the promise', (use) => (_req, res) => use(res)],
-      ['an async function', (use) => async (_req, res) => { await use(res) }],
-      ['an async function that uses it late and twice', (use) => async (_req, res) => {
-        await new Promise((resolve) => setImmediate(resolve))
-        await use(res)
-        await use(res)
-      }],
+      [
+        'an async function',
+        (use) => async (_req, res) => {
+          await use(res)
+        },
+      ],
+      [
+        'an async function that uses it late and twice',
+        (use) => async (_req, res) => {
+          await new Promise((resolve) => setImmediate(resolve))
+          await use(res)
+          await use(res)
+        },
+      ],
     ]
     const cases = uses.flatMap(([what, use]) => styles.map(([style, wrap]) => [what, style, use, wrap] as const))
     test.each(cases)('kills nothing that calls %s in %s', async (what, _style, use, wrap) => {
@@ -232,10 +267,15 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
       const app = express()
       app.set('env', 'test')
       app.use(sseMiddleware())
-      app.get('/', wrap((res) => Promise.resolve(use(res, hub)).catch((error: unknown) => {
-        // The second subscribe of a stream is the program's fault, refused client or not.
-        if (what !== 'subscribe') throw error
-      })))
+      app.get(
+        '/',
+        wrap((res) =>
+          Promise.resolve(use(res, hub)).catch((error: unknown) => {
+            // The second subscribe of a stream is the program's fault, refused client or not.
+            if (what !== 'subscribe') throw error
+          }),
+        ),
+      )
       app.get('/next', (_req, res) => void res.json('next'))
       const { url } = await serve(app)
       expect(await ask(url, { headers: { accept: 'application/json' } })).toMatchObject({ status: 406 })
@@ -279,9 +319,21 @@ describe('the options of sseMiddleware', () => {
   })
 
   test('take undefined for their default, and the ends of their ranges', () => {
-    const names = ['keepAliveMs', 'retryMs', 'headers', 'status', 'stallTimeoutMs', 'maxQueuedBytes', 'maxLifetimeMs', 'serialize', 'onError']
+    const names = [
+      'keepAliveMs',
+      'retryMs',
+      'headers',
+      'status',
+      'stallTimeoutMs',
+      'maxQueuedBytes',
+      'maxLifetimeMs',
+      'serialize',
+      'onError',
+    ]
     expect(() => sseMiddleware(Object.fromEntries(names.map((name) => [name, undefined])))).not.toThrow()
-    expect(() => sseMiddleware({ keepAliveMs: 2 ** 31 - 1, retryMs: 0, maxQueuedBytes: 0, stallTimeoutMs: 1, maxLifetimeMs: 1 })).not.toThrow()
+    expect(() =>
+      sseMiddleware({ keepAliveMs: 2 ** 31 - 1, retryMs: 0, maxQueuedBytes: 0, stallTimeoutMs: 1, maxLifetimeMs: 1 }),
+    ).not.toThrow()
     expect(() => sseMiddleware({ keepAliveMs: false, retryMs: false, stallTimeoutMs: false, maxLifetimeMs: false })).not.toThrow()
   })
 

@@ -177,7 +177,12 @@ describe('an output', () => {
     const [one, two] = [await openOutput(undefined, gather), await openOutput(undefined, gather)]
     await until(() => one.client.text === ':\n', 'the head came')
     one.socket.cork()
-    for (const [letter, { output }] of [['a', one], ['b', two], ['c', one], ['d', two]] as const) {
+    for (const [letter, { output }] of [
+      ['a', one],
+      ['b', two],
+      ['c', one],
+      ['d', two],
+    ] as const) {
       output.cork()
       for (let n = 0; n < 3; n++) output.write(event(letter, 10))
       output.uncork()

@@ -49,10 +49,27 @@ describe('the package, installed in a project of a user', () => {
   })
 
   const compile = (file: string): string =>
-    execFileSync(TSC, ['--noEmit', '--strict', '--exactOptionalPropertyTypes', '--skipLibCheck', 'false', '--module', 'nodenext', '--target', 'es2022', '--types', 'node', file], {
-      cwd: project,
-      encoding: 'utf8',
-    })
+    execFileSync(
+      TSC,
+      [
+        '--noEmit',
+        '--strict',
+        '--exactOptionalPropertyTypes',
+        '--skipLibCheck',
+        'false',
+        '--module',
+        'nodenext',
+        '--target',
+        'es2022',
+        '--types',
+        'node',
+        file,
+      ],
+      {
+        cwd: project,
+        encoding: 'utf8',
+      },
+    )
 
   it('compiles the ten lines of the README, strictly and with the library checked too', () => {
     const example = /## Ten lines\n+```ts\n([\s\S]*?)```/.exec(readFileSync(path.join(ROOT, 'README.md'), 'utf8'))?.[1]
@@ -64,10 +81,17 @@ describe('the package, installed in a project of a user', () => {
   })
 
   it('needs ioredis for its entry for Redis, and for nothing else', () => {
-    const use = (): string => node('redis.cjs', `const { publishScript, RedisBackplane } = require('express-sse-hub/redis'); console.log(typeof publishScript, typeof RedisBackplane)`)
+    const use = (): string =>
+      node(
+        'redis.cjs',
+        `const { publishScript, RedisBackplane } = require('express-sse-hub/redis'); console.log(typeof publishScript, typeof RedisBackplane)`,
+      )
     expect(use).toThrow(/Cannot find module 'ioredis'/)
     // Its types need it no more than those of the core do.
-    writeFileSync(path.join(project, 'url.ts'), `import { RedisBackplane } from 'express-sse-hub/redis'\n new RedisBackplane({ url: 'redis://127.0.0.1' })`)
+    writeFileSync(
+      path.join(project, 'url.ts'),
+      `import { RedisBackplane } from 'express-sse-hub/redis'\n new RedisBackplane({ url: 'redis://127.0.0.1' })`,
+    )
     expect(compile('url.ts')).toBe('')
   })
 
@@ -75,7 +99,10 @@ describe('the package, installed in a project of a user', () => {
     const installed = path.join(project, 'node_modules/ioredis')
     rmSync(installed, { force: true })
     symlinkSync(path.join(ROOT, 'node_modules', version), installed)
-    const printed = node('redis.cjs', `const { publishScript, RedisBackplane } = require('express-sse-hub/redis'); console.log(typeof publishScript, typeof RedisBackplane)`)
+    const printed = node(
+      'redis.cjs',
+      `const { publishScript, RedisBackplane } = require('express-sse-hub/redis'); console.log(typeof publishScript, typeof RedisBackplane)`,
+    )
     expect(printed.trim()).toBe('string function')
     const program = `import { Hub } from 'express-sse-hub'
       import { RedisBackplane } from 'express-sse-hub/redis'

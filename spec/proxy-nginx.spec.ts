@@ -9,7 +9,9 @@ const describeNginx = hasNginx('the tests of a stream behind nginx') ? describe 
 
 /** Reads a stream by fetch, until it ends or fails. */
 async function read(url: string, lastEventId = '') {
-  const response = await fetch(url, { headers: { accept: 'text/event-stream', ...(lastEventId === '' ? {} : { 'last-event-id': lastEventId }) } })
+  const response = await fetch(url, {
+    headers: { accept: 'text/event-stream', ...(lastEventId === '' ? {} : { 'last-event-id': lastEventId }) },
+  })
   const items: string[] = []
   const client = { items, lastEventId, ended: null as null | 'end' | Error }
   const parser = createParser({
@@ -85,6 +87,8 @@ describeNginx('a stream behind nginx', () => {
     }
     const last = await read(`${nginx.url}/default/events`, lastEventId)
     await until(() => last.items.length === 1, 'what it missed came')
-    expect([...items, ...last.items]).toEqual([0, 1, 2].flatMap((round) => [...[0, 1, 2, 3, 4].map((n) => `${round} ${n}`), `${round} away`]))
+    expect([...items, ...last.items]).toEqual(
+      [0, 1, 2].flatMap((round) => [...[0, 1, 2, 3, 4].map((n) => `${round} ${n}`), `${round} away`]),
+    )
   })
 })

@@ -9,7 +9,8 @@ import { serve, stopServers } from './support/servers.ts'
 
 const inChromium = hasChromium("the tests of the README's page in Chromium") ? describe : describe.skip
 const README = readFileSync(path.join(__dirname, '../README.md'), 'utf8')
-const SCRIPT = [...README.matchAll(/```js\n([^]*?)```/g)].map(([, code]) => code as string).find((code) => code.includes('new EventSource')) ?? ''
+const SCRIPT =
+  [...README.matchAll(/```js\n([^]*?)```/g)].map(([, code]) => code as string).find((code) => code.includes('new EventSource')) ?? ''
 
 inChromium("the README's page", () => {
   let browser: Browser

@@ -74,7 +74,10 @@ describeRedis.each([
       const late = `late ${n}`
       const [refused, iterated, fresh] = await Promise.all([
         subscribe(hub, n % 2 ? ['a', REFUSED] : [REFUSED]),
-        hub.events([REFUSED]).next().catch((error: unknown) => error),
+        hub
+          .events([REFUSED])
+          .next()
+          .catch((error: unknown) => error),
         stream(hub, [late]),
         publisher.publish(n % 3 ? 'b' : 'a', 'e', `${n}`),
         publisher.publish(REFUSED, 'e', `${n}`),
@@ -103,7 +106,10 @@ describeRedis.each([
   it('stores nothing that it may not tell of', async () => {
     await allow('allkeys', ...CHANNELS_ALLOWED)
     const hub = hubOf('app')
-    await expect(hub.publish(REFUSED, 'e', 1)).rejects.toMatchObject({ code: 'SSE_BACKPLANE_UNAVAILABLE', message: expect.stringContaining('NOPERM') as string })
+    await expect(hub.publish(REFUSED, 'e', 1)).rejects.toMatchObject({
+      code: 'SSE_BACKPLANE_UNAVAILABLE',
+      message: expect.stringContaining('NOPERM') as string,
+    })
     expect([await admin.hexists('{p}', `c:${REFUSED}`), await admin.keys('{p}:e:*')]).toEqual([0, []])
     await hub.publish('a', 'e', 1)
     expect(await admin.keys('{p}:e:*')).toHaveLength(1)

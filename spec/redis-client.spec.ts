@@ -105,7 +105,15 @@ describeRedis.each([
     expect(hub.stats().published).toBe(1)
     // Sent again and again, it would be answered never.
     const bounds = { maxEvents: 1, maxBytes: 1, maxAgeMs: 1, latestPerKey: false }
-    const wrong = backplane.publish({ channel: 'a', event: 'stream-x', text: '', isString: true, key: undefined, idempotencyKey: undefined, bounds })
+    const wrong = backplane.publish({
+      channel: 'a',
+      event: 'stream-x',
+      text: '',
+      isString: true,
+      key: undefined,
+      idempotencyKey: undefined,
+      bounds,
+    })
     await expect(wrong).rejects.toThrow('it refused')
   })
 })

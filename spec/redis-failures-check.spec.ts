@@ -100,9 +100,14 @@ describe('the check of what clients were given', () => {
 
     it('finds what was lost after it, before it, and what came though it was covered', () => {
       expect(ofFirst([...OF_FIRST.slice(0, 4), reset(FIRST, 500), ...OF_FIRST.slice(11)])).toMatchObject({ ...NOTHING_WRONG, lost: 2 })
-      expect(ofFirst([...without(OF_FIRST.slice(0, 4), 1), reset(FIRST, 500), ...OF_FIRST.slice(9)])).toMatchObject({ ...NOTHING_WRONG, lost: 1 })
+      expect(ofFirst([...without(OF_FIRST.slice(0, 4), 1), reset(FIRST, 500), ...OF_FIRST.slice(9)])).toMatchObject({
+        ...NOTHING_WRONG,
+        lost: 1,
+      })
       expect(ofFirst([...OF_FIRST.slice(0, 4), reset(FIRST, 500), ...OF_FIRST.slice(7)])).toMatchObject({ backwards: 1 })
-      expect(ofFirst([...OF_FIRST.slice(0, 4), reset(FIRST, 500), ...OF_FIRST.slice(9), ...OF_FIRST.slice(5, 6)])).toMatchObject({ swapped: 1 })
+      expect(ofFirst([...OF_FIRST.slice(0, 4), reset(FIRST, 500), ...OF_FIRST.slice(9), ...OF_FIRST.slice(5, 6)])).toMatchObject({
+        swapped: 1,
+      })
     })
 
     it('does not let the reset of one channel cover another', () => {
@@ -112,7 +117,13 @@ describe('the check of what clients were given', () => {
 
     it('does not let the reset of some channels cover what was published after it came', () => {
       const slack = 2_000
-      const late: ReceivedEvent[] = [1, 2, 3].map((n) => ({ kind: 'event', channel: 'a', epoch: FIRST, position: 10_000 * n, seq: 200 + n }))
+      const late: ReceivedEvent[] = [1, 2, 3].map((n) => ({
+        kind: 'event',
+        channel: 'a',
+        epoch: FIRST,
+        position: 10_000 * n,
+        seq: 200 + n,
+      }))
       const accepted = [...ACCEPTED.slice(0, 16), ...late.map(({ seq = 0, position }) => ({ seq, id: `${FIRST}-${position}/a` }))]
       const received = [OPEN, ...OF_FIRST, reset(FIRST, 850, ['a'], 20_000 - slack - 1), ...late.slice(2)]
       expect(findings(received, CHANNELS, accepted)).toMatchObject({ ...NOTHING_WRONG, covered: 1, lost: 1 })
@@ -152,6 +163,8 @@ describe('the data of an event', () => {
   it('tells its number, and whether it came as it was published', () => {
     for (let seq = 0; seq < 2_000; seq++) expect(seqOf(dataOf(seq))).toBe(seq)
     expect(seqOf(dataOf(7, 32_000))).toBe(7)
-    for (const data of [dataOf(7).slice(0, -1), dataOf(7).replace('7', '8'), `${dataOf(7)} `, dataOf(7, 32_000).slice(1), '', 'x']) expect(seqOf(data)).toBeUndefined()
+    for (const data of [dataOf(7).slice(0, -1), dataOf(7).replace('7', '8'), `${dataOf(7)} `, dataOf(7, 32_000).slice(1), '', 'x']) {
+      expect(seqOf(data)).toBeUndefined()
+    }
   })
 })

@@ -82,11 +82,11 @@ const PLACES: readonly (readonly [name: string, start: () => Promise<Place>])[] 
     },
   ],
   ['takes connections, and says nothing', async () => fakePlace(await startFake(() => {}), /timed out|not answered/)],
-  ['ends every connection', async () => fakePlace(await startFake((socket) => socket.destroy()), /closed|ECONNRESET|EPIPE|not answered|broke/)],
   [
-    'has too many clients',
-    async () => fakePlace(await startFake((socket) => socket.end('-ERR max number of clients reached\r\n')), /./),
+    'ends every connection',
+    async () => fakePlace(await startFake((socket) => socket.destroy()), /closed|ECONNRESET|EPIPE|not answered|broke/),
   ],
+  ['has too many clients', async () => fakePlace(await startFake((socket) => socket.end('-ERR max number of clients reached\r\n')), /./)],
   [
     'does not know the password',
     async () => {

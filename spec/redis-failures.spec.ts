@@ -98,7 +98,11 @@ describeRedis('a load of publishers and reconnecting clients', () => {
 
   it('loses nothing when Redis is busy, for less and for more than it may take to answer', async () => {
     const outcome = await load(await startRedis(...EMPTY), { backplane: HASTY }, async (trial) => {
-      for (const [part, times] of [[0.15, 0.5], [0.35, 2.5], [0.55, 0.5]] as const) {
+      for (const [part, times] of [
+        [0.15, 0.5],
+        [0.35, 2.5],
+        [0.55, 0.5],
+      ] as const) {
         await trial.reached(part)
         await trial.redis.command('DEBUG', 'SLEEP', (times * HASTY.timeoutMs) / 1_000)
       }
@@ -264,7 +268,10 @@ describeRedis('a load of publishers and reconnecting clients', () => {
     const redis = await startRedis(...EMPTY)
     await redis.kill()
     const outcome = await load(redis, { isDown: true, backplane: HASTY }, async (trial) => {
-      await until(() => trial.rejected >= 20 && trial.clients.every(({ refusals }) => refusals > 0), 'publishers were rejected, and clients refused')
+      await until(
+        () => trial.rejected >= 20 && trial.clients.every(({ refusals }) => refusals > 0),
+        'publishers were rejected, and clients refused',
+      )
       expect(trial.processes.map(({ progress }) => progress.isHealthy)).toEqual(trial.processes.map(() => false))
       await redis.run()
       await trial.allHealthy(true)
@@ -282,7 +289,7 @@ async function subscribersOf(redis: RedisServer): Promise<Set<string>> {
 
 /** Waits until none of these connections is there any more. */
 async function dropped(redis: RedisServer, ids: ReadonlySet<string>): Promise<void> {
-  for (const end = Date.now() + 30_000; ; ) {
+  for (const end = Date.now() + 30_000; ;) {
     const now = await subscribersOf(redis)
     if ([...ids].every((id) => !now.has(id))) return
     if (Date.now() > end) throw new Error('Redis has dropped no connection')

@@ -67,7 +67,9 @@ describeRedis('a Redis that is full, and evicts nothing', () => {
   /** Waits until the hubs have probed a few times, and have been healthy meanwhile. */
   async function probed(): Promise<void> {
     const reads = async (): Promise<number> => Number(/cmdstat_evalsha:calls=(\d+)/.exec(await redis.info('commandstats'))?.[1])
-    for (const end = (await reads()) + 6 * hubs.length; (await reads()) < end; ) expect(hubs.map((hub) => hub.health())).toEqual(hubs.map(() => true))
+    for (const end = (await reads()) + 6 * hubs.length; (await reads()) < end;) {
+      expect(hubs.map((hub) => hub.health())).toEqual(hubs.map(() => true))
+    }
   }
 
   it('takes no event, and goes on to serve those who reconnect, disconnects, limits and health; what follows is lost for nobody', async () => {
@@ -77,7 +79,10 @@ describeRedis('a Redis that is full, and evicts nothing', () => {
     for (const n of numbers(0, 10)) ids.push(await one.publish('a', 'e', n))
     await fill()
     for (const hub of [one, two]) {
-      await expect(hub.publish('a', 'e', 'too much')).rejects.toMatchObject({ code: 'SSE_BACKPLANE_UNAVAILABLE', message: expect.stringContaining('OOM') as string })
+      await expect(hub.publish('a', 'e', 'too much')).rejects.toMatchObject({
+        code: 'SSE_BACKPLANE_UNAVAILABLE',
+        message: expect.stringContaining('OOM') as string,
+      })
     }
     await probed()
     // A process that begins now serves as well.

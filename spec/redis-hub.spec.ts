@@ -86,7 +86,9 @@ describeRedis('a hub over Redis', () => {
       const hub = hubOf(name, {}, { probeMs: 5_000 }, server.url)
       const connections = await Promise.all(Array.from({ length: 5_000 }, () => subscribe(hub, ['a', 'b', 'never'], id)))
       await until(() => hub.stats().delivered === 500_000, 'all have all')
-      for (const connection of [connections[0], connections[4_999]]) expect(connection?.channelEvents.map(({ data }) => Number(data))).toEqual(Array.from({ length: 100 }, (_, i) => i + 1))
+      for (const connection of [connections[0], connections[4_999]]) {
+        expect(connection?.channelEvents.map(({ data }) => Number(data))).toEqual(Array.from({ length: 100 }, (_, i) => i + 1))
+      }
       const { xrange, subscribe: commands, evalsha = 0 } = await calls()
       // One when it connected, and one for the channels.
       expect({ xrange, commands }).toEqual({ xrange: 2, commands: 2 })
@@ -112,7 +114,12 @@ describeRedis('a hub over Redis', () => {
           if (isHolding) held.push(() => client.write(data))
           else client.write(data)
         })
-        for (const [socket, other] of [[client, redis], [redis, client]] as const) socket.on('error', () => {}).on('close', () => other.destroy())
+        for (const [socket, other] of [
+          [client, redis],
+          [redis, client],
+        ] as const) {
+          socket.on('error', () => {}).on('close', () => other.destroy())
+        }
       })
       await new Promise<void>((resolve) => between.listen(0, '127.0.0.1', resolve))
       const hub = hubOf(name, {}, { probeMs: 5_000 }, `redis://127.0.0.1:${(between.address() as AddressInfo).port}`)
@@ -132,9 +139,13 @@ describeRedis('a hub over Redis', () => {
   it('counts the streams of an owner in all processes, and not those of a process that is gone', async () => {
     const name = prefix()
     const redis = new Redis(REDIS_URL)
-    const time = "(function() local us = tonumber(redis.call('GET', base .. ':now')) return { math.floor(us / 1000000), us % 1000000 } end)()"
+    const time =
+      "(function() local us = tonumber(redis.call('GET', base .. ':now')) return { math.floor(us / 1000000), us % 1000000 } end)()"
     const make = (): Hub => {
-      const hub = new Hub({ maxSubscribersPerOwner: 3, backplane: new RedisBackplane({ url: REDIS_URL }, { prefix: name, probeMs: 50 }, { time }) })
+      const hub = new Hub({
+        maxSubscribersPerOwner: 3,
+        backplane: new RedisBackplane({ url: REDIS_URL }, { prefix: name, probeMs: 50 }, { time }),
+      })
       hubs.push(hub)
       return hub
     }
@@ -220,7 +231,10 @@ describeRedis('a hub over Redis', () => {
       const name = prefix()
       const options = { probeMs: 50, timeoutMs: 5_000 }
       const limits = { maxSubscribersPerOwner: 1 }
-      const [hub, other] = [hubOf(name, { ...limits, onError() {} }, options, await proxy.listen()), hubOf(name, limits, options, server.url)]
+      const [hub, other] = [
+        hubOf(name, { ...limits, onError() {} }, options, await proxy.listen()),
+        hubOf(name, limits, options, server.url),
+      ]
       const [keyed, unkeyed] = [await subscribe(hub, ['a'], '', 'u'), await subscribe(hub, ['a'])]
       await until(() => other.health(), 'the other is there')
       proxy.cut()
@@ -302,7 +316,10 @@ describeRedis('a hub over Redis', () => {
       }),
     )
     expect(refused).toEqual(refused.map(() => 'refused'))
-    const waiting = subscribe(two, ['another'], '', 'user').then(() => 'let in', () => 'refused')
+    const waiting = subscribe(two, ['another'], '', 'user').then(
+      () => 'let in',
+      () => 'refused',
+    )
     await two.disconnect(({ channels }) => channels.includes('another'))
     expect(await waiting).toBe('refused')
     // They may come again.
@@ -362,7 +379,9 @@ describeRedis('a hub over Redis', () => {
   })
 
   it('says of a URL that is none nothing that is secret', () => {
-    expect(() => new RedisBackplane({ url: 'http://user:secret@127.0.0.1' })).toThrow(expect.not.objectContaining({ message: expect.stringContaining('secret') as string }))
+    expect(() => new RedisBackplane({ url: 'http://user:secret@127.0.0.1' })).toThrow(
+      expect.not.objectContaining({ message: expect.stringContaining('secret') as string }),
+    )
   })
 
   it('has nothing to do with a hub of the same prefix in another database', async () => {
@@ -453,10 +472,14 @@ describeRedis('a hub over Redis', () => {
     const server = await startServer()
     const name = prefix()
     const options = { maxSubscribersPerOwner: 2, onError() {} }
-    const [one, two] = [hubOf(name, options, { probeMs: 50, timeoutMs: 2_000 }, server.url), hubOf(name, options, { probeMs: 50, timeoutMs: 2_000 }, server.url)]
-    const count = async (): Promise<number> => ((await server.command('HVALS', `{${name}}:l:u`)) as string[]).reduce((sum, value) => sum + Number(value), 0)
+    const [one, two] = [
+      hubOf(name, options, { probeMs: 50, timeoutMs: 2_000 }, server.url),
+      hubOf(name, options, { probeMs: 50, timeoutMs: 2_000 }, server.url),
+    ]
+    const count = async (): Promise<number> =>
+      ((await server.command('HVALS', `{${name}}:l:u`)) as string[]).reduce((sum, value) => sum + Number(value), 0)
     const counted = async (wanted: number): Promise<void> => {
-      for (const end = performance.now() + 10_000; (await count()) !== wanted; ) expect(performance.now()).toBeLessThan(end)
+      for (const end = performance.now() + 10_000; (await count()) !== wanted;) expect(performance.now()).toBeLessThan(end)
     }
     const streams = [await subscribe(one, ['a'], '', 'u'), await subscribe(two, ['a'], '', 'u')]
     await expect(subscribe(one, ['a'], '', 'u')).rejects.toThrow('refused: maxSubscribersPerOwner')
@@ -489,7 +512,10 @@ describeRedis('a hub over Redis', () => {
     // ioredis warns of its own ready check.
     const warn = jest.spyOn(console, 'warn').mockImplementation(() => {})
     const hub = hubOf(prefix(), { onError: (error) => void errors.push(String(error)) }, { timeoutMs: 200 }, url)
-    await expect(hub.publish('a', 'e', 1)).rejects.toMatchObject({ code: 'SSE_BACKPLANE_UNAVAILABLE', message: expect.stringContaining('INFO') as string })
+    await expect(hub.publish('a', 'e', 1)).rejects.toMatchObject({
+      code: 'SSE_BACKPLANE_UNAVAILABLE',
+      message: expect.stringContaining('INFO') as string,
+    })
     expect(hub.health()).toBe(false)
     expect(errors.join()).toContain('durable')
     const durable = hubOf(prefix(), {}, { durable: true }, url)
@@ -502,13 +528,23 @@ describeRedis('a hub over Redis', () => {
   it('goes on being told of the others when a channel is left and joined again at once', async () => {
     const backplane = new RedisBackplane({ url: REDIS_URL }, { prefix: prefix() })
     const told: string[] = []
-    const host: BackplaneHost = { event: (_, channel) => void told.push(channel), reached() {}, interrupted() {}, resumed() {}, signal() {}, signalsMissed() {}, onError() {} }
+    const host: BackplaneHost = {
+      event: (_, channel) => void told.push(channel),
+      reached() {},
+      interrupted() {},
+      resumed() {},
+      signal() {},
+      signalsMissed() {},
+      onError() {},
+    }
     backplane.open(host)
     await backplane.watch(['a', 'b'])
     backplane.unwatch(['a'])
     await backplane.watch(['a'])
     const bounds = { maxEvents: 10, maxBytes: 1_000, maxAgeMs: 1_000, latestPerKey: false }
-    for (const channel of ['b', 'a']) await backplane.publish({ channel, event: 'e', text: 'x', isString: true, key: undefined, idempotencyKey: undefined, bounds })
+    for (const channel of ['b', 'a']) {
+      await backplane.publish({ channel, event: 'e', text: 'x', isString: true, key: undefined, idempotencyKey: undefined, bounds })
+    }
     await until(() => told.length === 2, 'both are told')
     expect(told).toEqual(['b', 'a'])
     await backplane.close()

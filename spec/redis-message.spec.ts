@@ -16,17 +16,37 @@ describe('a message', () => {
   it('is read as it was stored', () => {
     expect(parseMessage(`${EPOCH} 1800000000000001 1800000000000000 0\ncreated\n"k\\n\\"é"\n{"a":\n1}\n`)).toEqual({
       epoch: EPOCH,
-      event: { position: 1_800_000_000_000_001, prev: 1_800_000_000_000_000, event: 'created', text: '{"a":\n1}\n', isString: false, key: 'k\n"é' },
+      event: {
+        position: 1_800_000_000_000_001,
+        prev: 1_800_000_000_000_000,
+        event: 'created',
+        text: '{"a":\n1}\n',
+        isString: false,
+        key: 'k\n"é',
+      },
     })
-    expect(parseMessage(message(2, 1, '')).event).toEqual({ position: 2, prev: 1, event: 'created', text: '', isString: true, key: undefined })
+    expect(parseMessage(message(2, 1, '')).event).toEqual({
+      position: 2,
+      prev: 1,
+      event: 'created',
+      text: '',
+      isString: true,
+      key: undefined,
+    })
   })
 
-  it.each(['', 'x', '\n\n\n', `${EPOCH} 1 0 1\ncreated\n`, `${EPOCH} 1 0 2\ne\n\nt`, `${EPOCH} -1 0 1\ne\n\nt`, `short 1 0 1\ne\n\nt`, `${EPOCH} 1 0 1\ne\nno json\nt`])(
-    'is refused when no script can have written it: %j',
-    (text) => {
-      expect(() => parseMessage(text)).toThrow(/is not (an event of a hub|valid JSON)/)
-    },
-  )
+  it.each([
+    '',
+    'x',
+    '\n\n\n',
+    `${EPOCH} 1 0 1\ncreated\n`,
+    `${EPOCH} 1 0 2\ne\n\nt`,
+    `${EPOCH} -1 0 1\ne\n\nt`,
+    `short 1 0 1\ne\n\nt`,
+    `${EPOCH} 1 0 1\ne\nno json\nt`,
+  ])('is refused when no script can have written it: %j', (text) => {
+    expect(() => parseMessage(text)).toThrow(/is not (an event of a hub|valid JSON)/)
+  })
 })
 
 describe('the history of a channel', () => {

@@ -41,7 +41,7 @@ describeRedis('the streams of an owner in a process that is killed', () => {
     expect(countsUntil - killedAt).toBeLessThanOrEqual(ALIVE_MS)
     // Another process cannot know: it refuses as long as they count, and no longer.
     let refused = 0
-    for (let isLive = false; !isLive; ) {
+    for (let isLive = false; !isLive;) {
       const askedAt = await nowMs()
       const client = await open(other)
       await until(() => client.ended || client.named('stream-open').length > 0, 'the client is live or refused')

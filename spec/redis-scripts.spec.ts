@@ -11,7 +11,8 @@ const MAX_AGE_MS = 10_000
 const CHANNELS = ['a', 'b', 'latest']
 
 /** The scripts read the time from a key, so that it can be set. */
-const SET_TIME = "(function() local us = tonumber(redis.call('GET', base .. ':now')) return { math.floor(us / 1000000), us % 1000000 } end)()"
+const SET_TIME =
+  "(function() local us = tonumber(redis.call('GET', base .. ':now')) return { math.floor(us / 1000000), us % 1000000 } end)()"
 
 interface Stored extends BackplaneEvent {
   readonly epoch: string
@@ -62,7 +63,15 @@ class World {
   /** Publishes, and compares the position with the clock and with all before. */
   async publish(channel: string, text: string, key: string | undefined): Promise<void> {
     const bounds = { maxEvents: MAX_EVENTS, maxBytes: MAX_BYTES, maxAgeMs: MAX_AGE_MS, latestPerKey: channel === 'latest' }
-    const { epoch, position, isNew } = await this.backplane.publish({ channel, event: 'e', text, isString: true, key, idempotencyKey: undefined, bounds })
+    const { epoch, position, isNew } = await this.backplane.publish({
+      channel,
+      event: 'e',
+      text,
+      isString: true,
+      key,
+      idempotencyKey: undefined,
+      bounds,
+    })
     this.#moved(epoch, position)
     agree(isNew, true)
     const all = this.stored.get(channel) as Stored[]
@@ -73,7 +82,9 @@ class World {
     log.kept = log.kept.filter((event) => key === undefined || event.key !== key)
     log.kept.push({ position, key, size })
     log.last = position
-    while (log.kept.length > MAX_EVENTS || log.kept.reduce((sum, event) => sum + event.size, 0) > MAX_BYTES) log.floor = log.kept.shift()?.position ?? 0
+    while (log.kept.length > MAX_EVENTS || log.kept.reduce((sum, event) => sum + event.size, 0) > MAX_BYTES) {
+      log.floor = log.kept.shift()?.position ?? 0
+    }
   }
 
   /** Reads a channel after a position, and compares what comes with what was published, and what is missing with the bounds. */
@@ -84,7 +95,10 @@ class World {
     if (history === undefined) throw new Error('the channel was not read')
     const { floor, events } = history
     const all = (this.stored.get(channel) ?? []).filter((event) => event.epoch === epoch)
-    const due = all.filter(({ position, key }, i) => position > Math.max(after, floor) && (key === undefined || !all.slice(i + 1).some((later) => later.key === key)))
+    const due = all.filter(
+      ({ position, key }, i) =>
+        position > Math.max(after, floor) && (key === undefined || !all.slice(i + 1).some((later) => later.key === key)),
+    )
     const given = events.filter(({ position }) => position > floor)
     agree(given.map(contentOf), due.map(contentOf))
     const log = this.logs.get(channel) ?? { floor: this.floor, last: this.floor }
@@ -138,36 +152,39 @@ describeRedis('the scripts, compared with all that was published', () => {
     await Promise.all(worlds.splice(0).map((made) => made.end()))
   })
 
-  it.each(Array.from({ length: 40 }, (_, i) => i + 1))('give what follows a position or say from where on, and keep what the bounds allow (seed %d)', async (seed) => {
-    expect.hasAssertions()
-    const random = randomFrom(seed)
-    const here = await world()
-    const pick = <T>(items: readonly T[]): T => items[Math.floor(random() * items.length)] as T
-    for (let step = 0; step < 80; step++) {
-      const channel = pick(CHANNELS)
-      const at = random()
-      if (at < 0.5) {
-        const key = channel === 'latest' && random() < 0.8 ? pick(['x', 'y', 'é"\\\n']) : undefined
-        // oxlint-disable-next-line no-await-in-loop -- one step after the other
-        await here.publish(channel, 'x'.repeat(Math.floor(random() ** 3 * 800)), key)
-      } else if (at < 0.6) {
-        await here.setClock(here.now + Math.floor(random() * 3_000_000))
-      } else if (at < 0.63) {
-        await here.setClock(here.now + (MAX_AGE_MS + (random() < 0.5 ? CHANNEL_KEPT_MS : 0)) * 1_000 + Math.floor(random() * 5_000_000))
-      } else if (at < 0.67) {
-        await here.setClock(here.now - Math.floor(random() * 30_000_000))
-      } else if (at < 0.69) {
-        await here.evict(channel)
-      } else if (at < 0.7) {
-        await here.redis.del(`{${here.prefix}}`)
-        here.newest = 0
-      } else {
-        const all = here.stored.get(channel) as Stored[]
-        const after = random() < 0.2 ? 0 : (pick(all.filter(({ epoch }) => epoch === here.epoch))?.position ?? here.newest)
-        await here.read(channel, after)
+  it.each(Array.from({ length: 40 }, (_, i) => i + 1))(
+    'give what follows a position or say from where on, and keep what the bounds allow (seed %d)',
+    async (seed) => {
+      expect.hasAssertions()
+      const random = randomFrom(seed)
+      const here = await world()
+      const pick = <T>(items: readonly T[]): T => items[Math.floor(random() * items.length)] as T
+      for (let step = 0; step < 80; step++) {
+        const channel = pick(CHANNELS)
+        const at = random()
+        if (at < 0.5) {
+          const key = channel === 'latest' && random() < 0.8 ? pick(['x', 'y', 'é"\\\n']) : undefined
+          // oxlint-disable-next-line no-await-in-loop -- one step after the other
+          await here.publish(channel, 'x'.repeat(Math.floor(random() ** 3 * 800)), key)
+        } else if (at < 0.6) {
+          await here.setClock(here.now + Math.floor(random() * 3_000_000))
+        } else if (at < 0.63) {
+          await here.setClock(here.now + (MAX_AGE_MS + (random() < 0.5 ? CHANNEL_KEPT_MS : 0)) * 1_000 + Math.floor(random() * 5_000_000))
+        } else if (at < 0.67) {
+          await here.setClock(here.now - Math.floor(random() * 30_000_000))
+        } else if (at < 0.69) {
+          await here.evict(channel)
+        } else if (at < 0.7) {
+          await here.redis.del(`{${here.prefix}}`)
+          here.newest = 0
+        } else {
+          const all = here.stored.get(channel) as Stored[]
+          const after = random() < 0.2 ? 0 : (pick(all.filter(({ epoch }) => epoch === here.epoch))?.position ?? here.newest)
+          await here.read(channel, after)
+        }
       }
-    }
-  })
+    },
+  )
 
   it('say of a channel that was never used that nothing is missing', async () => {
     const here = await world()
@@ -221,7 +238,10 @@ describeRedis('the scripts, compared with all that was published', () => {
     const ofChannel = `{${here.prefix}}:e:${here.epoch}:a`
     const before = [await here.redis.hgetall(`{${here.prefix}}`), await here.redis.xlen(ofChannel)]
     for (const channel of ['a', 'new']) {
-      await expect(here.publish(channel, 'x', undefined)).rejects.toMatchObject({ code: 'SSE_BACKPLANE_UNAVAILABLE', message: expect.stringContaining('2^53') as string })
+      await expect(here.publish(channel, 'x', undefined)).rejects.toMatchObject({
+        code: 'SSE_BACKPLANE_UNAVAILABLE',
+        message: expect.stringContaining('2^53') as string,
+      })
     }
     expect([await here.redis.hgetall(`{${here.prefix}}`), await here.redis.xlen(ofChannel)]).toEqual(before)
     for (let n = 0; n < 2; n++) {
@@ -253,7 +273,8 @@ describeRedis('the scripts, compared with all that was published', () => {
       const bounds = { maxEvents: 10, maxBytes: 400, maxAgeMs: MAX_AGE_MS, latestPerKey }
       await here.backplane.publish({ channel: 'a', event: 'e', text, isString: true, key: undefined, idempotencyKey: undefined, bounds })
     }
-    const texts = async (): Promise<string[]> => (await here.backplane.read('t', '', [{ channel: 'a', after: 0 }])).channels.flatMap(({ events }) => events.map(({ text }) => text))
+    const texts = async (): Promise<string[]> =>
+      (await here.backplane.read('t', '', [{ channel: 'a', after: 0 }])).channels.flatMap(({ events }) => events.map(({ text }) => text))
     for (const text of ['one', 'two', 'three']) await publish(text, false)
     await publish('four', true)
     await publish('five', true)
@@ -268,7 +289,15 @@ describeRedis('the scripts, compared with all that was published', () => {
     const places = ['a', 'b', 'c', 'd'].map((channel) => ({ channel, after: 0 }))
     for (const { channel } of places) {
       for (let n = 0; n < 4; n++) {
-        await here.backplane.publish({ channel, event: 'e', text: 'x'.repeat(1_000_000), isString: true, key: undefined, idempotencyKey: undefined, bounds })
+        await here.backplane.publish({
+          channel,
+          event: 'e',
+          text: 'x'.repeat(1_000_000),
+          isString: true,
+          key: undefined,
+          idempotencyKey: undefined,
+          bounds,
+        })
       }
     }
     const { channels } = await here.backplane.read('t', '', places)
@@ -280,7 +309,10 @@ describeRedis('the scripts, compared with all that was published', () => {
     const bounds = { maxEvents: 10, maxBytes: 1_000, maxAgeMs: MAX_AGE_MS, latestPerKey: false }
     const publication = { channel: 'a', event: 'e', text: '', isString: true, key: undefined, idempotencyKey: undefined, bounds }
     for (const event of ['', 'a\nb', 'a\rb', 'stream-reset']) {
-      await expect(here.backplane.publish({ ...publication, event })).rejects.toMatchObject({ code: 'SSE_BACKPLANE_UNAVAILABLE', message: expect.stringContaining('stream-') as string })
+      await expect(here.backplane.publish({ ...publication, event })).rejects.toMatchObject({
+        code: 'SSE_BACKPLANE_UNAVAILABLE',
+        message: expect.stringContaining('stream-') as string,
+      })
     }
     await expect(here.backplane.publish({ ...publication, channel: '' })).rejects.toMatchObject({ code: 'SSE_BACKPLANE_UNAVAILABLE' })
     expect(await here.read('a', 0)).toEqual({ floor: 0, events: [] })
@@ -288,7 +320,8 @@ describeRedis('the scripts, compared with all that was published', () => {
 })
 
 /** Each script that runs moves the clock on by so many microseconds, so that channels are made at a rate of their own. */
-const runningClock = (us: number): string => `(function() local us = redis.call('INCRBY', base .. ':now', ${us}) return { math.floor(us / 1000000), us % 1000000 } end)()`
+const runningClock = (us: number): string =>
+  `(function() local us = redis.call('INCRBY', base .. ':now', ${us}) return { math.floor(us / 1000000), us % 1000000 } end)()`
 
 describeRedis('what is stored about channels', () => {
   const LIVE = 2_000
@@ -323,7 +356,10 @@ describeRedis('what is stored about channels', () => {
     expect(missing).toEqual([])
     // What was forgotten is taken for lost by those who come from before it.
     const first = 1_800_000_000_000_000 + stepUs
-    const { channels } = await backplane.read('t', '', [{ channel: 'c0', after: first }, { channel: 'never', after: first }])
+    const { channels } = await backplane.read('t', '', [
+      { channel: 'c0', after: first },
+      { channel: 'never', after: first },
+    ])
     expect(channels.every(({ floor }) => floor > first)).toBe(true)
   })
 

@@ -10,7 +10,8 @@ afterEach(stopServers)
 class TooLate extends Error {}
 
 const PROMISE = /must not be a promise: await it/
-const BYTES = /not bytes: decode it \(readable\.setEncoding\('utf8'\), webStream\.pipeThrough\(new TextDecoderStream\(\)\), buffer\.toString\(\)\)/
+const BYTES =
+  /not bytes: decode it \(readable\.setEncoding\('utf8'\), webStream\.pipeThrough\(new TextDecoderStream\(\)\), buffer\.toString\(\)\)/
 const MAP = /must not be a Map.* send Object\.fromEntries\(map\) or \[\.\.\.map\]/
 const SET = /must not be a Set.* send \[\.\.\.set\]/
 const ERROR = /must not be an Error.* send \{ message: error\.message \}/
@@ -43,7 +44,8 @@ const PASSED: readonly (readonly [what: string, data: unknown, text: string])[] 
   ['an object that has a then which is no function', { then: 1 }, '{"then":1}'],
 ]
 
-const refusal = (message: RegExp) => expect.objectContaining({ code: 'SSE_INVALID_DATA', message: expect.stringMatching(message) as string }) as Error
+const refusal = (message: RegExp) =>
+  expect.objectContaining({ code: 'SSE_INVALID_DATA', message: expect.stringMatching(message) as string }) as Error
 
 /** A serialize that knows Maps, bytes and Errors. */
 const ownSerialize = (value: unknown): string => {
@@ -123,7 +125,9 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
 
   it('refuses a Response in place of its body, and says how to give that', async () => {
     const { stream } = await openStream()
-    await expect(stream.stream(new Response('text') as never)).rejects.toThrow('give the body of a Response: response.body.pipeThrough(new TextDecoderStream())')
+    await expect(stream.stream(new Response('text') as never)).rejects.toThrow(
+      'give the body of a Response: response.body.pipeThrough(new TextDecoderStream())',
+    )
   })
 
   describe('sends as an id', () => {
@@ -145,7 +149,10 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
 
   it.each([NaN, Infinity, 1.5, 2 ** 53, -(2 ** 53), 7n, true, {}])('refuses %p as an id', async (id) => {
     const { stream } = await openStream()
-    const refused = expect.objectContaining({ code: 'SSE_INVALID_EVENT', message: expect.stringContaining('id must be a string without CR, LF or NUL, or a safe integer') as string }) as Error
+    const refused = expect.objectContaining({
+      code: 'SSE_INVALID_EVENT',
+      message: expect.stringContaining('id must be a string without CR, LF or NUL, or a safe integer') as string,
+    }) as Error
     await expect(stream.send('x', { id: id as number })).rejects.toEqual(refused)
     await expect(stream.stream(['x'], (data) => ({ data, id: id as number }))).rejects.toEqual(refused)
   })

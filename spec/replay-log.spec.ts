@@ -35,7 +35,7 @@ const firstAfter = (log: ReplayLog, position: number) => (log.seek(position) ? l
 /** Everything that follows a position, as a subscriber reads it. */
 function readAfter(log: ReplayLog, position: number): string[] {
   const blocks: string[] = []
-  for (let at = position; log.seek(at); ) {
+  for (let at = position; log.seek(at);) {
     const { page, slot } = log
     const chunk = chunkAfter(log, at)
     for (let n = slot; n < chunk.end; n++) blocks.push(page.blockAt(n))
@@ -173,7 +173,7 @@ describe('ReplayLog', () => {
     append(1, { size: 200_000 })
     append(10, { size: 1_000 })
     const lengths: number[] = []
-    for (let at = 0; log.seek(at); ) {
+    for (let at = 0; log.seek(at);) {
       const chunk = chunkAfter(log, at)
       lengths.push(chunk.bytes.length)
       at = chunk.position
@@ -283,7 +283,13 @@ describe('a ReplayLog that keeps the latest per key', () => {
         const from = Math.max(floor, below(position + 1))
         expect(readAfter(log, from)).toEqual(model.filter((event) => event.position > from).map(({ block }) => block))
         const waiting = model.filter((event) => event.position > offered).reduce((sum, { block }) => sum + block.length, 0)
-        expect([log.count, log.bytes, totals.bytes, log.floor, log.waitingBytes]).toEqual([model.length, bytes(), heldBy(log, 150), floor, waiting])
+        expect([log.count, log.bytes, totals.bytes, log.floor, log.waitingBytes]).toEqual([
+          model.length,
+          bytes(),
+          heldBy(log, 150),
+          floor,
+          waiting,
+        ])
       }
     }
   })

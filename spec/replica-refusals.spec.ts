@@ -20,7 +20,7 @@ class World {
 
   /** Lets everything that is under way arrive. */
   async settle(): Promise<void> {
-    for (let quiet = 0; quiet < 3; ) {
+    for (let quiet = 0; quiet < 3;) {
       const isMoving = this.backplane.arrive(0.1)
       await turn()
       quiet = isMoving ? 0 : quiet + 1
@@ -122,7 +122,10 @@ describe('a channel that a backplane refuses', () => {
     world.engine.unwatchable.add('x')
     // Of the life that this id names nothing is known yet.
     const item = world.hub.events(['x'], { lastEventId: '0123456789-5/x' }).next()
-    const answer = item.then(() => 'an item', (error: Error) => error.message)
+    const answer = item.then(
+      () => 'an item',
+      (error: Error) => error.message,
+    )
     await turn()
     world.backplane.connect()
     await world.settle()

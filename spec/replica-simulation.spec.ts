@@ -70,7 +70,9 @@ async function live(seed: number, faults: Faults): Promise<{ resets: number; rea
   const engine = new SimulatedEngine()
   const backplanes = [0, 1, 2].map(() => new SimulatedBackplane(engine))
   const errors: unknown[] = []
-  const hubs = backplanes.map((backplane) => new Hub({ backplane, replay: { maxEvents: faults.maxEvents }, onError: (error) => errors.push(error) }))
+  const hubs = backplanes.map(
+    (backplane) => new Hub({ backplane, replay: { maxEvents: faults.maxEvents }, onError: (error) => errors.push(error) }),
+  )
   const clients = [['a'], ['b'], ['a', 'b'], ['a', 'b', 'c'], ['c', 'a']].map((channels) => new Client(engine, channels))
   for (const backplane of backplanes) backplane.connect()
   const step = async (): Promise<void> => {
@@ -162,11 +164,17 @@ describe('clients of three processes that share a log', () => {
   })
 
   it('are given everything once and in order, and nobody is reset, when connections become deaf', async () => {
-    expect(await liveMany(times(600), { maxEvents: 10_000, doubles: true, interruptions: true, deafness: true })).toEqual({ resets: 0, reasons: [] })
+    expect(await liveMany(times(600), { maxEvents: 10_000, doubles: true, interruptions: true, deafness: true })).toEqual({
+      resets: 0,
+      reasons: [],
+    })
   })
 
   it('are given everything once and in order, and nobody is reset, when channels are refused for a while', async () => {
-    expect(await liveMany(times(700), { maxEvents: 10_000, doubles: true, interruptions: true, refusals: true })).toEqual({ resets: 0, reasons: [] })
+    expect(await liveMany(times(700), { maxEvents: 10_000, doubles: true, interruptions: true, refusals: true })).toEqual({
+      resets: 0,
+      reasons: [],
+    })
   })
 
   it('are given everything once and in order, or told, when single events are lost on the way to them', async () => {
@@ -183,7 +191,14 @@ describe('clients of three processes that share a log', () => {
   })
 
   it('are given everything once and in order, or told, when the log is lost and its clock goes back', async () => {
-    const { resets, reasons } = await liveMany(times(700), { maxEvents: 6, interruptions: true, deafness: true, doubles: true, flushes: true, forgetting: true })
+    const { resets, reasons } = await liveMany(times(700), {
+      maxEvents: 6,
+      interruptions: true,
+      deafness: true,
+      doubles: true,
+      flushes: true,
+      forgetting: true,
+    })
     expect(resets).toBeGreaterThan(0)
     expect(reasons).toContain('restarted')
   })

@@ -150,7 +150,12 @@ describe.each(EXPRESS_VERSIONS)('on %s', (_name, express) => {
       ['comes from last_event_id', '/?last_event_id=q', undefined, 'q'],
       ['comes from Last-Event-ID', '/?Last-Event-ID=q', undefined, 'q'],
       ['comes from evs_last_event_id', '/?evs_last_event_id=q', undefined, 'q'],
-      ['comes from the first of the names that has one', '/?evs_last_event_id=4&Last-Event-ID=3&last_event_id=2&lastEventId=1', undefined, '1'],
+      [
+        'comes from the first of the names that has one',
+        '/?evs_last_event_id=4&Last-Event-ID=3&last_event_id=2&lastEventId=1',
+        undefined,
+        '1',
+      ],
       ['of repeated values is the first', '/?lastEventId=1&lastEventId=2', undefined, '1'],
       ['skips a name that is empty', '/?lastEventId=&last_event_id=2', undefined, '2'],
       ['is decoded from the query', '/?lastEventId=a%2Fb%20c+d%C3%BC', undefined, 'a/b c dü'],

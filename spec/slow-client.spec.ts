@@ -77,7 +77,7 @@ async function broadcast(stalled: number): Promise<Result> {
     for (let n = 0; n < READERS; n++) reading.push(new Reader(port).read())
     for (let n = 0; n < stalled; n++) readers.push(new Reader(port), new Reader(port, '/direct'))
     readers.push(...reading)
-    for (let state = await report(); state.subscribers < READERS + stalled; ) state = await report()
+    for (let state = await report(); state.subscribers < READERS + stalled;) state = await report()
     for (let n = 0; n < EVENTS; n += BATCH) {
       await ask({ publish: { from: n + 1, to: n + BATCH, bytes: EVENT_BYTES } })
       await until(() => reading.every((reader) => reader.received >= n + BATCH), `all have event ${n + BATCH}`)

@@ -168,24 +168,42 @@ describe.each(EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
     const READER = `require('node:http').get(process.argv[1], (response) => response.on('data', () => {}))`
 
     test.each<[string, (stream: SseStream, count: () => void) => Promise<unknown>]>([
-      ['with an endless generator', (stream, count) => stream.stream((function* () {
-        for (;;) {
-          count()
-          yield 'tick'
-        }
-      })())],
-      ['with an endless async generator', (stream, count) => stream.stream((async function* () {
-        for (;;) {
-          count()
-          yield 'tick'
-        }
-      })())],
-      ['in a loop that awaits every send', async (stream, count) => {
-        while (await stream.send('tick')) count()
-      }],
-      ['in a loop that awaits every comment', async (stream, count) => {
-        while (await stream.comment('tick')) count()
-      }],
+      [
+        'with an endless generator',
+        (stream, count) =>
+          stream.stream(
+            (function* () {
+              for (;;) {
+                count()
+                yield 'tick'
+              }
+            })(),
+          ),
+      ],
+      [
+        'with an endless async generator',
+        (stream, count) =>
+          stream.stream(
+            (async function* () {
+              for (;;) {
+                count()
+                yield 'tick'
+              }
+            })(),
+          ),
+      ],
+      [
+        'in a loop that awaits every send',
+        async (stream, count) => {
+          while (await stream.send('tick')) count()
+        },
+      ],
+      [
+        'in a loop that awaits every comment',
+        async (stream, count) => {
+          while (await stream.comment('tick')) count()
+        },
+      ],
     ])('leaves the event loop its turns %s', async (_what, produce) => {
       let sent = 0
       let over = false
@@ -218,10 +236,13 @@ describe.each(EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
   })
 
   test('a client that never reads a byte does not hold up another', async () => {
-    const { url, port } = await serveWith(async (_req, res) => {
-      for (let i = 0; i < 20_000 && (await res.sse.send(KIB)); i++);
-      res.sse.close()
-    }, { stallTimeoutMs: false })
+    const { url, port } = await serveWith(
+      async (_req, res) => {
+        for (let i = 0; i < 20_000 && (await res.sse.send(KIB)); i++);
+        res.sse.close()
+      },
+      { stallTimeoutMs: false },
+    )
     const idle = net.connect(port, '127.0.0.1')
     idle.on('error', () => {}).pause()
     await once(idle, 'connect')

@@ -79,11 +79,14 @@ describe.each(EXPRESS_VERSIONS)('the end of a stream on %s', (_name, express) =>
 
     test('makes an EventSource come back, with the id of the last event', async () => {
       const ids: string[] = []
-      const { url } = await serveWith(async (_req, res) => {
-        ids.push(res.sse.lastEventId)
-        await res.sse.send('x', { id: `i${ids.length}` })
-        if (ids.length < 3) res.sse.close()
-      }, { retryMs: 1 })
+      const { url } = await serveWith(
+        async (_req, res) => {
+          ids.push(res.sse.lastEventId)
+          await res.sse.send('x', { id: `i${ids.length}` })
+          if (ids.length < 3) res.sse.close()
+        },
+        { retryMs: 1 },
+      )
       openSource(url)
       await until(() => ids.length === 3, 'it came back twice')
       expect(ids).toEqual(['', 'i1', 'i2'])
@@ -156,10 +159,13 @@ describe.each(EXPRESS_VERSIONS)('the end of a stream on %s', (_name, express) =>
   describe('by `maxLifetimeMs`', () => {
     test('comes at 80 to 100 % of it, and an EventSource comes back', async () => {
       let requests = 0
-      const { url } = await serveWith((_req, res) => {
-        requests++
-        res.sse.open()
-      }, { maxLifetimeMs: 100, retryMs: 1 })
+      const { url } = await serveWith(
+        (_req, res) => {
+          requests++
+          res.sse.open()
+        },
+        { maxLifetimeMs: 100, retryMs: 1 },
+      )
       openSource(url)
       await until(() => requests >= 3, 'it came back twice')
       expect(requests).toBeGreaterThanOrEqual(3)

@@ -110,7 +110,12 @@ describe.each(EXPRESS_VERSIONS)('a client that leaves, on %s', (_name, express) 
       expect(stream.state).toBe('closed')
       expect(subscriptions[0]?.isClosed).toBe(true)
       expect([hub.channel('a').subscriberCount, hub.channel('b').subscriberCount]).toEqual([0, 0])
-      expect([await stream.send('x'), await stream.comment('x'), await stream.stream(['x']), stream.open()]).toEqual([false, false, false, false])
+      expect([await stream.send('x'), await stream.comment('x'), await stream.stream(['x']), stream.open()]).toEqual([
+        false,
+        false,
+        false,
+        false,
+      ])
       stream.close()
       stream.close({ reconnect: false })
     })
@@ -189,7 +194,12 @@ describe.each(EXPRESS_VERSIONS)('a client that leaves, on %s', (_name, express) 
       expect(ends).toEqual([true])
       expect(await streams[0]?.send('end')).toBe(true)
       await until(() => client.events.at(-1)?.data === 'end', 'the end came')
-      expect(client.events.slice(0, -1).map(({ data }) => data).join('') === 'y'.repeat(300_000)).toBe(true)
+      expect(
+        client.events
+          .slice(0, -1)
+          .map(({ data }) => data)
+          .join('') === 'y'.repeat(300_000),
+      ).toBe(true)
     })
   })
 

@@ -45,16 +45,26 @@ function split(bytes: Buffer): { readonly text: string; readonly rest: string; r
 }
 
 describe('a stream whose response the program ends by res.end()', () => {
-  it.each<[string, SubscribeOptions & { keepAliveMs?: number }, (all: { hub: Hub; res: Response; subscription: Subscription }) => unknown]>([
-    ['the hub disconnects it', {}, ({ hub, res }) => (res.end(), hub.disconnect('u'))],
-    ['the hub disconnects it for good', {}, ({ hub, res }) => (res.end(), hub.disconnect('u', { reconnect: false }))],
-    ['an event was published in the same turn', {}, ({ hub, res, subscription }) => (void hub.publish('a', 'item', 'late'), res.end(), subscription.close())],
-    ['its clean-up closes the subscription', {}, ({ hub, res, subscription }) => (res.on('finish', () => subscription.close()), void hub.publish('a', 'item', 'late'), res.end())],
-    ['events are published afterwards', {}, async ({ hub, res }) => (res.end(), await hub.publish('a', 'item', 'late'))],
-    ['a keep-alive is due', { keepAliveMs: 10 }, ({ res }) => res.end()],
-    ['it is sent something directly', {}, ({ res }) => (res.end(), res.sse.send('late'))],
-    ['it is closed', {}, ({ res }) => (res.end(), res.sse.close({ reconnect: false }))],
-  ])('has nothing behind its last chunk when %s', async (_what, options, act) => {
+  it.each<[string, SubscribeOptions & { keepAliveMs?: number }, (all: { hub: Hub; res: Response; subscription: Subscription }) => unknown]>(
+    [
+      ['the hub disconnects it', {}, ({ hub, res }) => (res.end(), hub.disconnect('u'))],
+      ['the hub disconnects it for good', {}, ({ hub, res }) => (res.end(), hub.disconnect('u', { reconnect: false }))],
+      [
+        'an event was published in the same turn',
+        {},
+        ({ hub, res, subscription }) => (void hub.publish('a', 'item', 'late'), res.end(), subscription.close()),
+      ],
+      [
+        'its clean-up closes the subscription',
+        {},
+        ({ hub, res, subscription }) => (res.on('finish', () => subscription.close()), void hub.publish('a', 'item', 'late'), res.end()),
+      ],
+      ['events are published afterwards', {}, async ({ hub, res }) => (res.end(), await hub.publish('a', 'item', 'late'))],
+      ['a keep-alive is due', { keepAliveMs: 10 }, ({ res }) => res.end()],
+      ['it is sent something directly', {}, ({ res }) => (res.end(), res.sse.send('late'))],
+      ['it is closed', {}, ({ res }) => (res.end(), res.sse.close({ reconnect: false }))],
+    ],
+  )('has nothing behind its last chunk when %s', async (_what, options, act) => {
     const all = await setUp(options)
     await act(all)
     await until(() => all.bytes().toString().endsWith('next'), 'the next answer came')

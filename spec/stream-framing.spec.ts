@@ -48,7 +48,8 @@ async function raw(port: number) {
     socket,
     text: () => Buffer.concat(chunks).toString(),
     bytes: () => Buffer.concat(chunks),
-    get: (target: string, version = '1.1', headers = '') => socket.write(`GET ${target} HTTP/${version}\r\nHost: test\r\nAccept: text/event-stream\r\n${headers}\r\n`),
+    get: (target: string, version = '1.1', headers = '') =>
+      socket.write(`GET ${target} HTTP/${version}\r\nHost: test\r\nAccept: text/event-stream\r\n${headers}\r\n`),
   }
 }
 
@@ -61,7 +62,11 @@ describe('the end of a stream on HTTP/1.1', () => {
     ['disconnect()', {}, (hub) => hub.disconnect(() => true)],
     ['disconnect() for good', {}, (hub) => hub.disconnect({ channel: 'a' }, { reconnect: false })],
     ['the end of its access', { subscribe: { expiresAt: 0 } }, () => {}],
-    ['a limit', { hub: new Hub({ maxSubscribersPerOwner: { max: 1, whenFull: 'close-oldest' } }), subscribe: { owner: 'u' } }, (_hub, res) => fetch(urlOf(res), { headers: { accept: 'text/event-stream' } })],
+    [
+      'a limit',
+      { hub: new Hub({ maxSubscribersPerOwner: { max: 1, whenFull: 'close-oldest' } }), subscribe: { owner: 'u' } },
+      (_hub, res) => fetch(urlOf(res), { headers: { accept: 'text/event-stream' } }),
+    ],
     ['its lifetime', { middleware: { maxLifetimeMs: 50 } }, () => {}],
     ['a snapshot that failed', { subscribe: failing, hub: new Hub({ onError() {} }) }, () => {}],
     ['the end of a source', { handler: (_req, res) => res.sse.stream(['a', 'b'], { end: true }) }, () => {}],
@@ -82,9 +87,13 @@ describe('the end of a stream on HTTP/1.1', () => {
   it.each<[string, SetUp, (res: Response) => unknown]>([
     ['a destroyed response', {}, (res) => res.destroy()],
     ['a destroyed socket', {}, (res) => res.socket?.destroy()],
-    ['a client that takes no more direct sends', { middleware: { maxQueuedBytes: 1 } }, (res) => {
-      for (let n = 0; n < 400 && res.sse.state === 'open'; n++) void res.sse.send(randomBytes(50_000).toString('base64'))
-    }],
+    [
+      'a client that takes no more direct sends',
+      { middleware: { maxQueuedBytes: 1 } },
+      (res) => {
+        for (let n = 0; n < 400 && res.sse.state === 'open'; n++) void res.sse.send(randomBytes(50_000).toString('base64'))
+      },
+    ],
   ])('is none where it was cut by %s: fetch fails', async (_how, options, cut) => {
     for (const compress of [false, true] as const) {
       const { responses, url, port } = await setUp({ ...options, middleware: { compress, ...options.middleware } })
@@ -101,7 +110,9 @@ describe('the end of a stream on HTTP/1.1', () => {
   })
 
   it('is none where the process was killed: fetch fails', async () => {
-    const server = spawn(process.execPath, ['--import', 'tsx', path.join(__dirname, 'support/stream-server.ts')], { stdio: ['ignore', 'pipe', 'inherit'] })
+    const server = spawn(process.execPath, ['--import', 'tsx', path.join(__dirname, 'support/stream-server.ts')], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
     try {
       const [line] = (await once(server.stdout, 'data')) as [Buffer]
       const response = await fetch(line.toString().trim(), { headers: { accept: 'text/event-stream' } })
@@ -143,7 +154,7 @@ describe('a connection on HTTP/1.1', () => {
     wire.get('/events')
     wire.get('/next')
     for (const n of [0, 1]) {
-      await until(() => hub.stats().subscribers === 1 && (responses[n]?.sse.state === 'open'), `stream ${n} is open`)
+      await until(() => hub.stats().subscribers === 1 && responses[n]?.sse.state === 'open', `stream ${n} is open`)
       await hub.publish('a', 'item', n)
       responses[n]?.sse.close()
     }
@@ -154,33 +165,41 @@ describe('a connection on HTTP/1.1', () => {
     expect(answers.slice(0, 2).every((answer) => answer.endsWith('\r\n0\r\n\r\n'))).toBe(true)
   })
 
-  it.each([15_000, false] as const)('holds one place of a hub, however many requests are pipelined on it, and gives it back (keepAliveMs: %p)', async (keepAliveMs) => {
-    const asked = jest.fn(() => true)
-    const hub = new Hub({ maxSubscribers: 1_000 })
-    const { responses, port } = await setUp({ hub, middleware: { keepAliveMs }, handler: (req, res) => route(req, res, () => {}) })
-    const route = hub.handler({ channels: 'a', authorize: asked })
-    const wire = await raw(port)
-    wire.socket.write('GET /events HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(1_000))
-    await until(() => responses.length === 1_000 && hub.stats().subscribers > 0, 'all requests are there')
-    expect([hub.stats().subscribers, asked.mock.calls.length]).toEqual([1, 1])
-    wire.socket.destroy()
-    await until(() => hub.stats().subscribers === 0, 'the place was given back')
-    // Whatever was waiting is over, and was never looked at.
-    await (await TestClient.open(`http://127.0.0.1:${port}/events`)).live()
-    expect([hub.stats().subscribers, asked.mock.calls.length]).toEqual([1, 2])
-  })
+  it.each([15_000, false] as const)(
+    'holds one place of a hub, however many requests are pipelined on it, and gives it back (keepAliveMs: %p)',
+    async (keepAliveMs) => {
+      const asked = jest.fn(() => true)
+      const hub = new Hub({ maxSubscribers: 1_000 })
+      const { responses, port } = await setUp({ hub, middleware: { keepAliveMs }, handler: (req, res) => route(req, res, () => {}) })
+      const route = hub.handler({ channels: 'a', authorize: asked })
+      const wire = await raw(port)
+      wire.socket.write('GET /events HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(1_000))
+      await until(() => responses.length === 1_000 && hub.stats().subscribers > 0, 'all requests are there')
+      expect([hub.stats().subscribers, asked.mock.calls.length]).toEqual([1, 1])
+      wire.socket.destroy()
+      await until(() => hub.stats().subscribers === 0, 'the place was given back')
+      // Whatever was waiting is over, and was never looked at.
+      await (await TestClient.open(`http://127.0.0.1:${port}/events`)).live()
+      expect([hub.stats().subscribers, asked.mock.calls.length]).toEqual([1, 2])
+    },
+  )
 
-  it.each([true, false])('refuses a pipelined stream that was disconnected while it waited for its turn (reconnect: %p)', async (reconnect) => {
-    const { hub, responses, port } = await setUp({ subscribe: { owner: 'u' } })
-    const wire = await raw(port)
-    wire.get('/events')
-    wire.get('/events')
-    await until(() => responses.length === 2 && hub.stats().subscribers === 1, 'the second one waits')
-    expect(await hub.disconnect('u', { reconnect })).toBe(1)
-    await until(() => wire.text().split('\r\n0\r\n\r\n').length === 3, 'both have ended')
-    expect([hub.stats().subscribers, hub.stats().refusals]).toEqual([0, 1])
-    expect(wire.text().slice(wire.text().lastIndexOf('HTTP/1.1'))).toContain(reconnect ? '{"reason":"disconnected"}' : 'event: stream-close')
-  })
+  it.each([true, false])(
+    'refuses a pipelined stream that was disconnected while it waited for its turn (reconnect: %p)',
+    async (reconnect) => {
+      const { hub, responses, port } = await setUp({ subscribe: { owner: 'u' } })
+      const wire = await raw(port)
+      wire.get('/events')
+      wire.get('/events')
+      await until(() => responses.length === 2 && hub.stats().subscribers === 1, 'the second one waits')
+      expect(await hub.disconnect('u', { reconnect })).toBe(1)
+      await until(() => wire.text().split('\r\n0\r\n\r\n').length === 3, 'both have ended')
+      expect([hub.stats().subscribers, hub.stats().refusals]).toEqual([0, 1])
+      expect(wire.text().slice(wire.text().lastIndexOf('HTTP/1.1'))).toContain(
+        reconnect ? '{"reason":"disconnected"}' : 'event: stream-close',
+      )
+    },
+  )
 
   it('is closed where a stream is refused because the hub is closing, and its head says so', async () => {
     const { hub, port } = await setUp()
@@ -245,9 +264,14 @@ describe('the body', () => {
     const filter = ({ data }: { data: unknown }): boolean => !String(data).startsWith('no')
     const { responses, port } = await setUp({
       middleware: { compress: 'shared' },
-      handler: (req, res) => res.sse.subscribe(hub, req.query['many'] === undefined ? 'a' : ['a', 'b'], { rewind: 1_000, ...(req.query['filter'] === undefined ? {} : { filter }) }),
+      handler: (req, res) =>
+        res.sse.subscribe(hub, req.query['many'] === undefined ? 'a' : ['a', 'b'], {
+          rewind: 1_000,
+          ...(req.query['filter'] === undefined ? {} : { filter }),
+        }),
     })
-    const text = (): string => `${random() < 0.2 ? 'no' : 'yes'} ${'ü'.repeat(Math.floor(random() * (random() < 0.1 ? 100_000 : 300)))}\nend`
+    const text = (): string =>
+      `${random() < 0.2 ? 'no' : 'yes'} ${'ü'.repeat(Math.floor(random() * (random() < 0.1 ? 100_000 : 300)))}\nend`
     const publish = async (): Promise<void> => {
       for (let n = 0; n < 150; n++) {
         const published = hub.publish(random() < 0.5 ? 'a' : 'b', 'item', text())
@@ -268,7 +292,10 @@ describe('the body', () => {
       await until(() => (wires[0]?.text() ?? '').includes(last), 'the last event came')
       await hub.disconnect(() => true, { reconnect: false })
       await ended[0]
-      await until(() => wires.slice(1).every(({ text: read, bytes }) => read().length > 0 && bytes().subarray(-7).toString() === '\r\n0\r\n\r\n'), 'the others ended')
+      await until(
+        () => wires.slice(1).every(({ text: read, bytes }) => read().length > 0 && bytes().subarray(-7).toString() === '\r\n0\r\n\r\n'),
+        'the others ended',
+      )
       const bodies = wires.map(({ bytes }) => bytes().subarray(bytes().indexOf('\r\n\r\n') + 4))
       const plain = unchunk(bodies[1] as Buffer)
       expect(plain.equals(bodies[0] as Buffer)).toBe(true)

@@ -48,5 +48,7 @@ describe("keepAlive: 'comment'", () => {
 })
 
 it('keepAlive is checked when the middleware is made', () => {
-  expect(() => sseMiddleware({ keepAlive: 'ping' as 'event' })).toThrow(new TypeError("sseMiddleware: keepAlive must be 'comment' or 'event', got 'ping'"))
+  expect(() => sseMiddleware({ keepAlive: 'ping' as 'event' })).toThrow(
+    new TypeError("sseMiddleware: keepAlive must be 'comment' or 'event', got 'ping'"),
+  )
 })

@@ -25,44 +25,74 @@ const decode = (bytes: Uint8Array): EventInput => ({ data: Buffer.from(bytes).to
 type Send = (stream: SseStream, signal: AbortSignal) => Promise<boolean>
 
 const SOURCES: readonly (readonly [what: string, send: Send])[] = [
-  ['the body of a fetch', async (stream, signal) => {
-    const { url, answers } = await upstream()
-    const { body } = await fetch(url, { signal })
-    const isWhole = await stream.stream(body as ReadableStream<Uint8Array>, decode)
-    await until(() => answers.open === 0, 'the connection of the fetch is closed')
-    return isWhole
-  }],
-  ['the decoded body of a fetch', async (stream, signal) => {
-    const { url, answers } = await upstream()
-    const { body } = await fetch(url, { signal })
-    const isWhole = await stream.stream((body as ReadableStream<Uint8Array>).pipeThrough(new TextDecoderStream()))
-    await until(() => answers.open === 0, 'the connection of the fetch is closed')
-    return isWhole
-  }],
-  ['a Readable', (stream, signal) => {
-    const source = new PassThrough({ signal })
-    source.write('first')
-    return stream.stream(source, decode)
-  }],
-  ['a Readable that was given a signal', (stream, signal) => {
-    const source = addAbortSignal(signal, new Readable({ read() {} }).setEncoding('utf8'))
-    source.push('first')
-    return stream.stream(source)
-  }],
-  ['a web stream', (stream, signal) => stream.stream(new ReadableStream<string>({
-    start: (controller) => {
-      controller.enqueue('first')
-      signal.addEventListener('abort', () => controller.error(signal.reason))
+  [
+    'the body of a fetch',
+    async (stream, signal) => {
+      const { url, answers } = await upstream()
+      const { body } = await fetch(url, { signal })
+      const isWhole = await stream.stream(body as ReadableStream<Uint8Array>, decode)
+      await until(() => answers.open === 0, 'the connection of the fetch is closed')
+      return isWhole
     },
-  }))],
-  ['a web stream whose cancel fails by it', (stream, signal) => stream.stream(new ReadableStream<string>({
-    start: (controller) => controller.enqueue('first'),
-    cancel: () => signal.throwIfAborted(),
-  }))],
-  ['an async generator', (stream, signal) => stream.stream((async function* () {
-    yield 'first'
-    await wait(2_000_000_000, undefined, { signal })
-  })())],
+  ],
+  [
+    'the decoded body of a fetch',
+    async (stream, signal) => {
+      const { url, answers } = await upstream()
+      const { body } = await fetch(url, { signal })
+      const isWhole = await stream.stream((body as ReadableStream<Uint8Array>).pipeThrough(new TextDecoderStream()))
+      await until(() => answers.open === 0, 'the connection of the fetch is closed')
+      return isWhole
+    },
+  ],
+  [
+    'a Readable',
+    (stream, signal) => {
+      const source = new PassThrough({ signal })
+      source.write('first')
+      return stream.stream(source, decode)
+    },
+  ],
+  [
+    'a Readable that was given a signal',
+    (stream, signal) => {
+      const source = addAbortSignal(signal, new Readable({ read() {} }).setEncoding('utf8'))
+      source.push('first')
+      return stream.stream(source)
+    },
+  ],
+  [
+    'a web stream',
+    (stream, signal) =>
+      stream.stream(
+        new ReadableStream<string>({
+          start: (controller) => {
+            controller.enqueue('first')
+            signal.addEventListener('abort', () => controller.error(signal.reason))
+          },
+        }),
+      ),
+  ],
+  [
+    'a web stream whose cancel fails by it',
+    (stream, signal) =>
+      stream.stream(
+        new ReadableStream<string>({
+          start: (controller) => controller.enqueue('first'),
+          cancel: () => signal.throwIfAborted(),
+        }),
+      ),
+  ],
+  [
+    'an async generator',
+    (stream, signal) =>
+      stream.stream(
+        (async function* () {
+          yield 'first'
+          await wait(2_000_000_000, undefined, { signal })
+        })(),
+      ),
+  ],
 ]
 
 describe.each(EXPRESS_VERSIONS)('a source that heeds the signal of its stream, on %s', (_name, express) => {
@@ -92,14 +122,17 @@ describe.each(EXPRESS_VERSIONS)('a source that heeds the signal of its stream, o
     expect(reports).toEqual([])
   })
 
-  it.each(SOURCES.filter(([what]) => !what.includes('cancel')))('rejects the promise when another signal ends it while the client is there: %s', async (_what, send) => {
-    const { stream, client, reports } = await openStream()
-    const controller = new AbortController()
-    const end = send(stream, controller.signal)
-    await client.received(1)
-    controller.abort()
-    await expect(end).rejects.toMatchObject({ name: 'AbortError' })
-    expect(stream.state).toBe('open')
-    expect(reports).toEqual([])
-  })
+  it.each(SOURCES.filter(([what]) => !what.includes('cancel')))(
+    'rejects the promise when another signal ends it while the client is there: %s',
+    async (_what, send) => {
+      const { stream, client, reports } = await openStream()
+      const controller = new AbortController()
+      const end = send(stream, controller.signal)
+      await client.received(1)
+      controller.abort()
+      await expect(end).rejects.toMatchObject({ name: 'AbortError' })
+      expect(stream.state).toBe('open')
+      expect(reports).toEqual([])
+    },
+  )
 })

@@ -16,12 +16,15 @@ describe.each(EXPRESS_VERSIONS)('stream() on %s', (_name, express) => {
     ['a set', () => new Set(['a', { b: 1 }, null])],
     ['a generator', () => watched([], ['a', { b: 1 }, null])],
     ['a generator of promises', () => [Promise.resolve('a'), { b: 1 }, Promise.resolve(null)]],
-    ['an async generator', async function* () {
-      yield 'a'
-      await nextTurn()
-      yield { b: 1 }
-      yield null
-    }],
+    [
+      'an async generator',
+      async function* () {
+        yield 'a'
+        await nextTurn()
+        yield { b: 1 }
+        yield null
+      },
+    ],
     ['an object mode Readable', () => Readable.from(['a', { b: 1 }, 'null'])],
   ])('sends each item of %s, resolves true at its end, and the stream stays open', async (_what, make) => {
     const { stream, client } = await openStream()
@@ -80,7 +83,9 @@ describe.each(EXPRESS_VERSIONS)('stream() on %s', (_name, express) => {
     ['a function', endless, 'endless'],
   ])('refuses %s as a source, and the stream goes on', async (_what, source, shown) => {
     const { stream, client } = await openStream()
-    await expect(stream.stream(source as string[])).rejects.toThrow(/must be an iterable, an async iterable, a Readable or a web ReadableStream/)
+    await expect(stream.stream(source as string[])).rejects.toThrow(
+      /must be an iterable, an async iterable, a Readable or a web ReadableStream/,
+    )
     await expect(stream.stream(source as string[])).rejects.toThrow(shown)
     await stream.send('after')
     await client.received(1)
@@ -100,18 +105,30 @@ describe.each(EXPRESS_VERSIONS)('stream() on %s', (_name, express) => {
 
   describe('when something fails', () => {
     test.each<[string, () => Iterable<unknown> | AsyncIterable<unknown>]>([
-      ['a generator', function* () {
-        yield 'a'
-        throw new Error('source broke')
-      }],
-      ['an async generator', async function* () {
-        yield 'a'
-        throw new Error('source broke')
-      }],
-      ['a Readable', () => Readable.from((function* () {
-        yield 'a'
-        throw new Error('source broke')
-      })())],
+      [
+        'a generator',
+        function* () {
+          yield 'a'
+          throw new Error('source broke')
+        },
+      ],
+      [
+        'an async generator',
+        async function* () {
+          yield 'a'
+          throw new Error('source broke')
+        },
+      ],
+      [
+        'a Readable',
+        () =>
+          Readable.from(
+            (function* () {
+              yield 'a'
+              throw new Error('source broke')
+            })(),
+          ),
+      ],
       ['a promise in an iterable', () => ['a', Promise.reject(new Error('source broke'))]],
     ])('rejects with the error of %s, and the stream stays open', async (_what, make) => {
       const { stream, client } = await openStream()
@@ -122,7 +139,12 @@ describe.each(EXPRESS_VERSIONS)('stream() on %s', (_name, express) => {
     })
 
     test.each<[string, () => never]>([
-      ['throws', () => { throw new Error('toEvent broke') }],
+      [
+        'throws',
+        () => {
+          throw new Error('toEvent broke')
+        },
+      ],
       ['returns what cannot be sent', () => ({ data: undefined }) as never],
       ['returns a forged event', () => ({ data: 'x', event: 'a\nb' }) as never],
     ])('stops the source when toEvent %s, rejects, and the stream stays open', async (_what, toEvent) => {
@@ -142,24 +164,35 @@ describe.each(EXPRESS_VERSIONS)('stream() on %s', (_name, express) => {
     test('stops a generator one of whose promises rejects', async () => {
       const { stream } = await openStream()
       const log: string[] = []
-      await expect(stream.stream(watched(log, (function* () { yield Promise.reject(new Error('item broke')) })()))).rejects.toThrow('item broke')
+      await expect(
+        stream.stream(
+          watched(
+            log,
+            (function* () {
+              yield Promise.reject(new Error('item broke'))
+            })(),
+          ),
+        ),
+      ).rejects.toThrow('item broke')
       expect(log).toEqual(['started', 'returned'])
     })
 
     test('reports a source whose clean-up fails after the client left to onError, as a fault of the source', async () => {
       const reports: [unknown, ErrorContext][] = []
       const { stream, client } = await openStream({ onError: (error, context) => reports.push([error, context]) })
-      const end = stream.stream((async function* () {
-        try {
-          for (let n = 0; ; n++) {
-            yield n
-            await nextTurn()
+      const end = stream.stream(
+        (async function* () {
+          try {
+            for (let n = 0; ; n++) {
+              yield n
+              await nextTurn()
+            }
+          } finally {
+            // oxlint-disable-next-line no-unsafe-finally -- the fault that is tested
+            throw new Error('clean-up broke')
           }
-        } finally {
-          // oxlint-disable-next-line no-unsafe-finally -- the fault that is tested
-          throw new Error('clean-up broke')
-        }
-      })())
+        })(),
+      )
       await client.received(3)
       client.leave()
       expect(await end).toBe(false)
@@ -172,7 +205,9 @@ describe.each(EXPRESS_VERSIONS)('stream() on %s', (_name, express) => {
       const { stream, client } = await openStream({ onError: (error) => reports.push(error) })
       const source = new PassThrough()
       const broken = stream.stream(source)
-      source.destroy = () => { throw new Error('destroy broke') }
+      source.destroy = () => {
+        throw new Error('destroy broke')
+      }
       const log: string[] = []
       const other = stream.stream(watched(log, [new Promise(() => {})]))
       const { signal } = stream

@@ -123,7 +123,8 @@ describe.each(EXPRESS_VERSIONS)('on %s', (_name, express) => {
       res.write('first')
       if (req.url === '/large') res.write(large)
     })
-    const connections = async () => new Promise<number>((resolve, reject) => upstream.getConnections((error, count) => (error ? reject(error) : resolve(count))))
+    const connections = async () =>
+      new Promise<number>((resolve, reject) => upstream.getConnections((error, count) => (error ? reject(error) : resolve(count))))
     const ends: unknown[] = []
     const { url } = await support.serveWith(express, async (req, res) => {
       const response = await fetch(`${upstreamUrl}/${req.query['path'] as string}`)
@@ -131,7 +132,9 @@ describe.each(EXPRESS_VERSIONS)('on %s', (_name, express) => {
       ends.push(await res.sse.stream(text))
     })
     // Every tenth leaves while an item is sent, and the others while one is waited for.
-    const clients = await Promise.all(Array.from({ length: 50 }, (_, n) => TestClient.open(`${url}?path=${n % 10 === 0 ? 'large' : 'small'}`)))
+    const clients = await Promise.all(
+      Array.from({ length: 50 }, (_, n) => TestClient.open(`${url}?path=${n % 10 === 0 ? 'large' : 'small'}`)),
+    )
     for (const client of clients) client.pause()
     expect(answers).toEqual({ begun: 50, open: 50 })
     expect(await connections()).toBe(50)
@@ -162,7 +165,11 @@ describe.each(EXPRESS_VERSIONS)('on %s', (_name, express) => {
       const { url } = await serve(app)
       const client = await TestClient.open(url)
       expect(client.status).toBe(500)
-      expect(outcomes).toEqual([expect.objectContaining({ code: 'SSE_INVALID_EVENT', message: expect.stringContaining('must not be locked') as string }), false, 'idle'])
+      expect(outcomes).toEqual([
+        expect.objectContaining({ code: 'SSE_INVALID_EVENT', message: expect.stringContaining('must not be locked') as string }),
+        false,
+        'idle',
+      ])
       await client.over()
       expect(client.text).toBe('sorry')
     })

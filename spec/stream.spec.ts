@@ -19,9 +19,17 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
       const values = ['text', '', '{"a":1}', 'one\r\ntwo\rthree\n', { a: [1, null] }, 0, false, null, '\u2028ü😀']
       for (const value of values) expect(await stream.send(value)).toBe(true)
       await client.received(values.length)
-      expect(client.events.map(({ data }) => data)).toEqual(
-        ['text', '', '{"a":1}', 'one\ntwo\nthree\n', '{"a":[1,null]}', '0', 'false', 'null', '\u2028ü😀'],
-      )
+      expect(client.events.map(({ data }) => data)).toEqual([
+        'text',
+        '',
+        '{"a":1}',
+        'one\ntwo\nthree\n',
+        '{"a":[1,null]}',
+        '0',
+        'false',
+        'null',
+        '\u2028ü😀',
+      ])
     })
 
     test('sends the event name, the id and the retry time', async () => {
@@ -57,7 +65,10 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
       ['a cycle', cycle, /self/],
     ])('rejects %s, and the stream goes on', async (_what, value, message) => {
       const { stream, client } = await openStream()
-      await expect(stream.send(value)).rejects.toMatchObject({ code: 'SSE_INVALID_DATA', message: expect.stringMatching(message) as string })
+      await expect(stream.send(value)).rejects.toMatchObject({
+        code: 'SSE_INVALID_DATA',
+        message: expect.stringMatching(message) as string,
+      })
       expect(stream.state).toBe('open')
       expect(await stream.send('after')).toBe(true)
       await client.received(1)
@@ -124,7 +135,10 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
       await client.received(1)
       expect(await stream.send(2, { event: 'direct' })).toBe(true)
       await client.received(2)
-      expect(client.channelEvents).toEqual([{ id, event: 'e', data: '1' }, { id: undefined, event: 'direct', data: '2' }])
+      expect(client.channelEvents).toEqual([
+        { id, event: 'e', data: '1' },
+        { id: undefined, event: 'direct', data: '2' },
+      ])
     })
 
     test('event names that begin with "stream-" are refused', async () => {
@@ -198,7 +212,12 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
       let stopped = false
       const { url } = await serveWith(async (_req, res) => {
         res.json('mine')
-        const source = { [Symbol.iterator]: () => ({ next: () => ({ done: false, value: 'x' }), return: () => ((stopped = true), { done: true, value: undefined }) }) }
+        const source = {
+          [Symbol.iterator]: () => ({
+            next: () => ({ done: false, value: 'x' }),
+            return: () => ((stopped = true), { done: true, value: undefined }),
+          }),
+        }
         await res.sse.stream(source as Iterable<string>).catch(() => {})
       })
       await (await TestClient.open(url)).over()

@@ -11,7 +11,8 @@ import {
   encodeEvent,
   type HandlerRequest,
   Hub,
-  type HubEvent, type HubEvents,
+  type HubEvent,
+  type HubEvents,
   type HubOptions,
   type HubStats,
   MemoryBackplane,
@@ -113,9 +114,16 @@ function checked(): void {
   })
   // @ts-expect-error -- there is no such channel
   void res.sse.subscribe(hub, 'order')
-  expectTypeOf({} as Subscription).toEqualTypeOf<{ readonly channels: readonly string[]; readonly isClosed: boolean; readonly ended: Promise<void>; close(): void }>()
+  expectTypeOf({} as Subscription).toEqualTypeOf<{
+    readonly channels: readonly string[]
+    readonly isClosed: boolean
+    readonly ended: Promise<void>
+    close(): void
+  }>()
   expectTypeOf(res.sse.stream([1], { event: 'token', end: true })).resolves.toEqualTypeOf<boolean>()
-  expectTypeOf(res.sse.stream(({} as globalThis.Response).body as ReadableStream<Uint8Array>, { event: 'token' })).resolves.toEqualTypeOf<boolean>()
+  expectTypeOf(
+    res.sse.stream(({} as globalThis.Response).body as ReadableStream<Uint8Array>, { event: 'token' }),
+  ).resolves.toEqualTypeOf<boolean>()
   void res.sse.stream(new ReadableStream<number>(), (n) => ({ data: n.toFixed() }))
   // @ts-expect-error -- there is no such option
   void res.sse.stream([1], { name: 'token' })
@@ -261,8 +269,10 @@ async function checkedSchemas(res: Response): Promise<void> {
   void new Hub({ schemas: { orders: z.string() } })
   // @ts-expect-error -- this is no Standard Schema
   void new Hub({ schemas: { orders: { created: {} } } })
-  // @ts-expect-error -- nor is one of another version
-  void new Hub({ schemas: { orders: { created: { '~standard': { version: 2, vendor: 'x', validate: (value: unknown) => ({ value }) } } } } })
+  void new Hub({
+    // @ts-expect-error -- nor is one of another version
+    schemas: { orders: { created: { '~standard': { version: 2, vendor: 'x', validate: (value: unknown) => ({ value }) } } } },
+  })
   // @ts-expect-error -- there is no such option beside them
   void new Hub({ schemas, onErorr: () => {} })
 }
@@ -390,7 +400,10 @@ function checkedRoutes(): void {
   app.get('/options', hub.handler({ channels: ['orders'], subscribe: { owner: 'k', filter: ({ event }) => event === 'created' } }))
   app.get(
     '/options/of',
-    hub.handler({ channels: ['orders'], subscribe: async (req) => ({ owner: req.signedIn?.id, expiresAt: 1, snapshot: () => ({ data: 1 }) }) }),
+    hub.handler({
+      channels: ['orders'],
+      subscribe: async (req) => ({ owner: req.signedIn?.id, expiresAt: 1, snapshot: () => ({ data: 1 }) }),
+    }),
   )
   const bySchemas = new Hub({ schemas: { a: { e: z.number() } } })
   app.get('/schemas', bySchemas.handler({ channels: ['a'], subscribe: { filter: ({ data }) => data > 0 } }))
@@ -474,7 +487,9 @@ function checkedHub(): void {
   expectTypeOf<DiagnosticMessages['reset']['lost']>().toEqualTypeOf<readonly string[]>()
   expectTypeOf<DiagnosticMessages['reset']['reason']>().toEqualTypeOf<ResetReason>()
   expectTypeOf<DiagnosticMessages['refuse']['reason']>().toEqualTypeOf<RefusalReason>()
-  expectTypeOf<RefusalReason>().toEqualTypeOf<'maxSubscribers' | 'maxSubscribersPerOwner' | 'closing' | 'fault' | 'backplane' | 'disconnected'>()
+  expectTypeOf<RefusalReason>().toEqualTypeOf<
+    'maxSubscribers' | 'maxSubscribersPerOwner' | 'closing' | 'fault' | 'backplane' | 'disconnected'
+  >()
   expectTypeOf<DiagnosticMessages['stall']>().toEqualTypeOf<DiagnosticMessages['close']>()
   expectTypeOf<DiagnosticMessages['close']>().toEqualTypeOf<{
     readonly hub: object
@@ -485,7 +500,10 @@ function checkedHub(): void {
 
 /** Never called either. */
 function checkedBackplane(): void {
-  const backplane: Backplane = new RedisBackplane({ url: 'redis://127.0.0.1:6379' }, { prefix: 'p', timeoutMs: 1_000, probeMs: 500, durable: true })
+  const backplane: Backplane = new RedisBackplane(
+    { url: 'redis://127.0.0.1:6379' },
+    { prefix: 'p', timeoutMs: 1_000, probeMs: 500, durable: true },
+  )
   const hub = new Hub<Channels>({ backplane })
   expectTypeOf(hub.stats()).toEqualTypeOf<HubStats>()
   expectTypeOf(hub.stats({ all: true })).resolves.toEqualTypeOf<AllStats>()

@@ -13,7 +13,8 @@ afterEach(stopServers)
 const MODULES = { 'Express 4': 'express4', 'Express 5': 'express' } as Readonly<Record<string, string>>
 
 /** The same for each of the ways. */
-const forEach = (ways: readonly string[], outcome: Pick<Outcome, 'reports' | 'seen'>) => Object.fromEntries(ways.map((way) => [way, outcome]))
+const forEach = (ways: readonly string[], outcome: Pick<Outcome, 'reports' | 'seen'>) =>
+  Object.fromEntries(ways.map((way) => [way, outcome]))
 
 describe.each(EXPRESS_VERSIONS)('on %s', (name, express) => {
   afterAll(stopDemoProcesses)
@@ -186,7 +187,13 @@ describe.each(EXPRESS_VERSIONS)('on %s', (name, express) => {
       expect(client.status).toBe(400)
       await client.over()
       expect(client.text).toBe('sorry')
-      expect(errors).toEqual([expect.objectContaining({ code: 'SSE_BAD_REQUEST', status: 400, cause: expect.objectContaining({ code: 'SSE_INVALID_CHANNEL' }) as unknown })])
+      expect(errors).toEqual([
+        expect.objectContaining({
+          code: 'SSE_BAD_REQUEST',
+          status: 400,
+          cause: expect.objectContaining({ code: 'SSE_INVALID_CHANNEL' }) as unknown,
+        }),
+      ])
       expect(subscriptions).toEqual([expect.objectContaining({ isClosed: true, channels: [] })])
       expect(hub.stats()).toMatchObject({ subscribers: 0, channels: 0 })
       await goesOn()
@@ -209,7 +216,10 @@ describe.each(EXPRESS_VERSIONS)('on %s', (name, express) => {
       })
       const client = await TestClient.open(`${url}/${query}`)
       await client.over()
-      expect(client.events.map(({ event, data }) => [event, data])).toEqual([[undefined, 'before'], ['stream-close', '']])
+      expect(client.events.map(({ event, data }) => [event, data])).toEqual([
+        [undefined, 'before'],
+        ['stream-close', ''],
+      ])
       expect(client.response.complete).toBe(true)
       await goesOn()
       expect([errors, reports]).toEqual([[], []])

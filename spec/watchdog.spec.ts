@@ -107,12 +107,14 @@ describe('the watchdog', () => {
     const removed = new Set<Counted>()
     let turn = 0
     for (let i = 0; i < 300; i++) {
-      all.push(new Counted(() => {
-        const other = all[(turn++ * 7_919) % all.length] as Counted
-        if (turn % 3 !== 0 || removed.size > 200) return
-        removed.add(other)
-        watchdog.remove(other)
-      }))
+      all.push(
+        new Counted(() => {
+          const other = all[(turn++ * 7_919) % all.length] as Counted
+          if (turn % 3 !== 0 || removed.size > 200) return
+          removed.add(other)
+          watchdog.remove(other)
+        }),
+      )
     }
     for (const one of all) watchdog.add(one)
     jest.advanceTimersByTime(10)
@@ -158,7 +160,14 @@ describe('the watchdog', () => {
     const watched = many(100, () => jest.setSystemTime(Date.now()))
     let now = 0
     const clock = jest.spyOn(performance, 'now').mockImplementation(() => now)
-    const slow = watched.map((one) => Object.assign(one, { watch: () => { one.visits++; now++ } }))
+    const slow = watched.map((one) =>
+      Object.assign(one, {
+        watch: () => {
+          one.visits++
+          now++
+        },
+      }),
+    )
     for (const one of slow) watchdog.add(one)
     jest.advanceTimersToNextTimer()
     const first = slow.filter(({ visits }) => visits > 0).length

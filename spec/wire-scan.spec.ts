@@ -20,7 +20,11 @@ describe('the scan of all that the servers of the suite send', () => {
   ])('finds %s', async (_what, writes, blocks) => {
     for (const version of ['chunked', 'gzip', 'close'] as const) {
       const { url } = await serve((_req, res) => {
-        res.writeHead(200, { ...HEAD, ...(version === 'gzip' ? { 'Content-Encoding': 'gzip' } : {}), ...(version === 'close' ? { Connection: 'close', 'Transfer-Encoding': 'identity' } : {}) })
+        res.writeHead(200, {
+          ...HEAD,
+          ...(version === 'gzip' ? { 'Content-Encoding': 'gzip' } : {}),
+          ...(version === 'close' ? { Connection: 'close', 'Transfer-Encoding': 'identity' } : {}),
+        })
         if (version === 'gzip') res.write(gzipSync(writes.join('')))
         else for (const write of writes) res.write(write)
         res.end()
@@ -51,7 +55,11 @@ describe('the scan of all that the servers of the suite send', () => {
   })
 
   it.each([
-    ['events, comments and a retry in front of an event', HEAD, ['retry: 1\n:\n', 'id: 1\nevent: e\ndata: a\ndata: b\n\n:\n', ': c\ndata\ndata: \n\n']],
+    [
+      'events, comments and a retry in front of an event',
+      HEAD,
+      ['retry: 1\n:\n', 'id: 1\nevent: e\ndata: a\ndata: b\n\n:\n', ': c\ndata\ndata: \n\n'],
+    ],
     ['the blank lines of another type', { 'Content-Type': 'text/plain' }, ['a\n\nb\n\n']],
   ])('passes %s', async (_what, head, writes) => {
     const { url } = await serve((_req, res) => {

@@ -27,7 +27,9 @@ describe('what is no response', () => {
     }
     expect(thrown).toBeInstanceOf(TypeError)
     const { message } = thrown as TypeError
-    expect(message).toContain(`sseMiddleware: res must be a response of node:http, node:http2 or Express, with setHeader and write, got ${shown}`)
+    expect(message).toContain(
+      `sseMiddleware: res must be a response of node:http, node:http2 or Express, with setHeader and write, got ${shown}`,
+    )
     expect(next).not.toHaveBeenCalled()
   })
 

@@ -41,7 +41,12 @@ export class MemoryBackplane implements Backplane {
     if (known !== undefined) return { epoch, position: known, isNew: false }
     // The clock in microseconds, or one more than the last where it did not move on: a burst, a clock set back.
     const position = Math.max(Date.now() * 1_000, shared.newest + 1)
-    if (position >= Number.MAX_SAFE_INTEGER) throw new SseError('SSE_BACKPLANE_UNAVAILABLE', `MemoryBackplane: no position is left below 2^53: the clock of this process stands, or stood, at ${position} us or near it`)
+    if (position >= Number.MAX_SAFE_INTEGER) {
+      throw new SseError(
+        'SSE_BACKPLANE_UNAVAILABLE',
+        `MemoryBackplane: no position is left below 2^53: the clock of this process stands, or stood, at ${position} us or near it`,
+      )
+    }
     shared.newest = position
     const stored = { position, prev: 0, event, text, isString, key }
     for (const host of hosts.values()) host.event(epoch, channel, stored)

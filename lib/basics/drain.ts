@@ -8,7 +8,12 @@ const STEP_MS = 20
  * Ends many things one after the other, spread evenly over `ms`, and without holding the event loop where there are many
  * at once. It is over when none is left that is not gone by itself.
  */
-export async function drain<T>(items: readonly T[], ms: number, end: (item: T) => void, isGone = (_item: T): boolean => false): Promise<void> {
+export async function drain<T>(
+  items: readonly T[],
+  ms: number,
+  end: (item: T) => void,
+  isGone = (_item: T): boolean => false,
+): Promise<void> {
   const startedAt = performance.now()
   const slice = new Slice()
   slice.begin()

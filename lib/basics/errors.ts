@@ -53,7 +53,11 @@ export class SseError extends Error {
   readonly headers: Readonly<Record<string, string>> | undefined
   readonly [BRAND] = true
 
-  constructor(code: SseErrorCode, message: string, options: { readonly cause?: unknown; readonly headers?: Readonly<Record<string, string>> } = {}) {
+  constructor(
+    code: SseErrorCode,
+    message: string,
+    options: { readonly cause?: unknown; readonly headers?: Readonly<Record<string, string>> } = {},
+  ) {
     super(message, 'cause' in options ? { cause: options.cause } : undefined)
     this.headers = options.headers
     this.code = code
@@ -70,7 +74,10 @@ export function show(value: unknown): string {
   let text: string
   try {
     // Of an error the message: its stack has many lines, and paths that are nobody's business.
-    text = value instanceof Error ? `[${value.name}: ${value.message}]` : inspect(value, { depth: 0, maxStringLength: 60, maxArrayLength: 4, breakLength: Infinity })
+    text =
+      value instanceof Error
+        ? `[${value.name}: ${value.message}]`
+        : inspect(value, { depth: 0, maxStringLength: 60, maxArrayLength: 4, breakLength: Infinity })
     text = text.slice(0, 1_000).replaceAll(/\s*[\r\n]\s*/g, ' ')
   } catch {
     text = typeof value

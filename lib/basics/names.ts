@@ -10,7 +10,10 @@ export function isName(value: unknown): value is string {
 /** Checks the name of a channel. `where` is the call that begins the message of the error. */
 export function checkChannelName(where: string, name: unknown): void {
   if (isName(name)) return
-  throw new SseError('SSE_INVALID_CHANNEL', `${where}: a channel name must be a well-formed string of 1 to ${MAX_NAME_UNITS} UTF-16 units, got ${show(name)}`)
+  throw new SseError(
+    'SSE_INVALID_CHANNEL',
+    `${where}: a channel name must be a well-formed string of 1 to ${MAX_NAME_UNITS} UTF-16 units, got ${show(name)}`,
+  )
 }
 
 /**
@@ -36,7 +39,10 @@ export function hasMissingValue(name: string): boolean {
 /** Checks the name of a program's event. `where` is the call that begins the message of the error. */
 export function checkEventName(where: string, event: unknown): void {
   if (typeof event === 'string' && event !== '' && !/[\r\n]/.test(event) && !event.startsWith('stream-')) return
-  throw new SseError('SSE_INVALID_EVENT', `${where}: an event name must be a string that is not empty, has no CR or LF and does not begin with "stream-", got ${show(event)}`)
+  throw new SseError(
+    'SSE_INVALID_EVENT',
+    `${where}: an event name must be a string that is not empty, has no CR or LF and does not begin with "stream-", got ${show(event)}`,
+  )
 }
 
 /** Checks a key by which events are told apart; `undefined` is none. */

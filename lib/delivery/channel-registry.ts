@@ -119,7 +119,9 @@ export class ChannelRegistry {
   left(channel: Channel): void {
     if (channel.size > 0) return
     channel.usedAt = performance.now()
-    if (this.#onForgotten === null && channel.log.last === 0 && this.#channels.get(channel.name) === channel) this.#channels.delete(channel.name)
+    if (this.#onForgotten === null && channel.log.last === 0 && this.#channels.get(channel.name) === channel) {
+      this.#channels.delete(channel.name)
+    }
   }
 
   /** Drops everything and stops the timer. */

@@ -72,9 +72,7 @@ export class Pump {
     this.#slice.begin()
     // Neither may starve the other, so they take turns at being first.
     this.#followersFirst = !this.#followersFirst
-    const isDone = this.#followersFirst
-      ? this.#serveFollowers() && this.#serveChannels()
-      : this.#serveChannels() && this.#serveFollowers()
+    const isDone = this.#followersFirst ? this.#serveFollowers() && this.#serveChannels() : this.#serveChannels() && this.#serveFollowers()
     if (!isDone) this.#schedule()
   }
 

@@ -77,7 +77,13 @@ export class Snapshots {
     this.#calls = new WeakMap()
   }
 
-  async #run(call: SnapshotCall, take: TakeSnapshot, channels: readonly string[], owner: string | undefined, mayWarn: boolean): Promise<void> {
+  async #run(
+    call: SnapshotCall,
+    take: TakeSnapshot,
+    channels: readonly string[],
+    owner: string | undefined,
+    mayWarn: boolean,
+  ): Promise<void> {
     // Never from within the delivery: the function may publish, or close what is being delivered to.
     await Promise.resolve()
     if (mayWarn) this.#warn(channels)
@@ -102,7 +108,14 @@ export class Snapshots {
     }
     const { event = 'snapshot', data } = snapshot as Snapshot
     checkEventName('snapshot', event)
-    return SharedBytes.of(Buffer.from(formatBody(toText(data, this.#serialize, () => 'snapshot: '), event)))
+    return SharedBytes.of(
+      Buffer.from(
+        formatBody(
+          toText(data, this.#serialize, () => 'snapshot: '),
+          event,
+        ),
+      ),
+    )
   }
 
   /** Whether this is one of many calls for the same channels that could have been one. */

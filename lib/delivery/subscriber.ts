@@ -196,7 +196,17 @@ export class Subscriber extends Cursor {
   /** Keeps step with the others who have all that there is, where it may and does. */
   #keepStep(): void {
     const taker = this.#taker
-    if (taker === null || taker.socket === null || taker.full || !this.isActive || this.#openAt >= 0 || this.#snapshot !== null || this.#finishAt !== Infinity) return
+    if (
+      taker === null ||
+      taker.socket === null ||
+      taker.full ||
+      !this.isActive ||
+      this.#openAt >= 0 ||
+      this.#snapshot !== null ||
+      this.#finishAt !== Infinity
+    ) {
+      return
+    }
     const { channel } = this.#member
     if (this.position >= channel.log.end) channel.keepStep(this.#member, taker.socket, taker)
   }

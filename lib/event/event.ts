@@ -55,7 +55,10 @@ export function encodeEvent(input: EventInput): string {
     throw new SseError('SSE_INVALID_EVENT', `encodeEvent: an event must be an object { data, event?, id?, retry? }, got ${show(input)}`)
   }
   const fields = checkedFields('encodeEvent', input, 'data')
-  return formatEvent(toText(input.data, JSON.stringify, () => 'encodeEvent: '), fields)
+  return formatEvent(
+    toText(input.data, JSON.stringify, () => 'encodeEvent: '),
+    fields,
+  )
 }
 
 /** The same as {@link encodeEvent}, for data that is text already and fields that have been checked. */
@@ -94,7 +97,10 @@ const FIELDS = ['event', 'id', 'retry']
 export function checkedFields(where: string, fields: EventFields, beside?: 'data'): CheckedFields {
   for (const name of Object.keys(fields)) {
     if (!FIELDS.includes(name) && name !== beside) {
-      throw new SseError('SSE_INVALID_EVENT', `${where}: an event has no field ${show(name)}; the fields are ${[...(beside ? [beside] : []), ...FIELDS].join(', ')}`)
+      throw new SseError(
+        'SSE_INVALID_EVENT',
+        `${where}: an event has no field ${show(name)}; the fields are ${[...(beside ? [beside] : []), ...FIELDS].join(', ')}`,
+      )
     }
   }
   const event = fields.event ?? undefined
@@ -104,7 +110,10 @@ export function checkedFields(where: string, fields: EventFields, beside?: 'data
     throw new SseError('SSE_INVALID_EVENT', `${where}: event must be a string without CR or LF, got ${show(event)}`)
   }
   if (retry !== undefined && !(Number.isInteger(retry) && retry >= 0 && retry <= MAX_DELAY_MS)) {
-    throw new SseError('SSE_INVALID_EVENT', `${where}: retry must be an integer from 0 to ${MAX_DELAY_MS} (milliseconds), got ${show(retry)}`)
+    throw new SseError(
+      'SSE_INVALID_EVENT',
+      `${where}: retry must be an integer from 0 to ${MAX_DELAY_MS} (milliseconds), got ${show(retry)}`,
+    )
   }
   return { event, id, retry }
 }

@@ -22,9 +22,7 @@ export interface StandardSchema<Input = unknown, Output = Input> {
   }
 }
 
-type SchemaResult<Output> =
-  | { readonly value: Output; readonly issues?: undefined }
-  | { readonly issues: readonly SchemaIssue[] }
+type SchemaResult<Output> = { readonly value: Output; readonly issues?: undefined } | { readonly issues: readonly SchemaIssue[] }
 
 /**
  * A schema for each event of each channel. A name that ends with `*` stands for every channel that begins with what is
@@ -56,7 +54,9 @@ export class Schemas {
   constructor(schemas: HubSchemas) {
     for (const [channel, events] of Object.entries(checkMap('Hub: schemas', schemas))) {
       checkChannelName('Hub: schemas', channel)
-      if (channel.slice(0, -1).includes('*')) throw new SseError('SSE_INVALID_CHANNEL', `Hub: schemas: a * stands at the end of a name, got ${show(channel)}`)
+      if (channel.slice(0, -1).includes('*')) {
+        throw new SseError('SSE_INVALID_CHANNEL', `Hub: schemas: a * stands at the end of a name, got ${show(channel)}`)
+      }
       const found = new Map<string, StandardSchema>()
       const where = `Hub: schemas[${show(channel)}]`
       for (const [event, schema] of Object.entries(checkMap(where, events))) {
@@ -100,21 +100,31 @@ export class Schemas {
 
   #find(channel: string, event: string): StandardSchema {
     const events = this.#exact.get(channel) ?? this.#families.find(([prefix]) => channel.startsWith(prefix))?.[1]
-    if (events === undefined) throw new SseError('SSE_INVALID_CHANNEL', `publish: the schemas have no channel ${show(channel)}; they have ${listOf(this.#names())}`)
+    if (events === undefined) {
+      throw new SseError('SSE_INVALID_CHANNEL', `publish: the schemas have no channel ${show(channel)}; they have ${listOf(this.#names())}`)
+    }
     const schema = events.get(event)
     if (schema === undefined) {
-      throw new SseError('SSE_INVALID_EVENT', `publish: the schemas have no event ${show(event)} in channel ${show(channel)}; it has ${listOf([...events.keys()])}`)
+      throw new SseError(
+        'SSE_INVALID_EVENT',
+        `publish: the schemas have no event ${show(event)} in channel ${show(channel)}; it has ${listOf([...events.keys()])}`,
+      )
     }
     return schema
   }
 }
 
 function outputOf(where: () => string, schema: StandardSchema, result: unknown): unknown {
-  const { issues, value } = (typeof result === 'object' && result !== null ? result : { issues: null }) as { issues?: unknown; value?: unknown }
+  const { issues, value } = (typeof result === 'object' && result !== null ? result : { issues: null }) as {
+    issues?: unknown
+    value?: unknown
+  }
   if (issues === undefined) return value
   if (!Array.isArray(issues)) throw failed(where, new TypeError(`validate returned ${show(result)}`))
   const text = issues.map(issueText).join('; ')
-  throw new SseError('SSE_INVALID_DATA', `${where()}the ${schema['~standard'].vendor} schema refused the payload: ${text}`, { cause: issues })
+  throw new SseError('SSE_INVALID_DATA', `${where()}the ${schema['~standard'].vendor} schema refused the payload: ${text}`, {
+    cause: issues,
+  })
 }
 
 function failed(where: () => string, error: unknown): SseError {

@@ -10,7 +10,9 @@ export function makeEpoch(): string {
 }
 
 function randomHalf(): string {
-  return randomInt(36 ** HALF).toString(36).padStart(HALF, '0')
+  return randomInt(36 ** HALF)
+    .toString(36)
+    .padStart(HALF, '0')
 }
 
 /** A moment in the one order of events. */

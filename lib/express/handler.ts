@@ -68,7 +68,9 @@ export function makeHandler<C extends object, N extends ChannelName<C>, R>(
   options: HandlerOptions<C, N, R>,
   parts: HandlerParts,
 ): SseHandler {
-  if (options === undefined) throw new TypeError('handler: options must be an object, got undefined; the options are channels, authorize, maxChannels, subscribe')
+  if (options === undefined) {
+    throw new TypeError('handler: options must be an object, got undefined; the options are channels, authorize, maxChannels, subscribe')
+  }
   checkOptions('handler', options, ['channels', 'authorize', 'maxChannels', 'subscribe'])
   const { channels, subscribe } = options
   const authorize = checkFunction('handler: authorize', options.authorize, undefined)
@@ -99,7 +101,10 @@ export function makeHandler<C extends object, N extends ChannelName<C>, R>(
       if (!(error instanceof CallbackFault)) throw error
       if (isClientError(error.cause)) throw error.cause
       parts.onError(error.cause, { where: error.where })
-      await stream.subscribe(refusing(() => parts.refuse(names)), 'refused')
+      await stream.subscribe(
+        refusing(() => parts.refuse(names)),
+        'refused',
+      )
     }
   }
   return (req, res, next) => {
@@ -156,7 +161,9 @@ function namedBy({ url = '' }: IncomingMessage, maxChannels: number): readonly s
   const mark = url.indexOf('?')
   const names = [...new Set(mark === -1 ? [] : new URLSearchParams(url.slice(mark + 1)).getAll('channel'))]
   if (names.length === 0) throw new SseError('SSE_BAD_REQUEST', 'handler: the request names no channel: ?channel=a&channel=b')
-  if (names.length > maxChannels) throw new SseError('SSE_BAD_REQUEST', `handler: the request names ${names.length} channels, and may name ${maxChannels}`)
+  if (names.length > maxChannels) {
+    throw new SseError('SSE_BAD_REQUEST', `handler: the request names ${names.length} channels, and may name ${maxChannels}`)
+  }
   return possible(names)
 }
 

@@ -1,4 +1,11 @@
-import { type IncomingMessage, type OutgoingHttpHeader, type OutgoingHttpHeaders, type ServerResponse, validateHeaderName, validateHeaderValue } from 'node:http'
+import {
+  type IncomingMessage,
+  type OutgoingHttpHeader,
+  type OutgoingHttpHeaders,
+  type ServerResponse,
+  validateHeaderName,
+  validateHeaderValue,
+} from 'node:http'
 import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2'
 import { show } from '../basics/errors.ts'
 import { guarded, type OnError, warn } from '../basics/guard.ts'
@@ -107,7 +114,9 @@ const DEFAULT_HEADERS = {
  */
 export function sseMiddleware(options: SseMiddlewareOptions = {}): SseMiddleware {
   if (typeof options === 'object' && options !== null && 'socket' in options) {
-    throw new TypeError('sseMiddleware: the function returns the handler and is none itself: write app.use(sseMiddleware()), not app.use(sseMiddleware)')
+    throw new TypeError(
+      'sseMiddleware: the function returns the handler and is none itself: write app.use(sseMiddleware()), not app.use(sseMiddleware)',
+    )
   }
   const context = contextOf(options)
   return (req, res, next) => {
@@ -115,7 +124,9 @@ export function sseMiddleware(options: SseMiddlewareOptions = {}): SseMiddleware
       throw new TypeError(`sseMiddleware: the handler takes (req, res, next), and answers refusals by next(error); next is ${typeof next}`)
     }
     if (typeof (res as Partial<ServerResponse> | null)?.setHeader !== 'function' || typeof res.write !== 'function') {
-      throw new TypeError(`sseMiddleware: res must be a response of node:http, node:http2 or Express, with setHeader and write, got ${show(res)}`)
+      throw new TypeError(
+        `sseMiddleware: res must be a response of node:http, node:http2 or Express, with setHeader and write, got ${show(res)}`,
+      )
     }
     const request = req as IncomingMessage
     const response = res as ServerResponse & { sse?: SseStream }
@@ -181,7 +192,9 @@ function checkKeepAlive(keepAlive: SseMiddlewareOptions['keepAlive'] = 'comment'
 }
 
 function checkCompress(compress: SseMiddlewareOptions['compress'] = false, headers: StreamContext['headers']): StreamContext['compress'] {
-  if (typeof compress !== 'boolean' && compress !== 'shared') throw new TypeError(`sseMiddleware: compress must be a boolean or 'shared', got ${show(compress)}`)
+  if (typeof compress !== 'boolean' && compress !== 'shared') {
+    throw new TypeError(`sseMiddleware: compress must be a boolean or 'shared', got ${show(compress)}`)
+  }
   if (compress !== false && headers.some(([name]) => name.toLowerCase() === 'content-encoding')) {
     throw new TypeError(`sseMiddleware: headers: Content-Encoding cannot be set together with compress: ${show(compress)}, which sets it`)
   }

@@ -20,7 +20,13 @@ export interface AdmissionParts {
   /** Ends the oldest stream that an owner has in any process; `false` where none was found. */
   readonly closeOldest: (owner: string) => Promise<boolean>
   /** Begins a subscription: at the moment `now`, where the client has no id. `onRelease` is called when it is over. */
-  readonly begin: (connection: Connection, admission: Admission, lastEventId: string, now: Moment | undefined, onRelease: () => void) => Subscription
+  readonly begin: (
+    connection: Connection,
+    admission: Admission,
+    lastEventId: string,
+    now: Moment | undefined,
+    onRelease: () => void,
+  ) => Subscription
 }
 
 /** How often the oldest stream of an owner is ended to make room for one. */
@@ -66,7 +72,8 @@ export class Admission implements Plan, Waiting {
     this.#isPrepared = true
     const ready = preparation.prepare(this.channels, lastEventId)
     const { owner } = this
-    const counted = log === null || owner === undefined || roster.maxPerOwner === Infinity ? undefined : this.#counted(log, owner, ready, canOpen)
+    const counted =
+      log === null || owner === undefined || roster.maxPerOwner === Infinity ? undefined : this.#counted(log, owner, ready, canOpen)
     if (ready === undefined && counted === undefined) return undefined
     roster.await(this)
     return this.#prepared(ready, counted)

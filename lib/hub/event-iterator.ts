@@ -25,8 +25,9 @@ export interface ResetEvent {
 }
 
 /** What `hub.events()` returns. */
-export interface HubEvents<C extends object = AnyChannels, N extends ChannelName<C> = ChannelName<C>>
-  extends AsyncIterableIterator<HubEvent<C, N> | ResetEvent> {
+export interface HubEvents<C extends object = AnyChannels, N extends ChannelName<C> = ChannelName<C>> extends AsyncIterableIterator<
+  HubEvent<C, N> | ResetEvent
+> {
   /**
    * The id to go on from, that of the last item or later: it moves over events that the filter did not want, and is there
    * before the first item.

@@ -26,7 +26,10 @@ export interface AnyHub extends Pick<UntypedHub, 'disconnect' | 'stats' | 'healt
   /** See {@link Hub.publish}. */
   publish(channel: string, event: string, data: unknown, options?: PublishOptions): Promise<string>
   /** See {@link Hub.events}. A filter says what it takes: `(event: HubEvent) => …`. */
-  events(channels: string | readonly string[], options?: AnyEventsOptions): AsyncIterableIterator<HubEvent | ResetEvent> & { readonly lastEventId: string }
+  events(
+    channels: string | readonly string[],
+    options?: AnyEventsOptions,
+  ): AsyncIterableIterator<HubEvent | ResetEvent> & { readonly lastEventId: string }
   /** @internal See {@link Subscribable}. */
   [join](channels: string | readonly string[], options: object | undefined): Plan
 }

@@ -50,7 +50,14 @@ export class HubSubscription implements Subscription, Feed, Sink {
   /** Made when somebody asks for it. */
   #ended: Deferred<void> | null = null
 
-  constructor(channels: readonly Channel[], connection: Connection, parts: HubParts, start: Start, owner: string | undefined, onRelease: () => void) {
+  constructor(
+    channels: readonly Channel[],
+    connection: Connection,
+    parts: HubParts,
+    start: Start,
+    owner: string | undefined,
+    onRelease: () => void,
+  ) {
     this.owner = owner
     this.#onRelease = onRelease
     this.#connection = connection

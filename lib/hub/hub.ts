@@ -91,14 +91,17 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
     ])
     const { replay, backplane = new MemoryBackplane() } = options
     const bounds = typeof replay === 'function' ? undefined : replayBounds('Hub: replay', replay)
-    const boundsOf = (name: string) => bounds ?? replayBounds(`Hub: replay(${show(name)})`, (replay as (name: string) => ReplayOptions)(name))
+    const boundsOf = (name: string) =>
+      bounds ?? replayBounds(`Hub: replay(${show(name)})`, (replay as (name: string) => ReplayOptions)(name))
     const serialize = checkFunction('Hub: serialize', options.serialize, JSON.stringify)
     const deserialize = checkFunction('Hub: deserialize', options.deserialize, JSON.parse)
     const schemas = 'schemas' in options && options.schemas !== undefined ? new Schemas(options.schemas) : undefined
     const onError = guarded(checkFunction('Hub: onError', options.onError, warn))
     const maxTotalBytes = checkInteger('Hub: maxTotalBytes', options.maxTotalBytes, 268_435_456, { min: 0 })
     const roster = (this.#roster = new Roster(options))
-    if (!isBackplane(backplane)) throw new TypeError(`Hub: backplane must be a Backplane, such as new RedisBackplane({ url }), got ${show(backplane)}`)
+    if (!isBackplane(backplane)) {
+      throw new TypeError(`Hub: backplane must be a Backplane, such as new RedisBackplane({ url }), got ${show(backplane)}`)
+    }
     this.#backplane = backplane
     this.#warnings = new SetupWarnings(onError, options.backplane === undefined)
     const { log } = backplane
@@ -110,7 +113,18 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
     const intake = new Intake(channels, timeline, pump)
     const budget = new TurnBudget()
     const snapshots = new Snapshots(timeline, serialize, onError, (follower) => pump.ready(follower))
-    this.#publisher = new Publisher({ hub: this, backplane, channels, pump, budget, counters, serialize, schemas, onStored: (epoch, position) => this.#preparation?.published(epoch, position), onNewName: (name) => this.#warnings.checkName('channel', name) })
+    this.#publisher = new Publisher({
+      hub: this,
+      backplane,
+      channels,
+      pump,
+      budget,
+      counters,
+      serialize,
+      schemas,
+      onStored: (epoch, position) => this.#preparation?.published(epoch, position),
+      onNewName: (name) => this.#warnings.checkName('channel', name),
+    })
     this.#parts = {
       hub: this,
       pump,
@@ -134,7 +148,18 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
         for (const channel of iterator.channels) channels.left(channel)
       },
     }
-    const replica = (this.#replica = log === null ? null : new Replica(log, { channels, intake, pump, timeline, snapshots, onError, onRefused: (channel, error) => this.#refuseChannel(channel, error) }))
+    const replica = (this.#replica =
+      log === null
+        ? null
+        : new Replica(log, {
+            channels,
+            intake,
+            pump,
+            timeline,
+            snapshots,
+            onError,
+            onRefused: (channel, error) => this.#refuseChannel(channel, error),
+          }))
     this.#preparation = replica === null ? null : new Preparation(replica, timeline)
     this.#admissionParts = {
       roster,
@@ -240,7 +265,9 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
     checkOptions('events', options, ['lastEventId', 'rewind', 'filter', 'signal'])
     const { lastEventId = '', rewind, filter, signal } = options ?? {}
     if (typeof lastEventId !== 'string') throw new TypeError(`events: lastEventId must be a string, got ${show(lastEventId)}`)
-    if (signal !== undefined && !(signal instanceof AbortSignal)) throw new TypeError(`events: signal must be an AbortSignal, got ${show(signal)}`)
+    if (signal !== undefined && !(signal instanceof AbortSignal)) {
+      throw new TypeError(`events: signal must be an AbortSignal, got ${show(signal)}`)
+    }
     const settings = checkSubscribeOptions({ filter, rewind })
     const names = this.#checked('events', channels)
     const iterator = new EventIterator(this.#iteratorParts, signal, lastEventId)
@@ -345,7 +372,13 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
     return new Admission(names, settings, this.#admissionParts)
   }
 
-  #begin(connection: Connection, { channels, settings }: Admission, lastEventId: string, now: Moment | undefined, onRelease: () => void): Subscription {
+  #begin(
+    connection: Connection,
+    { channels, settings }: Admission,
+    lastEventId: string,
+    now: Moment | undefined,
+    onRelease: () => void,
+  ): Subscription {
     const { owner } = settings
     this.#warnings.checkProcesses()
     const start = startFrom(lastEventId, settings, this.#timeline, now)
@@ -387,7 +420,10 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
     const asked = this.#peers.disconnect(target, reconnect)
     const [here, { answers, missing }] = await Promise.all([this.#disconnectHere(target, reconnect), asked])
     if (missing === 0) return answers.reduce((sum, count) => sum + count, here)
-    throw new SseError('SSE_BACKPLANE_UNAVAILABLE', `disconnect: ${missing} of ${answers.length + missing + 1} processes did not answer; the streams of the others were ended`)
+    throw new SseError(
+      'SSE_BACKPLANE_UNAVAILABLE',
+      `disconnect: ${missing} of ${answers.length + missing + 1} processes did not answer; the streams of the others were ended`,
+    )
   }
 
   #disconnectHere(target: ReturnType<typeof checkTarget>, reconnect: boolean): Promise<number> {

@@ -45,7 +45,10 @@ export class Publisher {
   publish(channel: string, event: string, data: unknown, options: PublishOptions | undefined): string | Promise<string> {
     checkChannelName('publish', channel)
     if (typeof event !== 'string') {
-      throw new SseError('SSE_INVALID_EVENT', `publish: the second argument must be the name of the event: publish(channel, event, data), got ${show(event)}`)
+      throw new SseError(
+        'SSE_INVALID_EVENT',
+        `publish: the second argument must be the name of the event: publish(channel, event, data), got ${show(event)}`,
+      )
     }
     checkEventName('publish', event)
     const checked = options === undefined ? NO_OPTIONS : this.#checkOptions(channel, options)
@@ -63,7 +66,9 @@ export class Publisher {
     if (this.isClosed) throw new SseError('SSE_HUB_CLOSED', `publish: the hub is closed, so nothing can be published to ${show(channel)}`)
     const bounds = channels.boundsOf(channel)
     const answer = backplane.publish({ channel, event, text, isString: typeof payload === 'string', key, idempotencyKey, bounds })
-    return isThenable(answer) ? Promise.resolve(answer).then((published) => this.#stored(channel, event, published)) : this.#stored(channel, event, answer)
+    return isThenable(answer)
+      ? Promise.resolve(answer).then((published) => this.#stored(channel, event, published))
+      : this.#stored(channel, event, answer)
   }
 
   #stored(channel: string, event: string, { epoch, position, isNew }: Published): string | Promise<string> {
@@ -88,9 +93,15 @@ export class Publisher {
 
   #checkOptions(channel: string, options: PublishOptions): PublishOptions {
     checkOptions('publish', options, ['key', 'idempotencyKey'])
-    const checked = { key: checkKey('publish: key', options.key), idempotencyKey: checkKey('publish: idempotencyKey', options.idempotencyKey) }
+    const checked = {
+      key: checkKey('publish: key', options.key),
+      idempotencyKey: checkKey('publish: idempotencyKey', options.idempotencyKey),
+    }
     if (checked.key === undefined || this.#parts.channels.boundsOf(channel).latestPerKey) return checked
-    throw new SseError('SSE_INVALID_KEY', `publish to ${show(channel)}: a key needs a channel with replay: { latestPerKey: true }, got ${show(options.key)}`)
+    throw new SseError(
+      'SSE_INVALID_KEY',
+      `publish to ${show(channel)}: a key needs a channel with replay: { latestPerKey: true }, got ${show(options.key)}`,
+    )
   }
 }
 

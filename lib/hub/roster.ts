@@ -111,7 +111,9 @@ export class Roster {
     if (typeof target === 'function') {
       return this.#disconnect(this.#active(), ({ owner, channels }) => asBoolean(target({ owner, channels })), reconnect)
     }
-    if ('owner' in target) return this.#disconnect([...(this.#byOwner.get(target.owner) ?? [])], ({ owner }) => owner === target.owner, reconnect)
+    if ('owner' in target) {
+      return this.#disconnect([...(this.#byOwner.get(target.owner) ?? [])], ({ owner }) => owner === target.owner, reconnect)
+    }
     return this.#disconnect(this.#active(), ({ channels }) => channels.length === 1 && channels[0] === target.channel, reconnect)
   }
 
@@ -149,7 +151,10 @@ export function checkTarget(target: DisconnectTarget): SharedTarget | ((subscrib
   if (typeof target === 'string') return { owner: checkOwner('disconnect: the owner', target) ?? '' }
   const { channel }: { readonly channel?: unknown } = typeof target === 'object' && target !== null ? target : {}
   if (channel === undefined || Object.keys(target).length !== 1) {
-    throw new SseError('SSE_INVALID_OWNER', `disconnect: the first argument must be an owner, { channel } or a predicate, got ${show(target)}`)
+    throw new SseError(
+      'SSE_INVALID_OWNER',
+      `disconnect: the first argument must be an owner, { channel } or a predicate, got ${show(target)}`,
+    )
   }
   checkChannelName('disconnect', channel)
   return { channel: channel as string }

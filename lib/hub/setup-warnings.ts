@@ -32,7 +32,8 @@ export class SetupWarnings {
     if (!this.#isUnchecked) return
     this.#isUnchecked = false
     if (!cluster.isWorker && process.env['pm_id'] === undefined) return
-    const message = 'Hub: this process is one of several (a cluster worker, or pm2), and the hub has no backplane: clients receive only what their own process publishes. Give all processes a backplane, or pass backplane: new MemoryBackplane() if that is what you want'
+    const message =
+      'Hub: this process is one of several (a cluster worker, or pm2), and the hub has no backplane: clients receive only what their own process publishes. Give all processes a backplane, or pass backplane: new MemoryBackplane() if that is what you want'
     this.#onError(new SseError('SSE_BACKPLANE_MISSING', message), { where: 'backplane' })
   }
 }

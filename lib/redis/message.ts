@@ -34,7 +34,9 @@ export function parseMessage(message: string): Message {
 /** Reads what begins with an epoch and a number. */
 export function parseSignal(text: string): { readonly epoch: string; readonly count: number; readonly rest: string } {
   const [, epoch, count, rest] = /^([0-9a-z]{10}) (\d+)\n([^]*)$/.exec(text) ?? []
-  if (epoch === undefined || count === undefined || rest === undefined) throw new Error(`this is not a signal of a hub: ${text.slice(0, 80)}`)
+  if (epoch === undefined || count === undefined || rest === undefined) {
+    throw new Error(`this is not a signal of a hub: ${text.slice(0, 80)}`)
+  }
   return { epoch, count: Number(count), rest }
 }
 
@@ -59,7 +61,11 @@ export function historyOf(raw: RawHistory): ChannelHistory {
   let start = events.length
   // Whatever is after it is there: the newest event, the one that it names, and so on.
   let floor = newest
-  for (let event = events[start - 1]; event !== undefined && (start === events.length ? event.position === newest : floor <= event.position); event = events[start - 1]) {
+  for (
+    let event = events[start - 1];
+    event !== undefined && (start === events.length ? event.position === newest : floor <= event.position);
+    event = events[start - 1]
+  ) {
     floor = before(event)
     start--
   }

@@ -1,5 +1,15 @@
 import type { Redis } from 'ioredis'
-import type { Acquired, Backplane, BackplaneHost, BackplaneLog, History, Place, Publication, Published, Refused } from '../backplanes/backplane.ts'
+import type {
+  Acquired,
+  Backplane,
+  BackplaneHost,
+  BackplaneLog,
+  History,
+  Place,
+  Publication,
+  Published,
+  Refused,
+} from '../backplanes/backplane.ts'
 import { type SseError, show } from '../basics/errors.ts'
 import { checkBoolean, checkInteger, checkOptions } from '../basics/options.ts'
 import { makeEpoch } from '../event/timeline.ts'
@@ -77,11 +87,17 @@ export class RedisBackplane implements Backplane, BackplaneLog {
    * @param internals for tests: what gives the time in the scripts, and how often channels are swept.
    * @throws {TypeError | RangeError} for an option that is unknown, of the wrong type or out of its range.
    */
-  constructor(connection: RedisConnection, options: RedisBackplaneOptions = {}, internals: { readonly time?: string; readonly sweepMs?: number } = {}) {
+  constructor(
+    connection: RedisConnection,
+    options: RedisBackplaneOptions = {},
+    internals: { readonly time?: string; readonly sweepMs?: number } = {},
+  ) {
     checkOptions('RedisBackplane', connection, ['url', 'client'])
     checkOptions('RedisBackplane', options, ['prefix', 'timeoutMs', 'probeMs', 'durable'])
     const { prefix = 'sse' } = options
-    if (typeof prefix !== 'string' || !/^[^{}]+$/.test(prefix)) throw new TypeError(`RedisBackplane: prefix must be a string that is not empty and has no braces, got ${show(prefix)}`)
+    if (typeof prefix !== 'string' || !/^[^{}]+$/.test(prefix)) {
+      throw new TypeError(`RedisBackplane: prefix must be a string that is not empty and has no braces, got ${show(prefix)}`)
+    }
     this.timeoutMs = checkInteger('RedisBackplane: timeoutMs', options.timeoutMs, 5_000, { min: 100, max: 60_000 })
     this.probeMs = checkInteger('RedisBackplane: probeMs', options.probeMs, 2_000, { min: 50, max: 5_000 })
     this.#aliveMs = PROBES_ALIVE * this.probeMs
@@ -187,7 +203,9 @@ export class RedisBackplane implements Backplane, BackplaneLog {
       ...places.flatMap(({ channel, after }) => [channel, after]),
     ])
     const [current, position, channels] = answer as [string, string, (RawHistory | RawRefusal)[]]
-    const histories = channels.map((raw, i) => (raw[0] === null ? { floor: 0, events: [], refusal: this.#refusal(places[i]?.channel ?? '', raw[1]) } : historyOf(raw)))
+    const histories = channels.map((raw, i) =>
+      raw[0] === null ? { floor: 0, events: [], refusal: this.#refusal(places[i]?.channel ?? '', raw[1]) } : historyOf(raw),
+    )
     return { epoch: current, newest: Number(position), channels: histories }
   }
 
@@ -205,11 +223,19 @@ export class RedisBackplane implements Backplane, BackplaneLog {
   }
 
   async signal(text: string, isVital: boolean): Promise<readonly string[]> {
-    return (await this.#commands.run(this.#scripts.signal, this.#base, () => [this.#run, makeEpoch(), text, isVital ? '1' : '0'])) as string[]
+    return (await this.#commands.run(this.#scripts.signal, this.#base, () => [
+      this.#run,
+      makeEpoch(),
+      text,
+      isVital ? '1' : '0',
+    ])) as string[]
   }
 
   send(processId: string, text: string): void {
-    void this.#commands.use().then((redis) => redis.publish(`${this.#base}:n:${processId}`, `s${text}`)).catch(() => {})
+    void this.#commands
+      .use()
+      .then((redis) => redis.publish(`${this.#base}:n:${processId}`, `s${text}`))
+      .catch(() => {})
   }
 
   async close(): Promise<void> {
@@ -343,5 +369,7 @@ async function runOf(redis: Redis): Promise<string> {
   const info = await redis.info('server').catch((error: Error) => error.message)
   const run = /^run_id:(\w+)/m.exec(info)?.[1]
   if (run !== undefined) return run
-  throw new Error(`INFO does not tell the run_id of the server, by which it is noticed that it was started again (${info.slice(0, 100)}): let it, or set durable`)
+  throw new Error(
+    `INFO does not tell the run_id of the server, by which it is noticed that it was started again (${info.slice(0, 100)}): let it, or set durable`,
+  )
 }

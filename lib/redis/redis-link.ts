@@ -150,7 +150,11 @@ export class RedisLink {
   }
 
   unavailable(what: string, cause?: unknown): SseError {
-    return new SseError('SSE_BACKPLANE_UNAVAILABLE', `RedisBackplane: Redis at ${this.address}: ${what}`, cause === undefined ? {} : { cause })
+    return new SseError(
+      'SSE_BACKPLANE_UNAVAILABLE',
+      `RedisBackplane: Redis at ${this.address}: ${what}`,
+      cause === undefined ? {} : { cause },
+    )
   }
 
   async #connected(): Promise<void> {

@@ -81,7 +81,9 @@ export class LogReader {
 
   /** No moment is reached any more of those that are waited for. */
   interrupted(): void {
-    for (const { failed } of this.#awaited.values()) failed(new SseError('SSE_BACKPLANE_UNAVAILABLE', 'Hub: the connection to the backplane broke'))
+    for (const { failed } of this.#awaited.values()) {
+      failed(new SseError('SSE_BACKPLANE_UNAVAILABLE', 'Hub: the connection to the backplane broke'))
+    }
   }
 
   #tell(): Promise<History> {

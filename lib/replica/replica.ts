@@ -173,7 +173,10 @@ export class Replica {
   /** Goes on without the channels that are refused now. Their followers end before they are given more of other channels. */
   async #resume(refused: Refused): Promise<void> {
     const run = this.#run
-    const ended = this.#refusals.apply([...this.#copies.values()].filter(({ isWatched }) => isWatched), refused)
+    const ended = this.#refusals.apply(
+      [...this.#copies.values()].filter(({ isWatched }) => isWatched),
+      refused,
+    )
     if (ended !== null) await ended
     if (run === this.#run) void this.#catchUp()
   }
@@ -183,7 +186,10 @@ export class Replica {
     const refused = new Map<string, Error>()
     for (const { copy, history } of readings) if (history.refusal !== undefined) refused.set(copy.channel.name, history.refusal)
     if (refused.size === 0) return { rest: readings, ended: null }
-    const ended = this.#refusals.apply(readings.map(({ copy }) => copy), refused)
+    const ended = this.#refusals.apply(
+      readings.map(({ copy }) => copy),
+      refused,
+    )
     this.#log.unwatch([...refused.keys()])
     return { rest: readings.filter(({ copy }) => !copy.isRefused), ended }
   }
@@ -354,7 +360,10 @@ export class Replica {
       if (run !== this.#run || this.#isHolding) return
       this.#probed += readings.length
       this.#inContact()
-      const isBehind = readings.some(({ copy, history: { refusal, floor, events } }) => refusal !== undefined || Math.max(floor, events.at(-1)?.position ?? 0) > copy.seen)
+      const isBehind = readings.some(
+        ({ copy, history: { refusal, floor, events } }) =>
+          refusal !== undefined || Math.max(floor, events.at(-1)?.position ?? 0) > copy.seen,
+      )
       if (isBehind || history.epoch !== this.#parts.timeline.epoch) return void this.#catchUp()
       for (const { copy } of readings) copy.seen = Math.max(copy.seen, history.newest)
       this.#parts.timeline.moveTo(history.newest)

@@ -32,7 +32,12 @@ interface Cause {
 }
 
 const CAUSES: Readonly<Record<RefusalReason, Cause>> = {
-  maxSubscribers: { code: 'SSE_LIMIT_REACHED', text: 'the hub has as many subscribers as maxSubscribers allows', end: 'limit', delay: LATER_MS },
+  maxSubscribers: {
+    code: 'SSE_LIMIT_REACHED',
+    text: 'the hub has as many subscribers as maxSubscribers allows',
+    end: 'limit',
+    delay: LATER_MS,
+  },
   maxSubscribersPerOwner: {
     code: 'SSE_LIMIT_REACHED',
     text: 'this owner has as many subscribers as maxSubscribersPerOwner allows',

@@ -44,7 +44,10 @@ export function readSource<T>(source: Source<T>): SourceReader<T> {
     if (Symbol.iterator in source) return readIterator(source[Symbol.iterator]())
   }
   const instead = bodyOf(source) === undefined ? '' : '; give the body of a Response: response.body.pipeThrough(new TextDecoderStream())'
-  throw new SseError('SSE_INVALID_EVENT', `stream: source must be an iterable, an async iterable, a Readable or a web ReadableStream, got ${show(source)}${instead}`)
+  throw new SseError(
+    'SSE_INVALID_EVENT',
+    `stream: source must be an iterable, an async iterable, a Readable or a web ReadableStream, got ${show(source)}${instead}`,
+  )
 }
 
 /**
@@ -173,7 +176,9 @@ function readReadable<T>(source: IterableReadable<T>): SourceReader<T> {
 
 /** A web stream is cancelled through its reader: `return()` of its iterator would wait behind the read that is under way. */
 function readWebStream<T>(source: WebStream<T>): SourceReader<T> {
-  if (source.locked) throw new SseError('SSE_INVALID_EVENT', `stream: source must not be locked, and this ReadableStream has a reader already`)
+  if (source.locked) {
+    throw new SseError('SSE_INVALID_EVENT', `stream: source must not be locked, and this ReadableStream has a reader already`)
+  }
   const reader = source.getReader()
   return {
     next: async () => {

@@ -4,7 +4,16 @@ import { isThenable, letGo } from '../basics/guard.ts'
 import { checkBoolean, checkOptions } from '../basics/options.ts'
 import { reported } from '../basics/reported-promise.ts'
 import type { AnyChannels, ChannelName } from '../event/channel-types.ts'
-import { type CheckedFields, checkedFields, encodeComment, type EventFields, type EventInput, formatEvent, type Serialize, toText } from '../event/event.ts'
+import {
+  type CheckedFields,
+  checkedFields,
+  encodeComment,
+  type EventFields,
+  type EventInput,
+  formatEvent,
+  type Serialize,
+  toText,
+} from '../event/event.ts'
 import { GzipBody } from '../gzip/gzip-body.ts'
 import type { SharedBytes } from '../gzip/shared-bytes.ts'
 import { Connection, type ConnectionContext, STREAM_CLOSE } from './connection.ts'
@@ -213,7 +222,9 @@ export class SseStream {
 
   #stream<T>(source: Source<T>, toEvent: ((item: T) => EventInput) | StreamOptions | undefined): boolean | Promise<boolean> {
     if (toEvent !== undefined && typeof toEvent !== 'function') {
-      if (typeof toEvent !== 'object' || toEvent === null) throw new TypeError(`stream: toEvent must be a function or { event?, end? }, got ${show(toEvent)}`)
+      if (typeof toEvent !== 'object' || toEvent === null) {
+        throw new TypeError(`stream: toEvent must be a function or { event?, end? }, got ${show(toEvent)}`)
+      }
       checkOptions('stream', toEvent, ['event', 'end'])
     }
     const { event, end } = typeof toEvent === 'object' ? toEvent : {}
@@ -259,7 +270,10 @@ export class SseStream {
     }
     const plan = this.#planFor(hub, channels, options)
     if (this.#isSubscribed) {
-      throw new SseError('SSE_ALREADY_SUBSCRIBED', 'subscribe: this stream is or was subscribed; a stream has one subscription, so name all channels in it')
+      throw new SseError(
+        'SSE_ALREADY_SUBSCRIBED',
+        'subscribe: this stream is or was subscribed; a stream has one subscription, so name all channels in it',
+      )
     }
     if (plan instanceof SseError) return this.#refuseChannels(plan)
     if (this.state === 'closed' || this.#req.method === 'HEAD') return this.#start(plan, undefined)
@@ -327,13 +341,22 @@ export class SseStream {
   #encode(where: string, data: unknown, fields: CheckedFields): string {
     if (this.#isSubscribed) {
       if (fields.id !== undefined) {
-        throw new SseError('SSE_ID_RESERVED', `${where}: the ids of a subscribed stream are the hub's, by which the client resumes; send without id, got ${show(fields.id)}`)
+        throw new SseError(
+          'SSE_ID_RESERVED',
+          `${where}: the ids of a subscribed stream are the hub's, by which the client resumes; send without id, got ${show(fields.id)}`,
+        )
       }
       if (fields.event?.startsWith('stream-')) {
-        throw new SseError('SSE_INVALID_EVENT', `${where}: on a subscribed stream event names that begin with "stream-" are the hub's, got ${show(fields.event)}`)
+        throw new SseError(
+          'SSE_INVALID_EVENT',
+          `${where}: on a subscribed stream event names that begin with "stream-" are the hub's, got ${show(fields.event)}`,
+        )
       }
     }
-    return formatEvent(toText(data, this.#context.serialize, () => `${where}: `), fields)
+    return formatEvent(
+      toText(data, this.#context.serialize, () => `${where}: `),
+      fields,
+    )
   }
 
   #write(block: string, source: unknown): boolean | Promise<boolean> {
@@ -358,14 +381,22 @@ export class SseStream {
     const req = this.#req
     const res = this.#res
     if (res.headersSent) {
-      throw new SseError('SSE_HEAD_SENT', `SseStream: the head of this response was sent before the stream was opened (${req.method} ${show(req.url)}, status ${res.statusCode}); use res.sse before or instead of res.send`)
+      throw new SseError(
+        'SSE_HEAD_SENT',
+        `SseStream: the head of this response was sent before the stream was opened (${req.method} ${show(req.url)}, status ${res.statusCode}); use res.sse before or instead of res.send`,
+      )
     }
     if (isGone(req, res)) {
       this.#setClosed()
       return false
     }
     if (!acceptsEventStream(req.headers.accept)) {
-      this.#refuse(new SseError('SSE_NOT_ACCEPTABLE', `SseStream: the client does not accept text/event-stream, it sent "Accept: ${req.headers.accept}"`))
+      this.#refuse(
+        new SseError(
+          'SSE_NOT_ACCEPTABLE',
+          `SseStream: the client does not accept text/event-stream, it sent "Accept: ${req.headers.accept}"`,
+        ),
+      )
       return false
     }
     if (hasBody(req) && req.readableFlowing === null && req !== source) req.resume()
@@ -420,7 +451,9 @@ export class SseStream {
   #takesGzip(): boolean {
     const res = this.#res
     const vary = [res.getHeader('Vary') ?? []].flat().join(', ')
-    if (!/(^|,)\s*(\*|accept-encoding)\s*(,|$)/i.test(vary)) res.setHeader('Vary', vary === '' ? 'Accept-Encoding' : `${vary}, Accept-Encoding`)
+    if (!/(^|,)\s*(\*|accept-encoding)\s*(,|$)/i.test(vary)) {
+      res.setHeader('Vary', vary === '' ? 'Accept-Encoding' : `${vary}, Accept-Encoding`)
+    }
     const takesGzip = acceptsGzip(this.#req.headers['accept-encoding'])
     if (takesGzip) res.setHeader('Content-Encoding', 'gzip')
     return takesGzip

@@ -75,7 +75,9 @@ export function checkSubscribeOptions(options: object | undefined): SubscribeSet
   checkOptions('subscribe', options, ['filter', 'rewind', 'owner', 'expiresAt', 'snapshot'])
   const { filter, rewind, owner, expiresAt, snapshot }: SubscribeOptions = options
   if (snapshot !== undefined && rewind !== undefined && rewind > 0) {
-    throw new RangeError(`subscribe: rewind and snapshot exclude each other: the events before a snapshot are in it; got rewind ${show(rewind)}`)
+    throw new RangeError(
+      `subscribe: rewind and snapshot exclude each other: the events before a snapshot are in it; got rewind ${show(rewind)}`,
+    )
   }
   return {
     filter: checkFunction('subscribe: filter', filter, undefined),
@@ -94,7 +96,9 @@ function checkTime(name: string, value: Date | number | undefined): number {
   const ms = value instanceof Date ? value.getTime() : value
   if (typeof ms !== 'number') throw new TypeError(`${name} must be a Date or a number of milliseconds since 1970, got ${show(value)}`)
   if (Number.isNaN(ms)) throw new RangeError(`${name} must be a valid time, got ${show(value)}`)
-  if (ms > 0 && ms < SECONDS_UNTIL) throw new RangeError(`${name} is in milliseconds since 1970, and looks like seconds: multiply it by 1,000; got ${show(value)}`)
+  if (ms > 0 && ms < SECONDS_UNTIL) {
+    throw new RangeError(`${name} is in milliseconds since 1970, and looks like seconds: multiply it by 1,000; got ${show(value)}`)
+  }
   return ms
 }
 

@@ -74,7 +74,18 @@ const CHANNELS: readonly string[] = [
   '漢'.repeat(256),
 ]
 
-const EVENTS: readonly string[] = ['message', ' ', 'with spaces', 'colon: x', '__proto__', 'ünïcödé 😀', 'x'.repeat(300), '1', '{"json":true}', 'tab\t\0']
+const EVENTS: readonly string[] = [
+  'message',
+  ' ',
+  'with spaces',
+  'colon: x',
+  '__proto__',
+  'ünïcödé 😀',
+  'x'.repeat(300),
+  '1',
+  '{"json":true}',
+  'tab\t\0',
+]
 
 /** What both are given of an event, by stream and by `events()`. */
 const wire = ({ events }: Client): unknown => events.filter(({ event }) => !event?.startsWith('stream-'))
@@ -87,17 +98,27 @@ export const contentCases: readonly Case[] = [
       const nodes = await kit.nodes(3)
       const [node, other, third] = nodes
       const first = await node.publish('a', 'item', 'first')
-      const observe = async (hub: typeof node) => ({ client: await kit.client(hub, ['a'], { lastEventId: first }), reader: await kit.reader(hub, ['a'], { lastEventId: first }) })
+      const observe = async (hub: typeof node) => ({
+        client: await kit.client(hub, ['a'], { lastEventId: first }),
+        reader: await kit.reader(hub, ['a'], { lastEventId: first }),
+      })
       const live = [await observe(node), await observe(other)]
       const published: { readonly id: string; readonly channel: string; readonly event: string; readonly data: unknown }[] = []
       for (const [n, value] of [...VALUES, 'marker'].entries()) {
         const id = await nodes[n % 2]!.publish('a', 'item', value)
-        published.push({ id, channel: 'a', event: 'item', data: JSON.parse(JSON.stringify(value), (_, each) => (value === each ? asRead(each) : each)) as unknown })
+        published.push({
+          id,
+          channel: 'a',
+          event: 'item',
+          data: JSON.parse(JSON.stringify(value), (_, each) => (value === each ? asRead(each) : each)) as unknown,
+        })
       }
       for (const { client, reader } of [...live, await observe(node), await observe(third as typeof node)]) {
         await Promise.all([client.heard('marker'), reader.heard('marker')])
         expect(reader.items).toEqual(published)
-        expect(client.texts).toEqual(VALUES.map((value) => asRead(typeof value === 'string' ? value : JSON.stringify(value))).concat('marker'))
+        expect(client.texts).toEqual(
+          VALUES.map((value) => asRead(typeof value === 'string' ? value : JSON.stringify(value))).concat('marker'),
+        )
         expect(wire(client)).toEqual(wire(live[0]?.client as Client))
       }
     },
@@ -195,7 +216,9 @@ export const contentCases: readonly Case[] = [
         await client.heard('marker')
         expect(client.texts).toEqual([...VALUES.filter((value) => typeof value === 'number').map(String), 'marker'])
         expect(seen).toEqual(live[0]?.seen)
-        expect(seen.map(({ channel, data }) => [channel, typeof data])).toEqual(values.map((value, n) => [n % 3 === 0 ? 'a' : 'b', typeof value]))
+        expect(seen.map(({ channel, data }) => [channel, typeof data])).toEqual(
+          values.map((value, n) => [n % 3 === 0 ? 'a' : 'b', typeof value]),
+        )
       }
     },
   },

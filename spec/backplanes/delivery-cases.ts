@@ -12,7 +12,8 @@ async function comeWhileRead(kit: Kit, ledger: Ledger, hooked: { readonly read?:
     {
       channel: 'a',
       watched: () => ledger.publish(publisher, 'a', 'watched, and not read yet'),
-      reading: () => Promise.all([ledger.burst(publisher, ['a'], 'during the read', 10), ledger.burst(other, ['a'], 'during the read, too', 10)]),
+      reading: () =>
+        Promise.all([ledger.burst(publisher, ['a'], 'during the read', 10), ledger.burst(other, ['a'], 'during the read, too', 10)]),
       read: async () => {
         await ledger.publish(other, 'a', 'read, and not known yet')
         await hooked.read?.()
@@ -43,7 +44,11 @@ export const deliveryCases: readonly Case[] = [
       const begin = await ledger.publish(nodes[0], 'a', 'begin')
       const followers = await Promise.all(
         nodes.flatMap((node) =>
-          [channels, ...channels.map((name) => [name])].map(async (names) => ({ names, reader: await kit.reader(node, names), client: await kit.client(node, names) })),
+          [channels, ...channels.map((name) => [name])].map(async (names) => ({
+            names,
+            reader: await kit.reader(node, names),
+            client: await kit.client(node, names),
+          })),
         ),
       )
       await Promise.all(nodes.map((node, n) => ledger.burst(node, channels, `of ${n}`, 45)))
@@ -123,7 +128,8 @@ export const deliveryCases: readonly Case[] = [
     async run(kit) {
       const ledger = new Ledger()
       const [publisher, other] = await kit.nodes(2)
-      const burst = (name: string) => Promise.all([ledger.burst(publisher, ['a', 'b'], name, 100), ledger.burst(other, ['b', 'a'], `${name}, too`, 100)])
+      const burst = (name: string) =>
+        Promise.all([ledger.burst(publisher, ['a', 'b'], name, 100), ledger.burst(other, ['b', 'a'], `${name}, too`, 100)])
       const node = await kit.node({}, { channel: 'b', reading: () => burst('reading'), read: () => burst('read') })
       const first = await ledger.publish(publisher, 'a', 'first')
       const [client] = await Promise.all([kit.client(node, ['a', 'b'], { lastEventId: first }), burst('beside')])
@@ -137,8 +143,12 @@ export const deliveryCases: readonly Case[] = [
     async run(kit) {
       const ledger = new Ledger()
       const [publisher, other] = await kit.nodes(2)
-      const burst = (name: string) => Promise.all([ledger.burst(publisher, ['a', 'b'], name, 6), ledger.burst(other, ['a'], `${name}, too`, 6)])
-      const node = await kit.node({}, { channel: 'b', watched: () => burst('watched'), reading: () => burst('reading'), read: () => burst('read') })
+      const burst = (name: string) =>
+        Promise.all([ledger.burst(publisher, ['a', 'b'], name, 6), ledger.burst(other, ['a'], `${name}, too`, 6)])
+      const node = await kit.node(
+        {},
+        { channel: 'b', watched: () => burst('watched'), reading: () => burst('reading'), read: () => burst('read') },
+      )
       const follower = await kit.client(node, ['a'])
       const first = await ledger.publish(publisher, 'a', 'first')
       await burst('before')
@@ -174,13 +184,15 @@ export const deliveryCases: readonly Case[] = [
       const ledger = new Ledger()
       const nodes = await kit.nodes(3)
       const first = await ledger.publish(nodes[0], 'a', 'first')
-      const publishing = aside((async () => {
-        for (let n = 0; n < 90; n++) {
-          await ledger.publish(nodes[n % 2] as (typeof nodes)[0], n % 3 === 0 ? 'b' : 'a', `${n}`)
-          await turn()
-        }
-        await ledger.publish(nodes[0], 'a', 'last')
-      })())
+      const publishing = aside(
+        (async () => {
+          for (let n = 0; n < 90; n++) {
+            await ledger.publish(nodes[n % 2] as (typeof nodes)[0], n % 3 === 0 ? 'b' : 'a', `${n}`)
+            await turn()
+          }
+          await ledger.publish(nodes[0], 'a', 'last')
+        })(),
+      )
       const seen: string[] = []
       let lastEventId = first
       for (let hop = 0; seen.at(-1) !== 'last'; hop++) {

@@ -1,6 +1,24 @@
 import { createParser, type EventSourceMessage } from 'eventsource-parser'
-import { Hub, type HubEvent, type HubEvents, type HubOptions, type PublishOptions, type ResetEvent, type SubscribeOptions } from 'express-sse-hub'
-import type { Backplane, BackplaneEvent, BackplaneHost, BackplaneLog, History, Place, Publication, Published, Refused } from '../../lib/backplanes/backplane.ts'
+import {
+  Hub,
+  type HubEvent,
+  type HubEvents,
+  type HubOptions,
+  type PublishOptions,
+  type ResetEvent,
+  type SubscribeOptions,
+} from 'express-sse-hub'
+import type {
+  Backplane,
+  BackplaneEvent,
+  BackplaneHost,
+  BackplaneLog,
+  History,
+  Place,
+  Publication,
+  Published,
+  Refused,
+} from '../../lib/backplanes/backplane.ts'
 import { makeEpoch } from '../../lib/event/timeline.ts'
 import type { ReplayBounds } from '../../lib/log/replay-log.ts'
 import type { RefusalReason } from '../../lib/stream/refusal.ts'
@@ -209,7 +227,10 @@ export class Client {
   }
 
   async heard(text: string): Promise<void> {
-    await this.#kit.until(() => this.texts.includes(text), `the client hears ${text.slice(0, 40)} (it has ${this.texts.join(', ').slice(0, 200)})`)
+    await this.#kit.until(
+      () => this.texts.includes(text),
+      `the client hears ${text.slice(0, 40)} (it has ${this.texts.join(', ').slice(0, 200)})`,
+    )
   }
 
   leave(): void {
@@ -358,7 +379,16 @@ export class RawNode {
   }
 
   async publish(channel: string, text: string, options: Partial<Publication> = {}): Promise<Published> {
-    return this.backplane.publish({ channel, event: 'item', text, isString: true, key: undefined, idempotencyKey: undefined, bounds: BOUNDS, ...options })
+    return this.backplane.publish({
+      channel,
+      event: 'item',
+      text,
+      isString: true,
+      key: undefined,
+      idempotencyKey: undefined,
+      bounds: BOUNDS,
+      ...options,
+    })
   }
 
   /** The same with other bounds. */

@@ -39,12 +39,19 @@ export const processCases: readonly Case[] = [
       await other.publish('job: {1}\n😀', 'item', 'before')
       expect(await node.disconnect({ channel: 'job: {1}\n😀' }, { reconnect: false })).toBe(3)
       await kit.until(() => ended.every(({ isOpen }) => !isOpen), 'all have what was published before')
-      expect(ended.map(({ isOpen, isEndedForGood, texts }) => [isOpen, isEndedForGood, texts])).toEqual(nodes.map(() => [false, true, ['before']]))
+      expect(ended.map(({ isOpen, isEndedForGood, texts }) => [isOpen, isEndedForGood, texts])).toEqual(
+        nodes.map(() => [false, true, ['before']]),
+      )
       await node.publish('a', 'item', 'marker')
       for (const client of others) await client.heard('marker')
       expect(others.map(({ isOpen }) => isOpen)).toEqual(Array(6).fill(true))
       expect(await other.disconnect({ channel: 'a' })).toBe(3)
-      expect(others.map(({ isOpen, isEndedForGood }) => [isOpen, isEndedForGood])).toEqual(nodes.flatMap(() => [[true, false], [false, false]]))
+      expect(others.map(({ isOpen, isEndedForGood }) => [isOpen, isEndedForGood])).toEqual(
+        nodes.flatMap(() => [
+          [true, false],
+          [false, false],
+        ]),
+      )
     },
   },
   {
@@ -56,7 +63,15 @@ export const processCases: readonly Case[] = [
       await third.publish('a', 'item', 'marker')
       for (const client of clients) await client.heard('marker')
       for (const hub of [node, other, third]) {
-        expect(await hub.stats({ all: true })).toMatchObject({ processes: 3, missing: 0, subscribers: 3, published: 5, delivered: 15, resets: 0, refusals: 0 })
+        expect(await hub.stats({ all: true })).toMatchObject({
+          processes: 3,
+          missing: 0,
+          subscribers: 3,
+          published: 5,
+          delivered: 15,
+          resets: 0,
+          refusals: 0,
+        })
       }
       expect([node, other, third].map((hub) => hub.stats().subscribers)).toEqual([1, 2, 0])
     },
@@ -69,14 +84,25 @@ export const processCases: readonly Case[] = [
       const owner = 'user: {1}\n😀'
       const come = (hub: Hub): Promise<Client> => kit.client(hub, ['a'], { owner })
       const [first, second] = [await come(node), await come(other)]
-      expect(refusalsOf([first, second, await come(third), await come(node)])).toEqual([undefined, undefined, 'maxSubscribersPerOwner', 'maxSubscribersPerOwner'])
-      expect(refusalsOf([await kit.client(third, ['a'], { owner: 'user' }), await kit.client(third, ['a'])])).toEqual([undefined, undefined])
+      expect(refusalsOf([first, second, await come(third), await come(node)])).toEqual([
+        undefined,
+        undefined,
+        'maxSubscribersPerOwner',
+        'maxSubscribersPerOwner',
+      ])
+      expect(refusalsOf([await kit.client(third, ['a'], { owner: 'user' }), await kit.client(third, ['a'])])).toEqual([
+        undefined,
+        undefined,
+      ])
       // One that leaves makes room for one, wherever it comes.
       first.leave()
       await sent()
       await node.publish('a', 'item', 'x')
       const next = await come(third)
-      expect(refusalsOf([next, await come(third), await come(other), await come(node)])).toEqual([undefined, ...Array<string>(3).fill('maxSubscribersPerOwner')])
+      expect(refusalsOf([next, await come(third), await come(other), await come(node)])).toEqual([
+        undefined,
+        ...Array<string>(3).fill('maxSubscribersPerOwner'),
+      ])
       // So does a node that closes.
       await other.close()
       expect(refusalsOf([await come(node), await come(third)])).toEqual([undefined, 'maxSubscribersPerOwner'])
@@ -114,7 +140,11 @@ export const processCases: readonly Case[] = [
     name: 'ends the oldest stream of an owner, on whichever node it is, for one more',
     needs: ['limits'],
     async run(kit) {
-      const [node, other, third] = (await kit.nodes(3, { maxSubscribersPerOwner: { max: 2, whenFull: 'close-oldest' } })) as unknown as [Hub, Hub, Hub]
+      const [node, other, third] = (await kit.nodes(3, { maxSubscribersPerOwner: { max: 2, whenFull: 'close-oldest' } })) as unknown as [
+        Hub,
+        Hub,
+        Hub,
+      ]
       const come = (hub: Hub, owner = 'user'): Promise<Client> => kit.client(hub, ['a'], { owner })
       const bystander = await come(node, 'another')
       const clients: Client[] = []
@@ -125,7 +155,10 @@ export const processCases: readonly Case[] = [
         const openedAt = performance.now()
         await kit.until(() => performance.now() - openedAt > 50, 'the clock moves on')
         const open = clients.map(({ isOpen }) => isOpen)
-        expect([open, refusalsOf(clients).every((reason) => reason === undefined)]).toEqual([clients.map((_, n) => n >= clients.length - 2), true])
+        expect([open, refusalsOf(clients).every((reason) => reason === undefined)]).toEqual([
+          clients.map((_, n) => n >= clients.length - 2),
+          true,
+        ])
       }
       await third.publish('a', 'item', 'marker')
       for (const client of [bystander, ...clients.slice(-2)]) await client.heard('marker')
@@ -141,7 +174,9 @@ export const processCases: readonly Case[] = [
       const id = await ledger.publish(nodes[0], 'a', 'first', { idempotencyKey: 'key' })
       for (const hub of nodes) expect(await hub.publish('a', 'other', { not: 'stored' }, { idempotencyKey: 'key' })).toBe(id)
       // All at once: one of them is first.
-      const ids = await Promise.all([...nodes, ...nodes].map((hub) => hub.publish('a', 'item', 'at once', { idempotencyKey: 'odd: {key}\n😀' })))
+      const ids = await Promise.all(
+        [...nodes, ...nodes].map((hub) => hub.publish('a', 'item', 'at once', { idempotencyKey: 'odd: {key}\n😀' })),
+      )
       expect(new Set(ids).size).toBe(1)
       const inOther = await nodes[2]?.publish('b', 'item', 'in another channel', { idempotencyKey: 'key' })
       await nodes[1].publish('a', 'item', 'marker')

@@ -6,7 +6,9 @@ const ascending = (positions: readonly number[]): number[] => positions.toSorted
 
 /** Publishes to channels in turn, all at once. */
 async function burst(node: RawNode, channels: readonly string[], count: number): Promise<Published[]> {
-  return Promise.all(Array.from({ length: count }, (_, n) => node.publish(channels[n % channels.length] as string, `${node.backplane.processId} ${n}`)))
+  return Promise.all(
+    Array.from({ length: count }, (_, n) => node.publish(channels[n % channels.length] as string, `${node.backplane.processId} ${n}`)),
+  )
 }
 
 /** What all calls that have an answer are answered with. */
@@ -25,7 +27,9 @@ async function answersOf(node: RawNode): Promise<Record<string, unknown>> {
   return Object.fromEntries(answers)
 }
 
-const REJECTED = Object.fromEntries(['publish', 'signal', 'vital signal', 'watch', 'read', 'acquire'].map((name) => [name, 'SSE_BACKPLANE_UNAVAILABLE']))
+const REJECTED = Object.fromEntries(
+  ['publish', 'signal', 'vital signal', 'watch', 'read', 'acquire'].map((name) => [name, 'SSE_BACKPLANE_UNAVAILABLE']),
+)
 
 /** What a backplane promises its hub, seen without one. */
 export const promiseCases: readonly Case[] = [
@@ -132,14 +136,25 @@ export const promiseCases: readonly Case[] = [
       const histories = []
       for (let round = 0; round < 8; round++) {
         bursts.push(...others.map((other) => aside(burst(other, ['a', 'b'], 12))))
-        histories.push(await node.read([{ channel: 'b', after: 0 }, { channel: 'a', after: first.position }], first.epoch))
+        histories.push(
+          await node.read(
+            [
+              { channel: 'b', after: 0 },
+              { channel: 'a', after: first.position },
+            ],
+            first.epoch,
+          ),
+        )
       }
       await Promise.all(bursts)
       await node.publish('b', 'marker')
       await node.heard('marker')
       for (const { epoch, newest, channels } of histories) {
         expect(epoch).toBe(first.epoch)
-        const expected = (name: string) => node.events.filter(({ channel, event: { position } }) => channel === name && position > first.position && position <= newest).map(({ event }) => event)
+        const expected = (name: string) =>
+          node.events
+            .filter(({ channel, event: { position } }) => channel === name && position > first.position && position <= newest)
+            .map(({ event }) => event)
         expect(channels.map(({ events }) => events)).toEqual([expected('b'), expected('a')])
         expect([channels[0]?.floor, (channels[1]?.floor ?? Infinity) <= first.position]).toEqual([0, true])
       }
@@ -156,7 +171,13 @@ export const promiseCases: readonly Case[] = [
       const { epoch } = published[0] as Published
       const places = positionsOf(published)
       const read = async (after: number) => {
-        const { channels } = await other.read([{ channel: 'a', after }, { channel: 'never used', after: 0 }], epoch)
+        const { channels } = await other.read(
+          [
+            { channel: 'a', after },
+            { channel: 'never used', after: 0 },
+          ],
+          epoch,
+        )
         expect(channels[1]).toEqual({ floor: 0, events: [] })
         const [{ floor, events }] = channels as [(typeof channels)[0]]
         return { isComplete: floor <= after, floor, texts: events.map(({ text }) => text) }
@@ -263,13 +284,21 @@ export const promiseCases: readonly Case[] = [
       await node.watch('a', 'b', 'ab')
       const first = await node.publish('a', 'first', { idempotencyKey: 'bk' })
       expect(first.isNew).toBe(true)
-      for (const from of [other, node]) expect(await from.publish('a', 'again', { idempotencyKey: 'bk' })).toEqual({ ...first, isNew: false })
+      for (const from of [other, node]) {
+        expect(await from.publish('a', 'again', { idempotencyKey: 'bk' })).toEqual({ ...first, isNew: false })
+      }
       expect((await other.publish('b', 'of another channel', { idempotencyKey: 'bk' })).isNew).toBe(true)
       expect((await other.publish('ab', 'of a channel whose name is longer', { idempotencyKey: 'k' })).isNew).toBe(true)
       expect((await other.publish('a', 'with another key', { idempotencyKey: 'bk ' })).isNew).toBe(true)
       await other.publish('a', 'marker')
       await node.heard('marker')
-      expect(node.events.map(({ event }) => event.text)).toEqual(['first', 'of another channel', 'of a channel whose name is longer', 'with another key', 'marker'])
+      expect(node.events.map(({ event }) => event.text)).toEqual([
+        'first',
+        'of another channel',
+        'of a channel whose name is longer',
+        'with another key',
+        'marker',
+      ])
     },
   },
   {
@@ -298,7 +327,15 @@ export const promiseCases: readonly Case[] = [
       const [node, other] = await kit.raws(2)
       const told = (each: RawNode): (number | undefined)[] => each.events.map(({ event }) => event.position)
       const bounds = { maxEvents: 10, maxAgeMs: 60_000, maxBytes: 10_000, latestPerKey: false }
-      const answer = node.backplane.publish({ channel: 'a', event: 'item', text: 'x', isString: true, key: undefined, idempotencyKey: undefined, bounds })
+      const answer = node.backplane.publish({
+        channel: 'a',
+        event: 'item',
+        text: 'x',
+        isString: true,
+        key: undefined,
+        idempotencyKey: undefined,
+        bounds,
+      })
       expect([told(node), told(other)]).toEqual([[expect.any(Number)], told(node)])
       const { position, epoch } = await answer
       expect(told(node)).toEqual([position])
@@ -333,7 +370,10 @@ export const promiseCases: readonly Case[] = [
         await Promise.all([third?.heardSignal(text), other.heardSignal(text)])
       }
       expect(node.told.slice(count)).toEqual([])
-      expect([other.signals, third?.events.map(({ event }) => event.text)]).toEqual([['one', 'two', 'marker'], ['before', 'one', 'two', 'marker']])
+      expect([other.signals, third?.events.map(({ event }) => event.text)]).toEqual([
+        ['one', 'two', 'marker'],
+        ['before', 'one', 'two', 'marker'],
+      ])
     },
   },
   {

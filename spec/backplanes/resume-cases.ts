@@ -7,7 +7,13 @@ function givenTo({ texts, resets }: Client): unknown {
 }
 
 /** What a client is given that comes to a node, and leaves. */
-async function given(kit: Kit, node: Hub, channels: readonly string[], lastEventId: string | undefined, options: ClientOptions = {}): Promise<unknown> {
+async function given(
+  kit: Kit,
+  node: Hub,
+  channels: readonly string[],
+  lastEventId: string | undefined,
+  options: ClientOptions = {},
+): Promise<unknown> {
   const client = await kit.client(node, channels, { ...options, lastEventId })
   client.leave()
   return givenTo(client)
@@ -40,7 +46,11 @@ export const resumeCases: readonly Case[] = [
       const nodes = await kit.nodes(3)
       // One node follows the channels from the beginning.
       await kit.client(nodes[2] as Hub, ['a', 'b'])
-      const ids = [...(await publishInTurn(ledger, nodes, 'a', 'a', 5)), ...(await publishInTurn(ledger, nodes, 'b', 'b', 5)), ...(await publishInTurn(ledger, nodes, 'a', 'later a', 5))]
+      const ids = [
+        ...(await publishInTurn(ledger, nodes, 'a', 'a', 5)),
+        ...(await publishInTurn(ledger, nodes, 'b', 'b', 5)),
+        ...(await publishInTurn(ledger, nodes, 'a', 'later a', 5)),
+      ]
       await kit.settled(...nodes)
       for (const id of ids) {
         for (const node of nodes) {
@@ -72,7 +82,9 @@ export const resumeCases: readonly Case[] = [
       await live.heard('event 11')
       for (const node of nodes) {
         // 7 to 11 are kept: who has had 6 misses nothing.
-        for (const [n, id] of ids.entries()) expect(await given(kit, node, ['a'], id)).toEqual(n < 6 ? reset('expired', 'a') : ledger.after(id))
+        for (const [n, id] of ids.entries()) {
+          expect(await given(kit, node, ['a'], id)).toEqual(n < 6 ? reset('expired', 'a') : ledger.after(id))
+        }
       }
       const late = await Promise.all(nodes.map((node) => kit.client(node, ['a'], { lastEventId: ids[3] })))
       await ledger.publish(nodes[0], 'a', 'marker')
@@ -113,7 +125,11 @@ export const resumeCases: readonly Case[] = [
       await kit.until(() => performance.now() > tooOldAt, 'the event is too old')
       const clients = await Promise.all(
         nodes.map((node) =>
-          Promise.all([kit.client(node, ['a'], { lastEventId: before }), kit.client(node, ['a'], { lastEventId: old }), kit.client(node, ['a'], { rewind: 10 })]),
+          Promise.all([
+            kit.client(node, ['a'], { lastEventId: before }),
+            kit.client(node, ['a'], { lastEventId: old }),
+            kit.client(node, ['a'], { rewind: 10 }),
+          ]),
         ),
       )
       for (const three of clients) expect(three.map(givenTo)).toEqual([reset('expired', 'a'), [], []])
@@ -244,7 +260,10 @@ export const resumeCases: readonly Case[] = [
       const clients = await Promise.all(nodes.map((node) => kit.client(node, ['long', 'short'], { lastEventId: first })))
       for (const client of clients) {
         expect(givenTo(client)).toEqual({ resets: [{ channels: ['short'], reason: 'expired' }], texts: ledger.after(first, ['long']) })
-        expect(client.events[0]).toMatchObject({ event: 'stream-reset', id: idAt(first, Number(/\d+(?=\/)/.exec(first)?.[0])).replace(/[^/]*$/, '') })
+        expect(client.events[0]).toMatchObject({
+          event: 'stream-reset',
+          id: idAt(first, Number(/\d+(?=\/)/.exec(first)?.[0])).replace(/[^/]*$/, ''),
+        })
       }
       await ledger.publish(nodes[2] as Hub, 'short', 'marker')
       for (const client of clients) {

@@ -19,7 +19,17 @@ import type { Scenario } from './support/scenario.ts'
 import { QuietMachine } from './support/quiet.ts'
 import { killAll } from './support/worker.ts'
 
-const SCENARIOS: Readonly<Record<string, Scenario>> = { throughput, memory, storm, 'event-loop': eventLoop, stalled, channels, growth, redis, compression }
+const SCENARIOS: Readonly<Record<string, Scenario>> = {
+  throughput,
+  memory,
+  storm,
+  'event-loop': eventLoop,
+  stalled,
+  channels,
+  growth,
+  redis,
+  compression,
+}
 /** What a process needs of open files beside its connections. */
 const OTHER_FILES = 100
 
@@ -77,7 +87,10 @@ async function run({ quick, write, names }: Arguments): Promise<void> {
   const seconds = (performance.now() - start) / 1_000
   console.log(`\n${seconds.toFixed(0)} s; ${machine.measured} measurements, ${machine.repeated} repeated, ${machine.disturbed} disturbed`)
   if (!write) return
-  writeFileSync(path.join(__dirname, 'results.md'), markdown(results, { quick, seconds, measured: machine.measured, repeated: machine.repeated, disturbed: machine.disturbed }))
+  writeFileSync(
+    path.join(__dirname, 'results.md'),
+    markdown(results, { quick, seconds, measured: machine.measured, repeated: machine.repeated, disturbed: machine.disturbed }),
+  )
   const points = results.flatMap(({ chart: some }) => some ?? [])
   if (points.length > 0) writeFileSync(path.join(__dirname, 'chart.svg'), chart(points))
 }
@@ -89,7 +102,9 @@ function print({ tables, targets }: ScenarioResult): void {
     for (const row of [columns, ...rows]) console.log(row.map((cell, index) => cell.padEnd(widths[index] ?? 0)).join('  '))
   }
   for (const target of targets) {
-    console.log(`${verdict(target)}: ${target.text}: ${shown(target.measured, target.unit)}, at ${target.bound} ${target.limit}${target.unit}`)
+    console.log(
+      `${verdict(target)}: ${target.text}: ${shown(target.measured, target.unit)}, at ${target.bound} ${target.limit}${target.unit}`,
+    )
   }
 }
 

@@ -43,7 +43,12 @@ export function finiteApp(factory: typeof express) {
   const app = factory()
   app.use(sseMiddleware({ onError }))
   app.get('/state', (_req, res) => {
-    const all = { states: streams.map(({ state }) => state), aborted: streams.map(({ signal }) => signal.aborted), subscribers: hubs.map((hub) => hub.stats().subscribers), reports: reports.splice(0) }
+    const all = {
+      states: streams.map(({ state }) => state),
+      aborted: streams.map(({ signal }) => signal.aborted),
+      subscribers: hubs.map((hub) => hub.stats().subscribers),
+      reports: reports.splice(0),
+    }
     res.type('text').send(JSON.stringify(all))
   })
   app.use((_req: Request, res: Response, next: NextFunction) => {
@@ -63,7 +68,12 @@ export function finiteApp(factory: typeof express) {
     res.sse.close({ reconnect: false })
   })
   app.get('/source', async (_req, res) => {
-    const isWhole = await res.sse.stream((async function* () { yield* ['a', 'b'] })(), { event: 'token', end: true })
+    const isWhole = await res.sse.stream(
+      (async function* () {
+        yield* ['a', 'b']
+      })(),
+      { event: 'token', end: true },
+    )
     if (!isWhole) reports.push('it was cut')
   })
   app.get('/large', async (_req, res) => {
@@ -103,7 +113,8 @@ export function testFiniteStreams(start: () => ToolCall | Promise<ToolCall>): vo
   })
 
   /** What became of all streams so far. */
-  const state = async () => JSON.parse((await call({ url: '/state' })).body) as { states: string[]; aborted: boolean[]; subscribers: number[]; reports: string[] }
+  const state = async () =>
+    JSON.parse((await call({ url: '/state' })).body) as { states: string[]; aborted: boolean[]; subscribers: number[]; reports: string[] }
 
   const expectAllOver = async () => {
     const all = await state()

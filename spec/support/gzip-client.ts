@@ -31,7 +31,10 @@ export class GzipClient {
 
   /** Settles when the head of the answer has come. */
   static async open(url: string, headers: http.OutgoingHttpHeaders = {}): Promise<GzipClient> {
-    const request = http.get(url, { agent: false, headers: { accept: 'text/event-stream', 'accept-encoding': 'gzip, deflate, br', ...headers } })
+    const request = http.get(url, {
+      agent: false,
+      headers: { accept: 'text/event-stream', 'accept-encoding': 'gzip, deflate, br', ...headers },
+    })
     return new Promise((resolve, reject) => {
       request.once('response', (response) => resolve(new GzipClient(request, response))).on('error', reject)
     })

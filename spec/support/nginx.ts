@@ -35,7 +35,11 @@ export class Nginx {
     const port = await freePort()
     const file = path.join(folder, 'nginx.conf')
     writeFileSync(file, configuration(folder, port, upstream))
-    const nginx = new Nginx(`http://127.0.0.1:${port}`, folder, spawn(NGINX, ['-c', file, '-p', folder, '-e', path.join(folder, 'error.log')], { stdio: 'inherit' }))
+    const nginx = new Nginx(
+      `http://127.0.0.1:${port}`,
+      folder,
+      spawn(NGINX, ['-c', file, '-p', folder, '-e', path.join(folder, 'error.log')], { stdio: 'inherit' }),
+    )
     let isListening = false
     const ask = (): void => {
       const socket = net.connect(port, '127.0.0.1')

@@ -7,7 +7,9 @@ export default async function setUp(): Promise<void> {
   process.env['REDIS_URL'] = url.href
   const missing: string[] = []
   if (!(await answers(url.hostname, Number(url.port || 6_379)))) missing.push(`there is no Redis at ${url.host}: its suites are skipped`)
-  if (spawnSync('redis-server', ['--version']).status !== 0) missing.push('there is no redis-server to start: the suites of failures are skipped')
+  if (spawnSync('redis-server', ['--version']).status !== 0) {
+    missing.push('there is no redis-server to start: the suites of failures are skipped')
+  }
   process.env['MISSING_REDIS'] = missing.join('; ')
   if (missing.length === 0) return
   if (process.env['CI'] === 'true') throw new Error(missing.join('; '))

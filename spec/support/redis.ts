@@ -59,7 +59,9 @@ export class RedisServer {
   /** Starts it again after {@link kill}, with what it kept on disk. */
   async run(): Promise<void> {
     const kept = this.#args.length > 0 ? this.#args : ['--save', '', '--appendonly', 'no']
-    const server = spawn('redis-server', ['--port', String(this.port), '--bind', '127.0.0.1', '--dir', this.#folder, ...kept], { stdio: 'ignore' })
+    const server = spawn('redis-server', ['--port', String(this.port), '--bind', '127.0.0.1', '--dir', this.#folder, ...kept], {
+      stdio: 'ignore',
+    })
     this.#process = server
     const redis = new Redis(this.url, { retryStrategy: () => 20, maxRetriesPerRequest: null })
     redis.on('error', () => {})

@@ -21,7 +21,9 @@ export interface RejectingCall {
 
 type HubParts = Pick<HubOptions, 'serialize' | 'backplane'> & { readonly schemas?: never }
 
-const schema = (validate: StandardSchema['~standard']['validate']): StandardSchema => ({ '~standard': { version: 1, vendor: 'hand-made', validate } })
+const schema = (validate: StandardSchema['~standard']['validate']): StandardSchema => ({
+  '~standard': { version: 1, vendor: 'hand-made', validate },
+})
 
 const broken = (): never => {
   throw new Error('it broke')
@@ -60,25 +62,56 @@ const validated =
 const onStream =
   (use: (stream: SseStream) => Promise<unknown>): RejectingCall['prepare'] =>
   ({ stream }) =>
-  () => use(stream)
+  () =>
+    use(stream)
 
 export const REJECTING_CALLS: readonly RejectingCall[] = [
   { name: 'publish, refused by a schema', where: 'publish', error: 'SSE_INVALID_DATA', prepare: validated('refused') },
   { name: 'publish, refused by an asynchronous schema', where: 'publish', error: 'SSE_INVALID_DATA', prepare: validated('refusedLater') },
   { name: 'publish, whose schema throws', where: 'publish', error: 'SSE_INVALID_DATA', prepare: validated('broken') },
   { name: 'publish, whose asynchronous schema throws', where: 'publish', error: 'SSE_INVALID_DATA', prepare: validated('brokenLater') },
-  { name: 'publish of what passes its schema and has no text', where: 'publish', error: 'SSE_INVALID_DATA', prepare: validated('good', new Map()) },
-  { name: 'publish of a promise that rejects', where: 'publish', error: 'SSE_INVALID_DATA', prepare: onHub((hub) => hub.publish('a', 'item', later())) },
+  {
+    name: 'publish of what passes its schema and has no text',
+    where: 'publish',
+    error: 'SSE_INVALID_DATA',
+    prepare: validated('good', new Map()),
+  },
+  {
+    name: 'publish of a promise that rejects',
+    where: 'publish',
+    error: 'SSE_INVALID_DATA',
+    prepare: onHub((hub) => hub.publish('a', 'item', later())),
+  },
   {
     name: 'publish with a serialize that gives a promise that rejects',
     where: 'publish',
     error: 'SSE_INVALID_DATA',
     prepare: onHub((hub) => hub.publish('a', 'item', 1), { serialize: later as never }),
   },
-  { name: 'publish of an impossible event', where: 'publish', error: 'SSE_INVALID_EVENT', prepare: onHub((hub) => hub.publish('a', 'stream-open', 1)) },
-  { name: 'publish to an impossible channel', where: 'publish', error: 'SSE_INVALID_CHANNEL', prepare: onHub((hub) => hub.publish('', 'item', 1)) },
-  { name: 'publish through a handle', where: 'publish', error: 'SSE_INVALID_EVENT', prepare: onHub((hub) => hub.channel('a').publish('a\nb', 1)) },
-  { name: 'publish with an option there is not', where: 'publish', error: "publish: there is no option 'id'; the options are key, idempotencyKey", prepare: onHub((hub) => hub.publish('a', 'item', 1, { id: '1' } as never)) },
+  {
+    name: 'publish of an impossible event',
+    where: 'publish',
+    error: 'SSE_INVALID_EVENT',
+    prepare: onHub((hub) => hub.publish('a', 'stream-open', 1)),
+  },
+  {
+    name: 'publish to an impossible channel',
+    where: 'publish',
+    error: 'SSE_INVALID_CHANNEL',
+    prepare: onHub((hub) => hub.publish('', 'item', 1)),
+  },
+  {
+    name: 'publish through a handle',
+    where: 'publish',
+    error: 'SSE_INVALID_EVENT',
+    prepare: onHub((hub) => hub.channel('a').publish('a\nb', 1)),
+  },
+  {
+    name: 'publish with an option there is not',
+    where: 'publish',
+    error: "publish: there is no option 'id'; the options are key, idempotencyKey",
+    prepare: onHub((hub) => hub.publish('a', 'item', 1, { id: '1' } as never)),
+  },
   {
     name: 'publish to a closed hub',
     where: 'publish',
@@ -89,8 +122,18 @@ export const REJECTING_CALLS: readonly RejectingCall[] = [
       return () => hub.publish('a', 'item', 1)
     },
   },
-  { name: 'publish over a backplane that is away', where: 'publish', error: 'SSE_BACKPLANE_UNAVAILABLE', prepare: onHub((hub) => hub.publish('a', 'item', 1), { backplane: silentBackplane() }) },
-  { name: 'disconnect of an impossible owner', where: 'disconnect', error: 'SSE_INVALID_OWNER', prepare: onHub((hub) => hub.disconnect('')) },
+  {
+    name: 'publish over a backplane that is away',
+    where: 'publish',
+    error: 'SSE_BACKPLANE_UNAVAILABLE',
+    prepare: onHub((hub) => hub.publish('a', 'item', 1), { backplane: silentBackplane() }),
+  },
+  {
+    name: 'disconnect of an impossible owner',
+    where: 'disconnect',
+    error: 'SSE_INVALID_OWNER',
+    prepare: onHub((hub) => hub.disconnect('')),
+  },
   {
     name: 'disconnect, whose predicate throws',
     where: 'disconnect',
@@ -101,22 +144,94 @@ export const REJECTING_CALLS: readonly RejectingCall[] = [
       return () => hub.disconnect(broken)
     },
   },
-  { name: 'disconnect over a backplane that is away', where: 'disconnect', error: 'SSE_BACKPLANE_UNAVAILABLE', prepare: onHub((hub) => hub.disconnect('me'), { backplane: silentBackplane() }) },
-  { name: 'stats of all processes over a backplane that is away', where: 'stats', error: 'SSE_BACKPLANE_UNAVAILABLE', prepare: onHub((hub) => hub.stats({ all: true }), { backplane: silentBackplane() }) },
-  { name: 'send of an impossible event', where: 'send', error: 'SSE_INVALID_EVENT', prepare: onStream((stream) => stream.send('x', { event: 'a\nb' })) },
+  {
+    name: 'disconnect over a backplane that is away',
+    where: 'disconnect',
+    error: 'SSE_BACKPLANE_UNAVAILABLE',
+    prepare: onHub((hub) => hub.disconnect('me'), { backplane: silentBackplane() }),
+  },
+  {
+    name: 'stats of all processes over a backplane that is away',
+    where: 'stats',
+    error: 'SSE_BACKPLANE_UNAVAILABLE',
+    prepare: onHub((hub) => hub.stats({ all: true }), { backplane: silentBackplane() }),
+  },
+  {
+    name: 'send of an impossible event',
+    where: 'send',
+    error: 'SSE_INVALID_EVENT',
+    prepare: onStream((stream) => stream.send('x', { event: 'a\nb' })),
+  },
   { name: 'send of what has no text', where: 'send', error: 'SSE_INVALID_DATA', prepare: onStream((stream) => stream.send(undefined)) },
   { name: 'send of a promise that rejects', where: 'send', error: 'SSE_INVALID_DATA', prepare: onStream((stream) => stream.send(later())) },
-  { name: 'comment of no text', where: 'comment', error: 'comment: text must be a string, got 5', prepare: onStream((stream) => stream.comment(5 as never)) },
+  {
+    name: 'comment of no text',
+    where: 'comment',
+    error: 'comment: text must be a string, got 5',
+    prepare: onStream((stream) => stream.comment(5 as never)),
+  },
   { name: 'stream of no source', where: 'stream', error: 'SSE_INVALID_EVENT', prepare: onStream((stream) => stream.stream('text')) },
-  { name: 'stream of what has no text', where: 'stream', error: 'SSE_INVALID_DATA', prepare: onStream((stream) => stream.stream(['x', undefined])) },
-  { name: 'stream of a source that fails', where: 'stream', error: 'it broke', prepare: onStream((stream) => stream.stream((async function* () { yield broken() })())) },
+  {
+    name: 'stream of what has no text',
+    where: 'stream',
+    error: 'SSE_INVALID_DATA',
+    prepare: onStream((stream) => stream.stream(['x', undefined])),
+  },
+  {
+    name: 'stream of a source that fails',
+    where: 'stream',
+    error: 'it broke',
+    prepare: onStream((stream) =>
+      stream.stream(
+        (async function* () {
+          yield broken()
+        })(),
+      ),
+    ),
+  },
   { name: 'stream whose toEvent throws', where: 'stream', error: 'it broke', prepare: onStream((stream) => stream.stream(['x'], broken)) },
-  { name: 'stream whose toEvent gives a promise that rejects', where: 'stream', error: 'SSE_INVALID_EVENT', prepare: onStream((stream) => stream.stream(['x'], later as never)) },
-  { name: 'stream whose toEvent gives a promise that rejects as data', where: 'stream', error: 'SSE_INVALID_DATA', prepare: onStream((stream) => stream.stream(['x'], () => ({ data: later() }))) },
-  { name: 'stream of an iterator whose item rejects, and whose return() throws', where: 'stream', error: 'it broke', prepare: onStream((stream) => stream.stream(brokenIterable(() => { throw new Error('return() broke') }))) },
-  { name: 'stream of an iterator whose item rejects, and whose return() rejects', where: 'stream', error: 'it broke', prepare: onStream((stream) => stream.stream(brokenIterable(() => Promise.reject(new Error('return() broke'))))) },
-  { name: 'subscribe to no hub', where: 'subscribe', error: 'subscribe: hub must be a Hub, as in subscribe(hub, channels), got {}', prepare: onStream((stream) => stream.subscribe({} as never, 'a')) },
-  { name: 'subscribe with an option out of its range', where: 'subscribe', error: 'subscribe: rewind must be an integer, 0 or more, got -1', prepare: onStream((stream) => stream.subscribe(new Hub(), 'a', { rewind: -1 })) },
+  {
+    name: 'stream whose toEvent gives a promise that rejects',
+    where: 'stream',
+    error: 'SSE_INVALID_EVENT',
+    prepare: onStream((stream) => stream.stream(['x'], later as never)),
+  },
+  {
+    name: 'stream whose toEvent gives a promise that rejects as data',
+    where: 'stream',
+    error: 'SSE_INVALID_DATA',
+    prepare: onStream((stream) => stream.stream(['x'], () => ({ data: later() }))),
+  },
+  {
+    name: 'stream of an iterator whose item rejects, and whose return() throws',
+    where: 'stream',
+    error: 'it broke',
+    prepare: onStream((stream) =>
+      stream.stream(
+        brokenIterable(() => {
+          throw new Error('return() broke')
+        }),
+      ),
+    ),
+  },
+  {
+    name: 'stream of an iterator whose item rejects, and whose return() rejects',
+    where: 'stream',
+    error: 'it broke',
+    prepare: onStream((stream) => stream.stream(brokenIterable(() => Promise.reject(new Error('return() broke'))))),
+  },
+  {
+    name: 'subscribe to no hub',
+    where: 'subscribe',
+    error: 'subscribe: hub must be a Hub, as in subscribe(hub, channels), got {}',
+    prepare: onStream((stream) => stream.subscribe({} as never, 'a')),
+  },
+  {
+    name: 'subscribe with an option out of its range',
+    where: 'subscribe',
+    error: 'subscribe: rewind must be an integer, 0 or more, got -1',
+    prepare: onStream((stream) => stream.subscribe(new Hub(), 'a', { rewind: -1 })),
+  },
   {
     name: 'subscribe for the second time',
     where: 'subscribe',

@@ -4,7 +4,8 @@ import { Hub, SseError, sseMiddleware } from 'express-sse-hub'
 
 /** Says which of its streams have closed, and shuts down when it is told to: what is published then comes too late. */
 function main(factory: typeof express): void {
-  const onError = (error: unknown, { where }: { readonly where: string }): void => console.log(`${where}: ${error instanceof SseError ? error.code : String(error)}`)
+  const onError = (error: unknown, { where }: { readonly where: string }): void =>
+    console.log(`${where}: ${error instanceof SseError ? error.code : String(error)}`)
   const hub = new Hub({ onError })
   const app = factory()
   app.use(sseMiddleware({ onError }))

@@ -1,4 +1,16 @@
-import type { Acquired, Backplane, BackplaneEvent, BackplaneHost, BackplaneLog, ChannelHistory, History, Place, Publication, Published, Refused } from '../../lib/backplanes/backplane.ts'
+import type {
+  Acquired,
+  Backplane,
+  BackplaneEvent,
+  BackplaneHost,
+  BackplaneLog,
+  ChannelHistory,
+  History,
+  Place,
+  Publication,
+  Published,
+  Refused,
+} from '../../lib/backplanes/backplane.ts'
 import { SseError } from '../../lib/basics/errors.ts'
 import { makeEpoch } from '../../lib/event/timeline.ts'
 import { turn } from './fake-connection.ts'
@@ -176,7 +188,11 @@ export class SimulatedEngine {
     const { idempotencyKey } = publication
     const channel = this.#nameOf(publication.channel)
     const epoch = this.epochFor(node)
-    const parts = [this.has('keeps idempotency keys for all channels') ? '' : channel, idempotencyKey, this.has('keeps idempotency keys for each node') ? node.index : '']
+    const parts = [
+      this.has('keeps idempotency keys for all channels') ? '' : channel,
+      idempotencyKey,
+      this.has('keeps idempotency keys for each node') ? node.index : '',
+    ]
     const name = JSON.stringify(parts)
     const known = idempotencyKey === undefined || this.has('ignores idempotency keys') ? undefined : this.#known.get(name)
     if (known !== undefined) return { ...known, epoch, isNew: false }
@@ -196,7 +212,9 @@ export class SimulatedEngine {
     const isSame = epoch === this.epochFor(node) || this.has('reads places of another epoch as its own')
     const channels = places.map(({ channel, after }) => this.#historyOf(this.#nameOf(channel), isSame ? after : 0))
     let newest = this.moment()
-    if (this.has('gives a moment that has passed')) newest = Math.max(node.lastTold, ...channels.map(({ floor, events }) => events.at(-1)?.position ?? floor))
+    if (this.has('gives a moment that has passed')) {
+      newest = Math.max(node.lastTold, ...channels.map(({ floor, events }) => events.at(-1)?.position ?? floor))
+    }
     if (this.has('gives a moment that is yet to come')) newest = Number.MAX_SAFE_INTEGER
     return { epoch: this.epochFor(node), newest, channels }
   }
@@ -230,7 +248,12 @@ export class SimulatedEngine {
     if (!this.has('tells after close')) this.nodes.delete(node)
     if (!this.has('knows processes that are gone')) this.processes.delete(node)
     if (!this.has('never releases streams')) {
-      for (const [owner, counted] of this.#counts) this.#counts.set(owner, counted.filter((each) => each !== node))
+      for (const [owner, counted] of this.#counts) {
+        this.#counts.set(
+          owner,
+          counted.filter((each) => each !== node),
+        )
+      }
     }
     if (this.has('closes all')) for (const other of this.processes) void other.close()
   }
@@ -255,8 +278,11 @@ export class SimulatedEngine {
     kept.events.push(stored)
     const { maxBytes } = bounds
     const maxEvents = Math.max(0, bounds.maxEvents - (this.has('drops more than it must') ? 1 : 0))
-    const isTooMuch = (): boolean => kept.events.length > maxEvents || kept.events.reduce((sum, each) => sum + each.text.length, 0) > maxBytes
-    while (kept.events.length > 0 && isTooMuch() && !this.has('drops nothing')) kept.floor = (kept.events.shift() as BackplaneEvent).position
+    const isTooMuch = (): boolean =>
+      kept.events.length > maxEvents || kept.events.reduce((sum, each) => sum + each.text.length, 0) > maxBytes
+    while (kept.events.length > 0 && isTooMuch() && !this.has('drops nothing')) {
+      kept.floor = (kept.events.shift() as BackplaneEvent).position
+    }
     this.#tell(channel, stored)
     return position
   }
@@ -492,7 +518,12 @@ class SimulatedBackplane implements Backplane, BackplaneLog {
     const engine = this.#engine
     let refused = channels.filter((channel) => engine.refused.has(channel))
     if (refused.length > 0 && engine.has('refuses all that is asked for with a refused channel')) refused = [...channels]
-    return new Map(refused.map((channel) => [channel, new SseError('SSE_BACKPLANE_UNAVAILABLE', `the simulated engine refuses the channel '${channel}'`)]))
+    return new Map(
+      refused.map((channel) => [
+        channel,
+        new SseError('SSE_BACKPLANE_UNAVAILABLE', `the simulated engine refuses the channel '${channel}'`),
+      ]),
+    )
   }
 
   #forget(refused: Refused): void {

@@ -1,4 +1,15 @@
-import type { Acquired, Backplane, BackplaneEvent, BackplaneHost, BackplaneLog, History, Place, Publication, Published, Refused } from '../../lib/backplanes/backplane.ts'
+import type {
+  Acquired,
+  Backplane,
+  BackplaneEvent,
+  BackplaneHost,
+  BackplaneLog,
+  History,
+  Place,
+  Publication,
+  Published,
+  Refused,
+} from '../../lib/backplanes/backplane.ts'
 import { SseError } from '../../lib/basics/errors.ts'
 
 interface Kept {

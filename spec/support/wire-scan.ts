@@ -47,12 +47,16 @@ class ConnectionScanner {
   /** The connection is over. */
   end(): void {
     if (this.#compressed.length === 0) return
-    new BlockScanner((block) => found.push(block)).feed(gunzipSync(Buffer.concat(this.#compressed), { finishFlush: constants.Z_SYNC_FLUSH }))
+    new BlockScanner((block) => found.push(block)).feed(
+      gunzipSync(Buffer.concat(this.#compressed), { finishFlush: constants.Z_SYNC_FLUSH }),
+    )
   }
 
   #reader(fields: string): (bytes: Buffer) => void {
     const scanner = new BlockScanner((block) => found.push(block))
-    const plain = fields.includes('\r\ncontent-encoding: gzip') ? (bytes: Buffer) => void this.#compressed.push(Buffer.from(bytes)) : (bytes: Buffer) => scanner.feed(bytes)
+    const plain = fields.includes('\r\ncontent-encoding: gzip')
+      ? (bytes: Buffer) => void this.#compressed.push(Buffer.from(bytes))
+      : (bytes: Buffer) => scanner.feed(bytes)
     if (fields.includes('\r\ncontent-encoding: ') && !fields.includes('\r\ncontent-encoding: gzip')) return () => {}
     if (!fields.includes('\r\ntransfer-encoding: chunked')) return plain
     const body = new ChunkedBody(plain)
@@ -121,5 +125,7 @@ export function takeFound(): string[] {
 
 afterEach(() => {
   const blocks = takeFound()
-  if (blocks.length > 0) throw new Error(`a blank line was sent without a data: line before it, after ${JSON.stringify(blocks.slice(0, 3))}`)
+  if (blocks.length > 0) {
+    throw new Error(`a blank line was sent without a data: line before it, after ${JSON.stringify(blocks.slice(0, 3))}`)
+  }
 })

@@ -32,7 +32,9 @@ export class Witness {
     this.#newestId = parseId(this.lastEventId)?.position ?? -1
     this.#epoch = parseId(this.lastEventId)?.epoch ?? ''
     if (this.lastEventId !== '') return
-    for (const known of this.#known.values()) Object.assign(known, { position: this.#engine.last, epoch: this.#engine.epoch, isExact: false })
+    for (const known of this.#known.values()) {
+      Object.assign(known, { position: this.#engine.last, epoch: this.#engine.epoch, isExact: false })
+    }
   }
 
   take(bytes: Buffer): void {
@@ -61,9 +63,13 @@ export class Witness {
   #see(channel: string, position: number): void {
     const known = this.#known.get(channel)
     if (known === undefined) throw new Error(`an event of ${channel}, which was not asked for`)
-    if (known.isExact && known.epoch === this.#epoch && position <= known.position) throw new Error(`${channel}: ${position} came again, or late; known up to ${known.position}`)
+    if (known.isExact && known.epoch === this.#epoch && position <= known.position) {
+      throw new Error(`${channel}: ${position} came again, or late; known up to ${known.position}`)
+    }
     const missed = this.#published(channel).find((published) => published.position > known.position && published.position < position)
-    if (known.epoch === this.#epoch && missed !== undefined) throw new Error(`${channel}: ${missed.position} is missing before ${position}; known up to ${known.position}`)
+    if (known.epoch === this.#epoch && missed !== undefined) {
+      throw new Error(`${channel}: ${missed.position} is missing before ${position}; known up to ${known.position}`)
+    }
     Object.assign(known, { position, epoch: this.#epoch, isExact: true })
   }
 
@@ -71,7 +77,9 @@ export class Witness {
     this.resets++
     this.reasons.add(reason)
     if (epoch !== this.#epoch) {
-      if (this.#epoch !== '' && channels.length !== this.#channels.length) throw new Error(`another epoch, and a reset of ${channels.join()} alone`)
+      if (this.#epoch !== '' && channels.length !== this.#channels.length) {
+        throw new Error(`another epoch, and a reset of ${channels.join()} alone`)
+      }
       this.#epoch = epoch
       this.#newestId = -1
     }

@@ -59,7 +59,9 @@ async function reach({ published }: { readonly published: readonly number[] }): 
   const end = performance.now() + REACH_TIMEOUT_MS
   for (const subscriber of subscribers) {
     while (!subscriber.has(published)) {
-      if (performance.now() > end) throw new Error(`a subscriber did not get everything in ${REACH_TIMEOUT_MS} ms: ${subscriber.describe(published)}`)
+      if (performance.now() > end) {
+        throw new Error(`a subscriber did not get everything in ${REACH_TIMEOUT_MS} ms: ${subscriber.describe(published)}`)
+      }
       await sleep(2)
     }
   }

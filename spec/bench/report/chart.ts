@@ -43,7 +43,10 @@ export function chart(points: readonly ChartPoint[]): string {
   const ticks: string[] = []
   for (let power = low; power <= high; power++) {
     const x = xOf(10 ** power).toFixed(1)
-    ticks.push(`<line x1="${x}" y1="${TOP}" x2="${x}" y2="${y}" stroke="${LINE}"/>`, text(Number(x), y + 16, digits(10 ** power), { anchor: 'middle' }))
+    ticks.push(
+      `<line x1="${x}" y1="${TOP}" x2="${x}" y2="${y}" stroke="${LINE}"/>`,
+      text(Number(x), y + 16, digits(10 ** power), { anchor: 'middle' }),
+    )
   }
   const height = y + 28
   return `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" viewBox="0 0 ${WIDTH} ${height}" role="img" aria-label="CPU seconds per million deliveries" font-family="-apple-system, Segoe UI, Helvetica, Arial, sans-serif" font-size="13">
@@ -62,6 +65,8 @@ interface TextStyle {
 }
 
 function text(x: number, y: number, content: string, { anchor, weight, size, fill = TEXT }: TextStyle = {}): string {
-  const style = [anchor && `text-anchor="${anchor}"`, weight && `font-weight="${weight}"`, size && `font-size="${size}"`].filter(Boolean).join(' ')
+  const style = [anchor && `text-anchor="${anchor}"`, weight && `font-weight="${weight}"`, size && `font-size="${size}"`]
+    .filter(Boolean)
+    .join(' ')
   return `<text x="${x.toFixed(1)}" y="${y}" fill="${fill}"${style === '' ? '' : ` ${style}`}>${content}</text>`
 }

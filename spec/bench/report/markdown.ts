@@ -23,13 +23,23 @@ export function markdown(results: readonly ScenarioResult[], run: RunInfo): stri
     tableText(machineTable(run)),
     '## Targets',
     tableText({ caption: '', columns: ['scenario', 'target', 'at', 'measured', ''], rows: results.flatMap(targetRows) }),
-    ...results.flatMap(({ title, method, tables }) => [`## ${title}`, method.join('\n'), ...tables.flatMap((table) => [`**${table.caption}**`, tableText(table)])]),
+    ...results.flatMap(({ title, method, tables }) => [
+      `## ${title}`,
+      method.join('\n'),
+      ...tables.flatMap((table) => [`**${table.caption}**`, tableText(table)]),
+    ]),
   ]
   return `${sections.join('\n\n')}\n`
 }
 
 function targetRows({ title, targets }: ScenarioResult): string[][] {
-  return targets.map((target) => [title.split(':', 1)[0] ?? '', target.text, limitText(target), shown(target.measured, target.unit), verdict(target)])
+  return targets.map((target) => [
+    title.split(':', 1)[0] ?? '',
+    target.text,
+    limitText(target),
+    shown(target.measured, target.unit),
+    verdict(target),
+  ])
 }
 
 function limitText({ bound, limit, unit }: Target): string {
@@ -58,7 +68,10 @@ function machineTable({ seconds, measured, repeated, disturbed }: RunInfo): Tabl
     ['packages', [`express-sse-hub ${ownVersion()}`, ...peers].join(', ')],
     ['nginx', nginxVersion()],
     ['length', `${(seconds / 60).toFixed(1)} minutes`],
-    ['other load', `${disturbed} of ${measured} measurements while other processes used more than an eighth of a core, after ${repeated} were repeated for that`],
+    [
+      'other load',
+      `${disturbed} of ${measured} measurements while other processes used more than an eighth of a core, after ${repeated} were repeated for that`,
+    ],
   ]
   return { caption: '', columns: ['', ''], rows }
 }

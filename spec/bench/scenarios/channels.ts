@@ -18,10 +18,22 @@ interface Case {
 }
 
 const CASES = {
-  'one, 10': { text: 'one channel, 10 events a turn: 10 per client and turn', many: false, order: { turns: 50, perTurn: 10, intervalMs: 0 } },
+  'one, 10': {
+    text: 'one channel, 10 events a turn: 10 per client and turn',
+    many: false,
+    order: { turns: 50, perTurn: 10, intervalMs: 0 },
+  },
   'one, 1': { text: 'one channel, 1 event a turn: 1 per client and turn', many: false, order: { turns: 60, perTurn: 1, intervalMs: 0 } },
-  equal: { text: '5 of 100 channels, 2 events a turn to each channel: 10 per client and turn', many: true, order: { turns: 30, perTurn: 200, intervalMs: 0, channels: CHANNELS } },
-  random: { text: '5 of 100 channels, 10 events a turn to any of them: 0.5 per client and turn', many: true, order: { turns: 100, perTurn: 10, intervalMs: 0, channels: CHANNELS, spread: 'random' } },
+  equal: {
+    text: '5 of 100 channels, 2 events a turn to each channel: 10 per client and turn',
+    many: true,
+    order: { turns: 30, perTurn: 200, intervalMs: 0, channels: CHANNELS },
+  },
+  random: {
+    text: '5 of 100 channels, 10 events a turn to any of them: 0.5 per client and turn',
+    many: true,
+    order: { turns: 100, perTurn: 10, intervalMs: 0, channels: CHANNELS, spread: 'random' },
+  },
 } as const satisfies Record<string, Case>
 type CaseName = keyof typeof CASES
 
@@ -62,7 +74,15 @@ export async function channels(context: BenchContext): Promise<ScenarioResult> {
         ]),
       },
     ],
-    targets: [{ text: 'CPU per delivery on 5 of 100 channels against one channel, ten events per client and turn', measured: ratio(samples.of('equal'), samples.of('one, 10')), limit: 2, bound: 'most', unit: '×' }],
+    targets: [
+      {
+        text: 'CPU per delivery on 5 of 100 channels against one channel, ten events per client and turn',
+        measured: ratio(samples.of('equal'), samples.of('one, 10')),
+        limit: 2,
+        bound: 'most',
+        unit: '×',
+      },
+    ],
   }
 }
 

@@ -30,7 +30,9 @@ export async function compression(context: BenchContext): Promise<ScenarioResult
     async (rigs) => {
       const tests = new Map<CaseName, Test>()
       try {
-        for (const [index, name] of names.entries()) tests.set(name, { name, rig: rigs[index] as Rig, checkers: await Worker.start('client/unzip-process') })
+        for (const [index, name] of names.entries()) {
+          tests.set(name, { name, rig: rigs[index] as Rig, checkers: await Worker.start('client/unzip-process') })
+        }
         for (const test of tests.values()) await begin(test)
         await interleave(names, quick ? 1 : 5, async (name, round) => {
           for (const bytes of SIZES) {
@@ -45,7 +47,8 @@ export async function compression(context: BenchContext): Promise<ScenarioResult
       }
     },
   )
-  const against = (name: CaseName, bytes: number, what: 'wire' | 'cpu'): Figure => ratio(samples.of(`${name} ${bytes} ${what}`), samples.of(`plain ${bytes} ${what}`))
+  const against = (name: CaseName, bytes: number, what: 'wire' | 'cpu'): Figure =>
+    ratio(samples.of(`${name} ${bytes} ${what}`), samples.of(`plain ${bytes} ${what}`))
   const limits: readonly (readonly [CaseName, number, number])[] = [
     ['compress: true', 2_000, 0.4],
     ['compress: true', 200, 0.8],
@@ -70,7 +73,13 @@ export async function compression(context: BenchContext): Promise<ScenarioResult
       ]),
     })),
     targets: limits.flatMap(([name, bytes, limit]): Target[] => [
-      { text: `bytes on the wire with ${name}, events of ${bytes} bytes`, measured: against(name, bytes, 'wire'), limit, bound: 'most', unit: '×' },
+      {
+        text: `bytes on the wire with ${name}, events of ${bytes} bytes`,
+        measured: against(name, bytes, 'wire'),
+        limit,
+        bound: 'most',
+        unit: '×',
+      },
       { text: `CPU with ${name}, events of ${bytes} bytes`, measured: against(name, bytes, 'cpu'), limit: 1, bound: 'most', unit: '×' },
     ]),
   }
@@ -90,9 +99,14 @@ async function begin({ name, rig: { server, clients }, checkers }: Test): Promis
 }
 
 /** The bytes on the wire per delivery, and the CPU seconds of the server per million of them. */
-async function measure({ name, rig: { server, clients }, checkers }: Test, bytes: number, { machine }: BenchContext): Promise<{ wire: number; cpu: number }> {
+async function measure(
+  { name, rig: { server, clients }, checkers }: Test,
+  bytes: number,
+  { machine }: BenchContext,
+): Promise<{ wire: number; cpu: number }> {
   const turns = name === SLOW ? 15 : 100
-  const publish = async (count: number): Promise<unknown> => server.publish({ turns: count, perTurn: 1, intervalMs: 0, bytes, payload: 'orders' })
+  const publish = async (count: number): Promise<unknown> =>
+    server.publish({ turns: count, perTurn: 1, intervalMs: 0, bytes, payload: 'orders' })
   const result = await machine.during(async () => {
     const before = await silence(clients)
     await publish(turns / 5)

@@ -33,7 +33,8 @@ export async function eventLoop(context: BenchContext): Promise<ScenarioResult> 
       await withRig({ name, processes: 2 }, async ({ server, clients }) => {
         await clients.connect(server, { clients: connections })
         const publish = async (turns: number): Promise<unknown> => server.publish({ turns, perTurn: 1, intervalMs: 100, bytes: 200 })
-        const ping = async (during: number): Promise<number[]> => pinger.ask('ping', { port: server.port, count: (during * 1_000) / PING_MS, intervalMs: PING_MS })
+        const ping = async (during: number): Promise<number[]> =>
+          pinger.ask('ping', { port: server.port, count: (during * 1_000) / PING_MS, intervalMs: PING_MS })
         // Code and buffers are warm, and the garbage of accepting is gone.
         await publish(5)
         await clients.reach(server)
@@ -48,7 +49,14 @@ export async function eventLoop(context: BenchContext): Promise<ScenarioResult> 
             const { delayP50Ms, delayP99Ms, delayMaxMs } = await server.report()
             await publishing
             if (publishing !== undefined) await clients.reach(server)
-            return { p50: percentile(latencies, 50), p99: percentile(latencies, 99), max: Math.max(...latencies), loopP50: delayP50Ms, loopP99: delayP99Ms, loopMax: delayMaxMs }
+            return {
+              p50: percentile(latencies, 50),
+              p99: percentile(latencies, 99),
+              max: Math.max(...latencies),
+              loopP50: delayP50Ms,
+              loopP99: delayP99Ms,
+              loopMax: delayMaxMs,
+            }
           })
           for (const [key, value] of Object.entries(measured)) samples.add(`${name} ${phase} ${key}`, value)
         }
@@ -58,9 +66,12 @@ export async function eventLoop(context: BenchContext): Promise<ScenarioResult> 
     } finally {
       await pinger.stop()
     }
-    log(`round ${round + 1} ${name}: ${PHASES.map((phase) => `${phase} p99 ${samples.of(`${name} ${phase} p99`).at(-1)?.toFixed(2)} ms, loop ${samples.of(`${name} ${phase} loopP99`).at(-1)?.toFixed(2)} ms`).join('; ')}`)
+    log(
+      `round ${round + 1} ${name}: ${PHASES.map((phase) => `${phase} p99 ${samples.of(`${name} ${phase} p99`).at(-1)?.toFixed(2)} ms, loop ${samples.of(`${name} ${phase} loopP99`).at(-1)?.toFixed(2)} ms`).join('; ')}`,
+    )
   }
-  const growth = (key: string): readonly number[] => samples.of(`express-sse-hub publishing ${key}`).map((value, round) => value - (samples.of(`express-sse-hub idle ${key}`)[round] ?? NaN))
+  const growth = (key: string): readonly number[] =>
+    samples.of(`express-sse-hub publishing ${key}`).map((value, round) => value - (samples.of(`express-sse-hub idle ${key}`)[round] ?? NaN))
   return {
     title: `Event loop: another route while ${connections.toLocaleString('en')} clients are published to`,
     method: [
@@ -73,13 +84,29 @@ export async function eventLoop(context: BenchContext): Promise<ScenarioResult> 
         caption: 'Milliseconds',
         columns: ['server', 'phase', 'latency p50', 'p99', 'most', 'event loop p50', 'p99', 'most'],
         rows: SERVERS.flatMap((name) =>
-          PHASES.map((phase) => [name, phase, ...['p50', 'p99', 'max', 'loopP50', 'loopP99', 'loopMax'].map((key) => shown(figure(samples.of(`${name} ${phase} ${key}`))))]),
+          PHASES.map((phase) => [
+            name,
+            phase,
+            ...['p50', 'p99', 'max', 'loopP50', 'loopP99', 'loopMax'].map((key) => shown(figure(samples.of(`${name} ${phase} ${key}`)))),
+          ]),
         ),
       },
     ],
     targets: [
-      { text: 'p99 of the latency while publishing, less that when idle', measured: figure(growth('p99')), limit: 10, bound: 'most', unit: ' ms' },
-      { text: 'the same of the event loop, as the server sees it', measured: figure(growth('loopP99')), limit: 10, bound: 'most', unit: ' ms' },
+      {
+        text: 'p99 of the latency while publishing, less that when idle',
+        measured: figure(growth('p99')),
+        limit: 10,
+        bound: 'most',
+        unit: ' ms',
+      },
+      {
+        text: 'the same of the event loop, as the server sees it',
+        measured: figure(growth('loopP99')),
+        limit: 10,
+        bound: 'most',
+        unit: ' ms',
+      },
     ],
   }
 }

@@ -22,7 +22,11 @@ export async function growth(context: BenchContext): Promise<ScenarioResult> {
   const channelCounts = quick ? [1, 100] : CHANNELS
   const samples = new Samples()
   /** @param connections are opened one after the other: the channels of each client. */
-  const measure = async (key: string, connections: readonly LoadOptions[], order: Pick<PublishOrder, 'turns' | 'perTurn' | 'channels'>): Promise<void> => {
+  const measure = async (
+    key: string,
+    connections: readonly LoadOptions[],
+    order: Pick<PublishOrder, 'turns' | 'perTurn' | 'channels'>,
+  ): Promise<void> => {
     await withRigs(
       SERVERS.map((name) => ({ name, processes: 2 })),
       async (rigs) => {
@@ -43,12 +47,21 @@ export async function growth(context: BenchContext): Promise<ScenarioResult> {
   }
   for (const count of counts) await measure(`clients ${count}`, [{ clients: count }], { perTurn: PER_TURN, turns: turnsFor(count) })
   for (const count of channelCounts) {
-    const others = spread(count).map((channels) => channels.filter((channel) => channel !== 0)).filter(({ length }) => length > 0)
-    await measure(`channels ${count}`, [{ clients: CLIENTS }, { channels: others, named: true }], { perTurn: PER_TURN, turns: turnsFor(CLIENTS) })
+    const others = spread(count)
+      .map((channels) => channels.filter((channel) => channel !== 0))
+      .filter(({ length }) => length > 0)
+    await measure(`channels ${count}`, [{ clients: CLIENTS }, { channels: others, named: true }], {
+      perTurn: PER_TURN,
+      turns: turnsFor(CLIENTS),
+    })
   }
   for (const count of channelCounts) {
     const perTurn = PER_TURN * Math.min(count, CLIENTS)
-    await measure(`used ${count}`, [{ channels: spread(count), named: true }], { perTurn, turns: count >= 1_000 ? 12 : 50, channels: count })
+    await measure(`used ${count}`, [{ channels: spread(count), named: true }], {
+      perTurn,
+      turns: count >= 1_000 ? 12 : 50,
+      channels: count,
+    })
   }
   const growthOf = (what: string, few: number, many: number): Figure => {
     const costs = (count: number): readonly number[] => samples.of(`express-sse-hub ${what} ${count}`)
@@ -63,10 +76,29 @@ export async function growth(context: BenchContext): Promise<ScenarioResult> {
       `Of the channels that are there, one has the ${CLIENTS.toLocaleString('en')} clients that are published to; each of the others has an event, and more clients that follow it.`,
       `Where all channels are used, ${CLIENTS.toLocaleString('en')} clients are spread over them, so fewer share what an event costs once, to be made, encoded and kept: with 1,000 channels and more each event has one client, and a delivery is a whole publish. At 10,000 channels each client is on ten of them.`,
     ],
-    tables: [tableOf('clients', 'clients', counts, samples), tableOf('channels that are there', 'channels', channelCounts, samples), tableOf('channels that are used', 'used', channelCounts, samples)],
+    tables: [
+      tableOf('clients', 'clients', counts, samples),
+      tableOf('channels that are there', 'channels', channelCounts, samples),
+      tableOf('channels that are used', 'used', channelCounts, samples),
+    ],
     targets: [
-      { text: `CPU per delivery to ${mostClients.toLocaleString('en')} clients against 1,000, as many times that of socket-writer`, measured: quotient(growthOf('clients', 1_000, mostClients), ratio(samples.of(`socket-writer clients ${mostClients}`), samples.of('socket-writer clients 1000'))), limit: FLAT, bound: 'most', unit: '×' },
-      { text: `CPU per delivery with ${mostChannels.toLocaleString('en')} channels against ${fewestChannels}`, measured: growthOf('channels', fewestChannels, mostChannels), limit: FLAT, bound: 'most', unit: '×' },
+      {
+        text: `CPU per delivery to ${mostClients.toLocaleString('en')} clients against 1,000, as many times that of socket-writer`,
+        measured: quotient(
+          growthOf('clients', 1_000, mostClients),
+          ratio(samples.of(`socket-writer clients ${mostClients}`), samples.of('socket-writer clients 1000')),
+        ),
+        limit: FLAT,
+        bound: 'most',
+        unit: '×',
+      },
+      {
+        text: `CPU per delivery with ${mostChannels.toLocaleString('en')} channels against ${fewestChannels}`,
+        measured: growthOf('channels', fewestChannels, mostChannels),
+        limit: FLAT,
+        bound: 'most',
+        unit: '×',
+      },
     ],
   }
 }
@@ -86,7 +118,11 @@ function tableOf(caption: string, key: string, counts: readonly number[], sample
     rows: [
       ...counts.map((count) => {
         const of = (name: string): readonly number[] => samples.of(`${name} ${key} ${count}`)
-        return [count.toLocaleString('en'), ...SERVERS.map((name) => shown(figure(of(name)))), shown(ratio(of('express-sse-hub'), of('socket-writer')), '×')]
+        return [
+          count.toLocaleString('en'),
+          ...SERVERS.map((name) => shown(figure(of(name)))),
+          shown(ratio(of('express-sse-hub'), of('socket-writer')), '×'),
+        ]
       }),
       ['the most against the least', ...flatness, ''],
     ],

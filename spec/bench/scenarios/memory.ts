@@ -24,7 +24,10 @@ export async function memory(context: BenchContext): Promise<ScenarioResult> {
       const after = await server.report(true)
       await clients.report()
       const perConnection = (of: (report: typeof after) => number): number => (of(after) - of(before)) / connections / 1_024
-      samples.add(`${name} rss`, perConnection(({ rss }) => rss))
+      samples.add(
+        `${name} rss`,
+        perConnection(({ rss }) => rss),
+      )
       samples.add(
         `${name} heap`,
         perConnection(({ heapUsed, external }) => heapUsed + external),

@@ -25,7 +25,9 @@ export async function redis(context: BenchContext): Promise<ScenarioResult> {
     await interleave(SERVERS, quick ? 1 : 5, async (name, round) => {
       await measureLatency(name, `${prefix}-l${round}`, context, samples)
       await measureRate(name, `${prefix}-r${round}`, context, samples)
-      log(`round ${round + 1} ${name}: p50 ${last(samples, `${name} p50`)} p99 ${last(samples, `${name} p99`)} ms, ${last(samples, `${name} rate`)}/s`)
+      log(
+        `round ${round + 1} ${name}: p50 ${last(samples, `${name} p50`)} p99 ${last(samples, `${name} p99`)} ms, ${last(samples, `${name} rate`)}/s`,
+      )
     })
   } finally {
     await deleteKeys(prefix)
@@ -44,7 +46,11 @@ export async function redis(context: BenchContext): Promise<ScenarioResult> {
           ['latency p50, ms', 'p50'],
           ['latency p99, ms', 'p99'],
           ['publishes per second', 'rate'],
-        ].map(([text = '', key = '']) => [text, ...SERVERS.map((name) => shown(figure(samples.of(`${name} ${key}`)))), shown(against(samples, key), '×')]),
+        ].map(([text = '', key = '']) => [
+          text,
+          ...SERVERS.map((name) => shown(figure(samples.of(`${name} ${key}`)))),
+          shown(against(samples, key), '×'),
+        ]),
       },
     ],
     targets: targets(samples),

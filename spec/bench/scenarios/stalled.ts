@@ -50,29 +50,49 @@ export async function stalled({ quick, log }: BenchContext): Promise<ScenarioRes
       'The peak of resident memory since the process began, less what it was when all were connected, by the client. It includes the log and garbage. What the kernel holds for the sockets is not in it.',
     ],
     tables: [
-      { caption: 'express-sse-hub, KiB per client', columns: ['peak', 'afterwards, with garbage collected'], rows: [[shown(figure(samples.of('peak'))), shown(figure(samples.of('after')))]] },
+      {
+        caption: 'express-sse-hub, KiB per client',
+        columns: ['peak', 'afterwards, with garbage collected'],
+        rows: [[shown(figure(samples.of('peak'))), shown(figure(samples.of('after')))]],
+      },
       ...peers,
     ],
-    targets: [{ text: 'peak of resident memory per client that never reads', measured: figure(samples.of('peak')), limit: 96, bound: 'most', unit: ' KiB' }],
+    targets: [
+      {
+        text: 'peak of resident memory per client that never reads',
+        measured: figure(samples.of('peak')),
+        limit: 96,
+        bound: 'most',
+        unit: ' KiB',
+      },
+    ],
   }
 }
 
 /** In MiB, with some clients that read and check, and some that do not. */
 async function growthOf(name: ServerName, megabytes: number, log: (line: string) => void): Promise<number> {
-  return withRig(name === 'express-sse-hub' ? { name, options: { stallTimeoutMs: STALL_TIMEOUT_MS } } : { name }, async ({ server, clients }) => {
-    const silent = await Load.start()
-    try {
-      await clients.connect(server, { clients: FEW })
-      await silent.connect(server, { clients: FEW, reads: false })
-      await sleep(200)
-      const before = await server.report(true)
-      await server.publish({ turns: Math.ceil((megabytes * 1e6) / PEER_BYTES / PER_TURN), perTurn: PER_TURN, intervalMs: 8, bytes: PEER_BYTES })
-      await clients.reach(server)
-      const growth = ((await server.report()).peakRss - before.rss) / 1_048_576
-      log(`${name}: ${growth.toFixed(0)} MiB`)
-      return growth
-    } finally {
-      await silent.stop()
-    }
-  })
+  return withRig(
+    name === 'express-sse-hub' ? { name, options: { stallTimeoutMs: STALL_TIMEOUT_MS } } : { name },
+    async ({ server, clients }) => {
+      const silent = await Load.start()
+      try {
+        await clients.connect(server, { clients: FEW })
+        await silent.connect(server, { clients: FEW, reads: false })
+        await sleep(200)
+        const before = await server.report(true)
+        await server.publish({
+          turns: Math.ceil((megabytes * 1e6) / PEER_BYTES / PER_TURN),
+          perTurn: PER_TURN,
+          intervalMs: 8,
+          bytes: PEER_BYTES,
+        })
+        await clients.reach(server)
+        const growth = ((await server.report()).peakRss - before.rss) / 1_048_576
+        log(`${name}: ${growth.toFixed(0)} MiB`)
+        return growth
+      } finally {
+        await silent.stop()
+      }
+    },
+  )
 }

@@ -8,7 +8,12 @@ const MISSED = 100
 const BYTES = 200
 const WARM_UP = 3_000
 const SERVERS = ['express-sse-hub', 'bare-express', 'better-sse'] as const
-const CASES = { 'storm: express-sse-hub': 'express-sse-hub', 'accept: express-sse-hub': 'express-sse-hub', 'accept: bare-express': 'bare-express', 'accept: better-sse': 'better-sse' } as const satisfies Record<string, (typeof SERVERS)[number]>
+const CASES = {
+  'storm: express-sse-hub': 'express-sse-hub',
+  'accept: express-sse-hub': 'express-sse-hub',
+  'accept: bare-express': 'bare-express',
+  'accept: better-sse': 'better-sse',
+} as const satisfies Record<string, (typeof SERVERS)[number]>
 type Case = keyof typeof CASES
 
 /** All clients come back at once and have missed the same events, against accepting them alone. */
@@ -40,7 +45,8 @@ export async function storm(context: BenchContext): Promise<ScenarioResult> {
       })
     },
   )
-  const against = (what: 'ms' | 'cpu', name: Case, reference: Case) => ratio(samples.of(`${name} ${what}`), samples.of(`${reference} ${what}`))
+  const against = (what: 'ms' | 'cpu', name: Case, reference: Case) =>
+    ratio(samples.of(`${name} ${what}`), samples.of(`${reference} ${what}`))
   const shared = figure(samples.of('storm: express-sse-hub buffers'))
   const separate = (connections * MISSED * BYTES) / 1_048_576
   return {
@@ -52,7 +58,13 @@ export async function storm(context: BenchContext): Promise<ScenarioResult> {
     tables: [
       {
         caption: 'Time and server CPU',
-        columns: ['case', 'ms until all have everything', 'CPU µs per connection', 'time against accepting on bare-express', 'CPU against it'],
+        columns: [
+          'case',
+          'ms until all have everything',
+          'CPU µs per connection',
+          'time against accepting on bare-express',
+          'CPU against it',
+        ],
         rows: cases.map((name) => [
           name,
           shown(figure(samples.of(`${name} ms`))),
@@ -68,9 +80,27 @@ export async function storm(context: BenchContext): Promise<ScenarioResult> {
       },
     ],
     targets: [
-      { text: 'time of the storm against accepting alone on bare-express', measured: against('ms', 'storm: express-sse-hub', 'accept: bare-express'), limit: 1.3, bound: 'most', unit: '×' },
-      { text: 'CPU per accepted connection against bare-express', measured: against('cpu', 'accept: express-sse-hub', 'accept: bare-express'), limit: 1.15, bound: 'most', unit: '×' },
-      { text: 'growth of buffers in the storm against one for each client', measured: figure(samples.of('storm: express-sse-hub buffers').map((each) => each / separate)), limit: 0.1, bound: 'most', unit: '×' },
+      {
+        text: 'time of the storm against accepting alone on bare-express',
+        measured: against('ms', 'storm: express-sse-hub', 'accept: bare-express'),
+        limit: 1.3,
+        bound: 'most',
+        unit: '×',
+      },
+      {
+        text: 'CPU per accepted connection against bare-express',
+        measured: against('cpu', 'accept: express-sse-hub', 'accept: bare-express'),
+        limit: 1.15,
+        bound: 'most',
+        unit: '×',
+      },
+      {
+        text: 'growth of buffers in the storm against one for each client',
+        measured: figure(samples.of('storm: express-sse-hub buffers').map((each) => each / separate)),
+        limit: 0.1,
+        bound: 'most',
+        unit: '×',
+      },
     ],
   }
 }
@@ -84,7 +114,12 @@ interface Connected {
 }
 
 /** Opens connections at once, which have missed what was published after `lastEventId`, if anything, and closes them again. */
-async function measure({ server, clients }: Rig, connections: number, lastEventId: string | undefined, { machine }: BenchContext): Promise<Connected> {
+async function measure(
+  { server, clients }: Rig,
+  connections: number,
+  lastEventId: string | undefined,
+  { machine }: BenchContext,
+): Promise<Connected> {
   const published = server.published[0] ?? 0
   const options = lastEventId === undefined ? { from: published } : { from: published - MISSED, headers: [`Last-Event-ID: ${lastEventId}`] }
   const result = await machine.during(async () => {

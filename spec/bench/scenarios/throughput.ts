@@ -31,7 +31,9 @@ export async function throughput(context: BenchContext): Promise<ScenarioResult>
   for (let round = 0; round < rounds; round++) {
     const turned = [...servers.slice(round % servers.length), ...servers.slice(0, round % servers.length)]
     await measure(turned, context, samples)
-    for (const name of servers) context.log(`round ${round + 1} ${name}: ${LOADS.map(({ perTurn }) => cost.of(`${name} ${perTurn}`).at(-1)?.toFixed(3)).join(' / ')}`)
+    for (const name of servers) {
+      context.log(`round ${round + 1} ${name}: ${LOADS.map(({ perTurn }) => cost.of(`${name} ${perTurn}`).at(-1)?.toFixed(3)).join(' / ')}`)
+    }
   }
   // Who is measured as often in a round is compared time by time.
   const against = (peer: ServerName, perTurn: number): Figure => {
@@ -79,7 +81,11 @@ export async function throughput(context: BenchContext): Promise<ScenarioResult>
 }
 
 /** One round: every server is started afresh, and they take turns of some tenths of a second. */
-async function measure(names: readonly ServerName[], { quick, machine }: BenchContext, samples: Readonly<Record<'cost' | 'load' | 'times', Samples>>): Promise<void> {
+async function measure(
+  names: readonly ServerName[],
+  { quick, machine }: BenchContext,
+  samples: Readonly<Record<'cost' | 'load' | 'times', Samples>>,
+): Promise<void> {
   await withRigs(
     names.map((name) => ({ name })),
     async (rigs) => {

@@ -17,8 +17,27 @@ export function timed(bytes: number): Payload {
   return (seq) => ({ seq, at: String(process.hrtime.bigint() / 1_000n).padStart(16, '0'), text })
 }
 
-const NAMES = ['Ada Lovelace', 'Grace Hopper', 'Alan Turing', 'Barbara Liskov', 'Edsger Dijkstra', 'Radia Perlman', 'Donald Knuth', 'Frances Allen']
-const GOODS = ['Desk lamp', 'Office chair', 'Notebook A5', 'Fountain pen', 'Monitor arm', 'Standing desk', 'Whiteboard', 'Cable tray', 'Paper shredder']
+const NAMES = [
+  'Ada Lovelace',
+  'Grace Hopper',
+  'Alan Turing',
+  'Barbara Liskov',
+  'Edsger Dijkstra',
+  'Radia Perlman',
+  'Donald Knuth',
+  'Frances Allen',
+]
+const GOODS = [
+  'Desk lamp',
+  'Office chair',
+  'Notebook A5',
+  'Fountain pen',
+  'Monitor arm',
+  'Standing desk',
+  'Whiteboard',
+  'Cable tray',
+  'Paper shredder',
+]
 const CURRENCIES = ['EUR', 'USD', 'GBP']
 const PAYMENTS = ['card', 'invoice', 'transfer']
 const STATES = ['created', 'paid', 'packed', 'shipped', 'delivered', 'returned']

@@ -73,7 +73,15 @@ async function listen(): Promise<number> {
   return (server.address() as AddressInfo).port
 }
 
-async function publish({ turns, perTurn, intervalMs, bytes, payload = 'filler', channels = 1, spread = 'in-turn' }: PublishOrder): Promise<PublishReport> {
+async function publish({
+  turns,
+  perTurn,
+  intervalMs,
+  bytes,
+  payload = 'filler',
+  channels = 1,
+  spread = 'in-turn',
+}: PublishOrder): Promise<PublishReport> {
   const random = randomFrom(1)
   const makeData = PAYLOADS[payload](bytes)
   for (let channel = published.length; channel < channels; channel++) published.push(0)

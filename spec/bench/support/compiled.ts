@@ -22,9 +22,13 @@ export function compile(): void {
   cpSync(path.join(ROOT, 'dist'), path.join(installed, 'dist'), { recursive: true })
   cpSync(path.join(ROOT, 'package.json'), path.join(installed, 'package.json'))
   writeFileSync(path.join(FOLDER, 'package.json'), '{ "type": "commonjs" }\n')
-  execFileSync(process.execPath, [path.join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', path.join(__dirname, '../tsconfig.build.json'), '--outDir', FOLDER], {
-    stdio: 'inherit',
-  })
+  execFileSync(
+    process.execPath,
+    [path.join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', path.join(__dirname, '../tsconfig.build.json'), '--outDir', FOLDER],
+    {
+      stdio: 'inherit',
+    },
+  )
 }
 
 export function removeCompiled(): void {

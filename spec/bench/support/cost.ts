@@ -7,7 +7,12 @@ import type { BenchContext } from './scenario.ts'
  *
  * @returns the CPU seconds of the server per million deliveries.
  */
-export async function costOf({ server, clients }: Rig, { machine }: BenchContext, order: PublishOrder, warmUpTurns: number): Promise<number> {
+export async function costOf(
+  { server, clients }: Rig,
+  { machine }: BenchContext,
+  order: PublishOrder,
+  warmUpTurns: number,
+): Promise<number> {
   return machine.during(async () => {
     await server.publish({ ...order, turns: warmUpTurns })
     const before = await clients.reach(server)

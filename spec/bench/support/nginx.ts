@@ -35,7 +35,11 @@ export class Nginx {
     const port = await freePort()
     const file = path.join(folder, 'nginx.conf')
     writeFileSync(file, configuration(folder, port))
-    const nginx = new Nginx(port, folder, spawnTracked(NGINX, ['-c', file, '-p', folder, '-e', path.join(folder, 'error.log')], { ipc: false, endBy: 'SIGTERM' }))
+    const nginx = new Nginx(
+      port,
+      folder,
+      spawnTracked(NGINX, ['-c', file, '-p', folder, '-e', path.join(folder, 'error.log')], { ipc: false, endBy: 'SIGTERM' }),
+    )
     for (let attempt = 0; !(await answers(port)); attempt++) {
       if (attempt === 100) throw new Error('nginx does not listen')
       await sleep(20)

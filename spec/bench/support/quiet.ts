@@ -71,6 +71,7 @@ function benchSeconds(): number {
  * too: what a send to the loopback network causes runs within it.
  */
 function machineSeconds(): number {
-  const [user = 0, nice = 0, system = 0, , , irq = 0, softirq = 0] = readFileSync('/proc/stat', 'utf8').split('\n', 1)[0]?.split(/\s+/).slice(1).map(Number) ?? []
+  const [user = 0, nice = 0, system = 0, , , irq = 0, softirq = 0] =
+    readFileSync('/proc/stat', 'utf8').split('\n', 1)[0]?.split(/\s+/).slice(1).map(Number) ?? []
   return (user + nice + system + irq + softirq) / ticksPerSecond()
 }

@@ -27,7 +27,11 @@ export async function withRigs<T>(orders: readonly RigOrder[], action: (rigs: re
   }
   try {
     const rigs = await Promise.all(
-      orders.map(async ({ name, options, processes = 1 }): Promise<Rig> => ({ name, server: await keep(Server.start(name, options)), clients: await keep(Load.start(processes)) })),
+      orders.map(async ({ name, options, processes = 1 }): Promise<Rig> => ({
+        name,
+        server: await keep(Server.start(name, options)),
+        clients: await keep(Load.start(processes)),
+      })),
     )
     return await action(rigs)
   } finally {

@@ -16,7 +16,11 @@ interface Pending {
 const running = new Map<ChildProcess, NodeJS.Signals>()
 
 /** Spawns a process that {@link killAll} ends, whatever happens. */
-export function spawnTracked(command: string, args: readonly string[], { ipc, endBy }: { readonly ipc: boolean; readonly endBy: NodeJS.Signals }): ChildProcess {
+export function spawnTracked(
+  command: string,
+  args: readonly string[],
+  { ipc, endBy }: { readonly ipc: boolean; readonly endBy: NodeJS.Signals },
+): ChildProcess {
   const child = spawn(command, args, { stdio: ipc ? ['ignore', 'inherit', 'inherit', 'ipc'] : ['ignore', 'inherit', 'inherit'] })
   running.set(child, endBy)
   child.once('exit', () => running.delete(child))
@@ -52,7 +56,10 @@ export class Worker<O extends Orders> {
 
   /** @param file the path below the folder of the bench, without its ending. */
   static async start<O extends Orders>(file: string, args: readonly string[] = [], flags: readonly string[] = []): Promise<Worker<O>> {
-    const child = spawnTracked(process.execPath, [...flags, path.join(compiled(), 'bench', `${file}.js`), ...args], { ipc: true, endBy: 'SIGKILL' })
+    const child = spawnTracked(process.execPath, [...flags, path.join(compiled(), 'bench', `${file}.js`), ...args], {
+      ipc: true,
+      endBy: 'SIGKILL',
+    })
     const worker = new Worker<O>(child, file)
     await worker.#answer(0, `${file} to begin`)
     return worker

@@ -92,7 +92,16 @@ const MAX_EXAMPLES = 4
  */
 export class DeliveryCheck {
   readonly findings: Findings = {
-    lost: 0, doubled: 0, swapped: 0, forged: 0, backwards: 0, revived: 0, covered: 0, repeated: 0, delivered: 0, resets: {},
+    lost: 0,
+    doubled: 0,
+    swapped: 0,
+    forged: 0,
+    backwards: 0,
+    revived: 0,
+    covered: 0,
+    repeated: 0,
+    delivered: 0,
+    resets: {},
   }
   /** Some of what was wrong, for whoever has to find out why. */
   readonly examples: string[] = []
@@ -123,8 +132,12 @@ export class DeliveryCheck {
       }
     }
     const events = [...known.values()].toSorted((a, b) => a.position - b.position)
-    for (const { epoch, position } of events) if (!this.#lives.some((life) => life.epoch === epoch)) this.#lives.push({ epoch, first: position })
-    for (const { channel, epoch, position, seq, isAccepted } of events.toSorted((a, b) => this.#lifeOf(a) - this.#lifeOf(b) || a.position - b.position)) {
+    for (const { epoch, position } of events) {
+      if (!this.#lives.some((life) => life.epoch === epoch)) this.#lives.push({ epoch, first: position })
+    }
+    for (const { channel, epoch, position, seq, isAccepted } of events.toSorted(
+      (a, b) => this.#lifeOf(a) - this.#lifeOf(b) || a.position - b.position,
+    )) {
       const truth = this.#truths.get(channel) ?? new Truth()
       this.#truths.set(channel, truth)
       truth.add(epoch, { life: this.#lifeOf({ epoch, position }), position, seq: seq ?? -1, isAccepted })
@@ -142,7 +155,9 @@ export class DeliveryCheck {
     let last: Received | undefined
     const over = new Set<string>()
     for (const item of received) {
-      if (item.kind === 'event' && !channels.includes(item.channel)) this.#found('forged', client, `an event of ${item.channel}, which was not asked for`)
+      if (item.kind === 'event' && !channels.includes(item.channel)) {
+        this.#found('forged', client, `an event of ${item.channel}, which was not asked for`)
+      }
       if (item.kind === 'reset') findings.resets[item.reason] = (findings.resets[item.reason] ?? 0) + 1
       const what = (): string => `${item.kind} ${item.epoch}-${item.position} after ${last?.kind} ${last?.epoch}-${last?.position}`
       if (item.epoch === last?.epoch && item.position < last.position) this.#found('backwards', client, what())
@@ -209,14 +224,19 @@ export class DeliveryCheck {
     if (next === -1) next = 0
     passTo(events.length)
     for (const index of passed) {
-      this.#found('lost', client, `${channel}: ${shown(events[index])} never came, between ${shown(events[index - 1])} and ${shown(events[index + 1])}`)
+      this.#found(
+        'lost',
+        client,
+        `${channel}: ${shown(events[index])} never came, between ${shown(events[index - 1])} and ${shown(events[index + 1])}`,
+      )
     }
   }
 
   /** Where a client begins that is told this first. */
   #firstAfter(events: readonly Event[], item: Received): number {
     const own = this.#lifeOf(item)
-    const isDue = ({ life, position }: Event): boolean => life > own || (life === own && (item.kind === 'event' ? position >= item.position : position > item.position))
+    const isDue = ({ life, position }: Event): boolean =>
+      life > own || (life === own && (item.kind === 'event' ? position >= item.position : position > item.position))
     const index = events.findIndex(isDue)
     return index === -1 ? events.length : index
   }

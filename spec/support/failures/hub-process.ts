@@ -34,7 +34,9 @@ export interface Orders {
   end(order: null): number
 }
 
-export type OnceAnswer = { readonly id: string; readonly ms: number } | { readonly code: string; readonly message: string; readonly ms: number }
+export type OnceAnswer =
+  | { readonly id: string; readonly ms: number }
+  | { readonly code: string; readonly message: string; readonly ms: number }
 
 /** What a process says of itself every few milliseconds. */
 export interface Progress {
@@ -58,8 +60,13 @@ export interface Report {
 }
 
 /** What goes from process to process. */
-export type Request = { readonly [K in keyof Orders]: { readonly id: number; readonly name: K; readonly order: Parameters<Orders[K]>[0] } }[keyof Orders]
-export type Answer = { readonly id: number; readonly answer: unknown } | { readonly id: number; readonly failure: string } | { readonly progress: Progress }
+export type Request = {
+  readonly [K in keyof Orders]: { readonly id: number; readonly name: K; readonly order: Parameters<Orders[K]>[0] }
+}[keyof Orders]
+export type Answer =
+  | { readonly id: number; readonly answer: unknown }
+  | { readonly id: number; readonly failure: string }
+  | { readonly progress: Progress }
 
 const PUBLISHERS = 10
 /** Events are due in bursts of this size. */
@@ -89,14 +96,26 @@ class Service {
 
   constructor({ url, options, maxSubscribersPerOwner }: Parameters<Orders['begin']>[0]) {
     const replay = { maxEvents: 1_000_000, maxBytes: 67_108_864 }
-    const onError = (error: unknown, { where }: { where: string }): void => void this.#errors.push(`${where}: ${error instanceof Error ? error.message : String(error)}`)
-    this.#hub = new Hub({ replay, maxTotalBytes: 268_435_456, maxSubscribersPerOwner, backplane: new RedisBackplane({ url }, options), onError })
+    const onError = (error: unknown, { where }: { where: string }): void =>
+      void this.#errors.push(`${where}: ${error instanceof Error ? error.message : String(error)}`)
+    this.#hub = new Hub({
+      replay,
+      maxTotalBytes: 268_435_456,
+      maxSubscribersPerOwner,
+      backplane: new RedisBackplane({ url }, options),
+      onError,
+    })
     const app = express()
     app.use(sseMiddleware({ keepAliveMs: 200 }))
-    app.get('/events', (req, res) => res.sse.subscribe(this.#hub, [req.query['channel']].flat() as string[], { owner: req.query['owner'] as string | undefined }))
+    app.get('/events', (req, res) =>
+      res.sse.subscribe(this.#hub, [req.query['channel']].flat() as string[], { owner: req.query['owner'] as string | undefined }),
+    )
     app.use((error: unknown, _req: express.Request, res: express.Response, _next: express.NextFunction) => {
       if (!(error instanceof SseError)) this.#faults.push(`the request failed: ${String(error)}`)
-      res.status(error instanceof SseError ? error.status : 500).set((error as SseError).headers ?? {}).send(String(error))
+      res
+        .status(error instanceof SseError ? error.status : 500)
+        .set((error as SseError).headers ?? {})
+        .send(String(error))
     })
     this.server = app.listen(0, '127.0.0.1')
     this.#timer = setInterval(() => {
@@ -118,7 +137,9 @@ class Service {
         const isLarge = large > 0 && Math.floor((n * large) / count) !== Math.floor(((n + 1) * large) / count)
         const seq = from + n
         const id = await this.#insist(isLarge ? BULK : channelOf(seq), seq, dataOf(seq, isLarge ? largeBytes : 0))
-        if (id.slice(0, 10) === last.slice(0, 10) && positionOf(id) <= positionOf(last)) this.#faults.push(`published ${last} and, when that was accepted, ${id}`)
+        if (id.slice(0, 10) === last.slice(0, 10) && positionOf(id) <= positionOf(last)) {
+          this.#faults.push(`published ${last} and, when that was accepted, ${id}`)
+        }
         last = id
         accepted.push({ seq, id })
       }

@@ -124,5 +124,9 @@ export class ResumingClient {
 /** Whether these are the status and the fields of an event stream with a chunked body. */
 function isEventStream(head: string): boolean {
   const fields = `${head.toLowerCase()}\r\n`
-  return fields.startsWith('http/1.1 200 ') && fields.includes('\r\ncontent-type: text/event-stream; charset=utf-8\r\n') && fields.includes('\r\ntransfer-encoding: chunked\r\n')
+  return (
+    fields.startsWith('http/1.1 200 ') &&
+    fields.includes('\r\ncontent-type: text/event-stream; charset=utf-8\r\n') &&
+    fields.includes('\r\ntransfer-encoding: chunked\r\n')
+  )
 }

@@ -126,7 +126,11 @@ export class Trial {
 
   /** Waits until the hubs say that they are, or are not, healthy. */
   async allHealthy(isHealthy: boolean): Promise<void> {
-    await until(() => this.processes.every(({ progress }) => progress.isHealthy === isHealthy), `all hubs are ${isHealthy ? 'healthy' : 'unhealthy'}`, PATIENCE_MS)
+    await until(
+      () => this.processes.every(({ progress }) => progress.isHealthy === isHealthy),
+      `all hubs are ${isHealthy ? 'healthy' : 'unhealthy'}`,
+      PATIENCE_MS,
+    )
   }
 
   /** Waits until every client was live once: from then on it has to get everything. */
@@ -168,7 +172,13 @@ export class Trial {
     if (!isDown) await this.allBegun()
     const each = size.events / this.processes.length
     const shares = this.processes.map(async (process, n) => {
-      const share = { from: Math.floor(n * each), to: Math.floor((n + 1) * each), perSecond: size.perSecond, large: Math.floor(large / this.processes.length), largeBytes }
+      const share = {
+        from: Math.floor(n * each),
+        to: Math.floor((n + 1) * each),
+        perSecond: size.perSecond,
+        large: Math.floor(large / this.processes.length),
+        largeBytes,
+      }
       this.#accepted.push(...(await process.ask('publish', share)))
     })
     this.#publishing = Promise.all(shares)
@@ -204,7 +214,10 @@ export class Trial {
     await this.#go(1)
     await this.#publishing
     const isComplete = await this.#mark(events)
-    const check = new DeliveryCheck(this.#accepted, this.clients.map(({ received }) => received))
+    const check = new DeliveryCheck(
+      this.#accepted,
+      this.clients.map(({ received }) => received),
+    )
     for (const [n, client] of this.clients.entries()) {
       check.check(`client ${n}`, client.channels, client.received)
       if (client.wrong.length > 0) this.#faults.push(`client ${n} was answered ${client.wrong[0]}`)
@@ -220,7 +233,9 @@ export class Trial {
     }
     const reports = this.#reports
     const rejections: Record<string, number> = {}
-    for (const report of reports) for (const [message, count] of Object.entries(report.rejections)) rejections[message] = (rejections[message] ?? 0) + count
+    for (const report of reports) {
+      for (const [message, count] of Object.entries(report.rejections)) rejections[message] = (rejections[message] ?? 0) + count
+    }
     const published = reports.reduce((sum, { stats }) => sum + stats.published, 0)
     return {
       ...check.findings,
@@ -254,7 +269,11 @@ export class Trial {
       if (process !== undefined) this.#accepted.push(...(await process.ask('mark', { from, channels })))
       const isReset = this.clients.some(({ resets }) => resets > 0)
       try {
-        await until(() => this.clients.every((client) => client.ends >= client.channels.length), 'all clients have come to the end', isReset ? AGAIN_MS : patienceMs)
+        await until(
+          () => this.clients.every((client) => client.ends >= client.channels.length),
+          'all clients have come to the end',
+          isReset ? AGAIN_MS : patienceMs,
+        )
         return true
       } catch {
         // A reset that came late covers these as well.
