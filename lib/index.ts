@@ -8,7 +8,7 @@ export type { AnyChannels, ChannelName, EventName, HubEvent, Payload } from './e
 export type { ResetReason } from './delivery/control-events.ts'
 export type { SseErrorCode } from './basics/errors.ts'
 export type { Deserialize, EventFields, EventInput, Serialize } from './event/event.ts'
-export type { ErrorContext, OnError } from './basics/guard.ts'
+export type { ErrorContext, OnError } from './basics/on-error.ts'
 export type {
   Backplane,
   BackplaneEvent,

@@ -1,8 +1,8 @@
-import { type Channel, type Follower, Member } from '../lib/delivery/channel.ts'
+import { type Channel, type Consumer, ChannelCursor } from '../lib/delivery/channel.ts'
 import { ChannelRegistry } from '../lib/delivery/channel-registry.ts'
 import { replayBounds, type ReplayOptions } from '../lib/log/replay-log.ts'
 
-const follower: Follower = { position: 0, deliver: () => true, restart() {}, fellOut() {} }
+const consumer: Consumer = { position: 0, deliver: () => true, restart() {}, leftLockstep() {} }
 
 function makeRegistry(options: ReplayOptions = {}, maxTotalBytes = 1_000_000) {
   const registry = new ChannelRegistry(() => replayBounds('replay', options), maxTotalBytes)
@@ -15,8 +15,8 @@ function makeRegistry(options: ReplayOptions = {}, maxTotalBytes = 1_000_000) {
   return { registry, publish }
 }
 
-function follow(channel: Channel): Member {
-  const member = new Member(channel, follower)
+function follow(channel: Channel): ChannelCursor {
+  const member = new ChannelCursor(channel, consumer)
   channel.add(member)
   return member
 }
@@ -127,7 +127,7 @@ describe('ChannelRegistry', () => {
     expect([registry.size, jest.getTimerCount()]).toEqual([0, 0])
   })
 
-  it('forgets a channel after maxAgeMs without event and follower; its last position becomes the floor of later ones', () => {
+  it('forgets a channel after maxAgeMs without event and consumer; its last position becomes the floor of later ones', () => {
     const { registry, publish } = makeRegistry({ maxAgeMs: 1_000 })
     const a = publish('a', 3)
     const followed = publish('followed', 1)

@@ -14,7 +14,7 @@ class Walk extends Cursor {
     return true
   }
 
-  fellOut(): void {}
+  leftLockstep(): void {}
 
   /** The runs that follow, each as its channel, its first position and that up to which it may go. */
   runs(limit = Infinity): (string | number)[][] {

@@ -3,7 +3,7 @@ import vm from 'node:vm'
 import { Hub, type HubOptions, SseError, type SseErrorCode, sseMiddleware, type SubscribeOptions } from 'express-sse-hub'
 import express from 'express'
 import request from 'supertest'
-import { show } from '../lib/basics/errors.ts'
+import { describeValue } from '../lib/basics/errors.ts'
 import { join } from '../lib/stream/subscribable.ts'
 import { TestClient, until } from './support/client.ts'
 import { FakeConnection, turn } from './support/fake-connection.ts'
@@ -133,20 +133,20 @@ describe('show', () => {
     ['the beginning of an array', [1, 2, 3, 4, 5, 6], '[ 1, 2, 3, 4, ... 2 more items ]'],
     ['the beginning of a long string', 'x'.repeat(300), `'${'x'.repeat(60)}'... 240 more characters`],
   ])('shows %s', (_, value, text) => {
-    expect(show(value)).toBe(text)
+    expect(describeValue(value)).toBe(text)
   })
 
   it('cuts no character in half', () => {
-    for (let n = 0; n < 4; n++) expect(show({ ['x'.repeat(n + 1)]: '😀'.repeat(28), y: '😀'.repeat(60) }).isWellFormed()).toBe(true)
+    for (let n = 0; n < 4; n++) expect(describeValue({ ['x'.repeat(n + 1)]: '😀'.repeat(28), y: '😀'.repeat(60) }).isWellFormed()).toBe(true)
   })
 
   it('cuts what is long, and says so', () => {
-    const text = show(Object.fromEntries(Array.from({ length: 200 }, (_, n) => [`key${n}`, 'x'.repeat(50)])))
+    const text = describeValue(Object.fromEntries(Array.from({ length: 200 }, (_, n) => [`key${n}`, 'x'.repeat(50)])))
     expect(text).toHaveLength(121)
     expect(text).toMatch(/^\{ key0: 'xxx.*…$/)
     // 120 units are not too long.
-    expect(show({ ['k'.repeat(113)]: 1 })).toBe(`{ ${'k'.repeat(113)}: 1 }`)
-    expect(show({ ['k'.repeat(114)]: 1 })).toBe(`{ ${'k'.repeat(114)}: 1 …`)
+    expect(describeValue({ ['k'.repeat(113)]: 1 })).toBe(`{ ${'k'.repeat(113)}: 1 }`)
+    expect(describeValue({ ['k'.repeat(114)]: 1 })).toBe(`{ ${'k'.repeat(114)}: 1 …`)
   })
 
   it('says of what types are that cannot be shown', () => {
@@ -155,8 +155,8 @@ describe('show', () => {
         throw new Error('no')
       },
     }
-    expect(show(broken)).toBe('object')
-    expect(show(Object.assign(() => {}, broken))).toBe('function')
+    expect(describeValue(broken)).toBe('object')
+    expect(describeValue(Object.assign(() => {}, broken))).toBe('function')
   })
 
   it('calls nothing of what it shows', () => {
@@ -169,12 +169,12 @@ describe('show', () => {
       toString: () => called.push('toString'),
       toJSON: () => called.push('toJSON'),
     }
-    expect(show(value)).toBe('{ data: [Getter], toString: [Function: toString], toJSON: [Function: toJSON] }')
+    expect(describeValue(value)).toBe('{ data: [Getter], toString: [Function: toString], toJSON: [Function: toJSON] }')
     expect(called).toEqual([])
   })
 
   it('shows what comes from another realm', () => {
-    expect(show(vm.runInNewContext('({ a: [1] })'))).toBe('{ a: [Array] }')
+    expect(describeValue(vm.runInNewContext('({ a: [1] })'))).toBe('{ a: [Array] }')
   })
 })
 

@@ -1,6 +1,6 @@
 import { constants, createGunzip, gunzipSync, inflateRawSync } from 'node:zlib'
 import { deflate, store } from '../lib/gzip/deflate.ts'
-import { type Company, GzipBody, Tally } from '../lib/gzip/gzip-body.ts'
+import { type GroupMembership, GzipBody, RunningCrc } from '../lib/gzip/gzip-body.ts'
 import { SharedBytes } from '../lib/gzip/shared-bytes.ts'
 import { LogPage } from '../lib/log/log-page.ts'
 import { randomFrom } from './support/random.ts'
@@ -114,11 +114,11 @@ describe('gzip bodies that keep step', () => {
   const first = Buffer.from('data: first\n\n')
 
   /** A body that is given the same as others from the beginning of `tally` on, and what it is told when it goes on by itself. */
-  function joined(keepsWindow: boolean, tally: Tally, position = 7) {
+  function joined(keepsWindow: boolean, tally: RunningCrc, position = 7) {
     const body = new GzipBody(keepsWindow)
     const parts = [body.begin(first)]
     const now = { tally, position, parted: 0 }
-    const company: Company = {
+    const company: GroupMembership = {
       part: () => {
         now.parted++
         body.leave(now.tally, now.position)
@@ -142,7 +142,7 @@ describe('gzip bodies that keep step', () => {
     ['its end', () => [Buffer.alloc(0), Buffer.alloc(0)]],
   ])('have the checksum of all they were given, up to %s', (_what, act) => {
     // Others had been given something before.
-    const { body, parts, now, give } = joined(false, new Tally().after(shared).after(SharedBytes.of(first)))
+    const { body, parts, now, give } = joined(false, new RunningCrc().after(shared).after(SharedBytes.of(first)))
     give(3)
     const [block, plain] = act(body) as [Buffer, Buffer]
     expect(gunzipSync(Buffer.concat([...parts, block, body.end()])).toString()).toBe(
@@ -152,7 +152,7 @@ describe('gzip bodies that keep step', () => {
   })
 
   it('join again where they left', () => {
-    const { body, parts, now, give } = joined(false, new Tally())
+    const { body, parts, now, give } = joined(false, new RunningCrc())
     give(2)
     body.leave(now.tally, now.position)
     parts.push(body.own(first))
@@ -162,8 +162,8 @@ describe('gzip bodies that keep step', () => {
   })
 
   it('say from where on blocks may refer to events: never, or from after where they joined', () => {
-    expect(joined(false, new Tally()).from).toBe(Infinity)
-    expect(joined(true, new Tally(), 7).from).toBe(8)
+    expect(joined(false, new RunningCrc()).from).toBe(Infinity)
+    expect(joined(true, new RunningCrc(), 7).from).toBe(8)
   })
 
   it('are given blocks that refer to what they were given with others', () => {
@@ -173,8 +173,8 @@ describe('gzip bodies that keep step', () => {
     expect(inWindow.bytes.length).toBeLessThan(alone.bytes.length / 2)
     const body = new GzipBody(true)
     body.begin(first)
-    expect(body.join({ part() {} }, new Tally(), 0)).toBe(1)
-    body.leave(new Tally().after(page.chunk(0, 3)), 3)
+    expect(body.join({ part() {} }, new RunningCrc(), 0)).toBe(1)
+    body.leave(new RunningCrc().after(page.chunk(0, 3)), 3)
     expect(body.shared(page.chunk(3, 4))).toBe(inWindow)
     // Which one that came later is not.
     expect([2, 3, Infinity].map((from) => page.chunk(3, 4).deflatedSince(from) === alone)).toEqual([true, true, true])

@@ -70,7 +70,7 @@ describe('a listener of', () => {
     await hub.close()
   })
 
-  it('subscribe that ends the only other follower of a channel cuts the new one off from nothing', async () => {
+  it('subscribe that ends the only other consumer of a channel cuts the new one off from nothing', async () => {
     const hub = new Hub()
     const streams: FakeConnection[] = []
     listen(hub, 'subscribe', () => streams.at(-1)?.leave())
@@ -82,7 +82,7 @@ describe('a listener of', () => {
     expect(hub.channel('a').subscriberCount).toBe(1)
   })
 
-  it('publish that ends the last follower leaves the bounds of the log in force', async () => {
+  it('publish that ends the last consumer leaves the bounds of the log in force', async () => {
     jest.useFakeTimers({ doNotFake: ['setImmediate', 'nextTick', 'queueMicrotask'] })
     const hub = new Hub({ replay: { maxAgeMs: 1_000, maxEvents: 1 } })
     follow(hub, { owner: 'k' })

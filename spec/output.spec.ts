@@ -1,7 +1,7 @@
 import type { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { SharedBytes } from '../lib/gzip/shared-bytes.ts'
-import { Gather } from '../lib/stream/gather.ts'
+import { WriteBuffer } from '../lib/stream/write-buffer.ts'
 import { Output } from '../lib/stream/output.ts'
 import { TestClient, until } from './support/client.ts'
 import { serve, stopServers } from './support/servers.ts'
@@ -9,7 +9,7 @@ import { serve, stopServers } from './support/servers.ts'
 afterEach(stopServers)
 
 /** An output on a real response, and the client that reads it. */
-async function openOutput(prepare: (res: ServerResponse) => void = () => {}, gather = new Gather()) {
+async function openOutput(prepare: (res: ServerResponse) => void = () => {}, gather = new WriteBuffer()) {
   const ticks = { tick: 0 }
   const owner = { drained: jest.fn<void, []>(), failed: jest.fn<void, [unknown]>() }
   const made: { output: Output; res: ServerResponse }[] = []
@@ -173,7 +173,7 @@ describe('an output', () => {
   })
 
   test('does not write over what a socket still holds, though others gather in the same place', async () => {
-    const gather = new Gather()
+    const gather = new WriteBuffer()
     const [one, two] = [await openOutput(undefined, gather), await openOutput(undefined, gather)]
     await until(() => one.client.text === ':\n', 'the head came')
     one.socket.cork()
@@ -194,7 +194,7 @@ describe('an output', () => {
   })
 
   test('gathers nothing while another output does, and mixes nothing up', async () => {
-    const gather = new Gather()
+    const gather = new WriteBuffer()
     const [one, two] = [await openOutput(undefined, gather), await openOutput(undefined, gather)]
     one.output.cork()
     one.output.write(event('a', 10))

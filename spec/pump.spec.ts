@@ -1,9 +1,9 @@
-import { Channel, type Follower, Member } from '../lib/delivery/channel.ts'
+import { Channel, type Consumer, ChannelCursor } from '../lib/delivery/channel.ts'
 import { Pump } from '../lib/delivery/pump.ts'
 import { ReplayLog, replayBounds } from '../lib/log/replay-log.ts'
 
-/** A follower that is given everything at once, and says how often it was visited. */
-class Visited implements Follower {
+/** A consumer that is given everything at once, and says how often it was visited. */
+class Visited implements Consumer {
   position = 0
   visits = 0
   onVisit: () => void = () => {}
@@ -11,7 +11,7 @@ class Visited implements Follower {
 
   constructor(channels: readonly Channel[]) {
     this.#channels = channels
-    for (const channel of channels) channel.add(new Member(channel, this))
+    for (const channel of channels) channel.add(new ChannelCursor(channel, this))
   }
 
   deliver(): boolean {
@@ -22,7 +22,7 @@ class Visited implements Follower {
   }
 
   restart(): void {}
-  fellOut(): void {}
+  leftLockstep(): void {}
 }
 
 function setup(names: string) {
@@ -38,7 +38,7 @@ function setup(names: string) {
 }
 
 describe('the pump', () => {
-  it('visits a follower once for all its channels that were published to in a turn', async () => {
+  it('visits a consumer once for all its channels that were published to in a turn', async () => {
     const { channels, pump, publish } = setup('abc')
     const [all, one] = [new Visited(channels), new Visited(channels.slice(0, 1))]
     for (const channel of [...channels, ...channels]) publish(channel)
@@ -50,29 +50,29 @@ describe('the pump', () => {
     expect([all.visits, one.visits]).toEqual([2, 1])
   })
 
-  it('visits a follower of a channel that has lost more than there was', async () => {
+  it('visits a consumer of a channel that has lost more than there was', async () => {
     const { channels, pump, publish } = setup('a')
     const [channel] = channels as [Channel]
-    const follower = new Visited(channels)
+    const consumer = new Visited(channels)
     publish(channel)
     await pump.nextRound()
     channel.log.lose(channel.log.last + 5)
     pump.published(channel)
     await pump.nextRound()
-    expect([follower.visits, follower.position]).toEqual([2, channel.log.floor])
+    expect([consumer.visits, consumer.position]).toEqual([2, channel.log.floor])
   })
 
   it('does not take for offered what came in another life of the log', async () => {
     const { channels, pump, publish, rounds } = setup('a')
     const [channel] = channels as [Channel]
-    const follower = new Visited(channels)
+    const consumer = new Visited(channels)
     publish(channel)
     await pump.nextRound()
     publish(channel)
-    follower.onVisit = () => channel.restart()
+    consumer.onVisit = () => channel.restart()
     await pump.nextRound()
     expect(rounds).toEqual([1])
-    follower.onVisit = () => {}
+    consumer.onVisit = () => {}
     publish(channel)
     await pump.nextRound()
     expect(rounds).toEqual([1, 3])

@@ -437,7 +437,7 @@ describeRedis('a hub over Redis', () => {
 
   it('begins events() and streams without an id after what it has published', async () => {
     const hub = hubOf(prefix())
-    const follower = await subscribe(hub, ['a'])
+    const consumer = await subscribe(hub, ['a'])
     for (let n = 0; n < 50; n++) {
       await hub.publish('a', 'e', `before ${n}`)
       const events = hub.events(['a'])
@@ -451,8 +451,8 @@ describeRedis('a hub over Redis', () => {
       connection.leave()
     }
     // A stream that begins late may have the last event a turn before.
-    await until(() => follower.channelEvents.length >= 100, 'the follower has all')
-    expect(follower.channelEvents.length).toBe(100)
+    await until(() => consumer.channelEvents.length >= 100, 'the consumer has all')
+    expect(consumer.channelEvents.length).toBe(100)
   })
 
   it('knows the place of events() from the beginning, and when they fail', async () => {

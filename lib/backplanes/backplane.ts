@@ -1,4 +1,4 @@
-import type { ErrorContext } from '../basics/guard.ts'
+import type { ErrorContext } from '../basics/on-error.ts'
 import type { ReplayBounds } from '../log/replay-log.ts'
 
 /** What is published, as a backplane takes it. Everything in it was checked. */

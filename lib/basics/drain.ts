@@ -1,5 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { Slice } from './slice.ts'
+import { TimeSlice } from './time-slice.ts'
 
 /** How often a drain that takes its time goes on. */
 const STEP_MS = 20
@@ -12,10 +12,10 @@ export async function drain<T>(
   items: readonly T[],
   ms: number,
   end: (item: T) => void,
-  isGone = (_item: T): boolean => false,
+  isDisconnected = (_item: T): boolean => false,
 ): Promise<void> {
   const startedAt = performance.now()
-  const slice = new Slice()
+  const slice = new TimeSlice()
   slice.begin()
   let ended = 0
   while (ended < items.length) {
@@ -24,7 +24,7 @@ export async function drain<T>(
     let isOver = false
     while (ended < items.length && !isOver) {
       const item = items[ended] as T
-      if (!isGone(item)) {
+      if (!isDisconnected(item)) {
         if (ended >= due) break
         end(item)
       }

@@ -70,7 +70,7 @@ export class SseError extends Error {
 }
 
 /** A value as it appears in an error message: one line, cut at a length that keeps the message readable. */
-export function show(value: unknown): string {
+export function describeValue(value: unknown): string {
   let text: string
   try {
     // Of an error the message: its stack has many lines, and paths that are nobody's business.

@@ -1,4 +1,4 @@
-import { SseError, show } from './errors.ts'
+import { SseError, describeValue } from './errors.ts'
 
 const MAX_NAME_UNITS = 256
 
@@ -12,7 +12,7 @@ export function checkChannelName(where: string, name: unknown): void {
   if (isName(name)) return
   throw new SseError(
     'SSE_INVALID_CHANNEL',
-    `${where}: a channel name must be a well-formed string of 1 to ${MAX_NAME_UNITS} UTF-16 units, got ${show(name)}`,
+    `${where}: a channel name must be a well-formed string of 1 to ${MAX_NAME_UNITS} UTF-16 units, got ${describeValue(name)}`,
   )
 }
 
@@ -41,30 +41,30 @@ export function checkEventName(where: string, event: unknown): void {
   if (typeof event === 'string' && event !== '' && !/[\r\n]/.test(event) && !event.startsWith('stream-')) return
   throw new SseError(
     'SSE_INVALID_EVENT',
-    `${where}: an event name must be a string that is not empty, has no CR or LF and does not begin with "stream-", got ${show(event)}`,
+    `${where}: an event name must be a string that is not empty, has no CR or LF and does not begin with "stream-", got ${describeValue(event)}`,
   )
 }
 
 /** Checks a key by which events are told apart; `undefined` is none. */
 export function checkKey(name: string, key: string | undefined): string | undefined {
   if (key === undefined) return key
-  if (isName(key)) return flat(key)
-  throw new SseError('SSE_INVALID_KEY', `${name} must be a well-formed string of 1 to ${MAX_NAME_UNITS} UTF-16 units, got ${show(key)}`)
+  if (isName(key)) return detachString(key)
+  throw new SseError('SSE_INVALID_KEY', `${name} must be a well-formed string of 1 to ${MAX_NAME_UNITS} UTF-16 units, got ${describeValue(key)}`)
 }
 
 /** Checks whose connection a stream is; `undefined` is nobody's. It may come from a client: any length will do. */
 export function checkOwner(name: string, owner: string | undefined): string | undefined {
   if (owner === undefined) return owner
-  if (typeof owner === 'string' && owner !== '') return flat(owner)
-  throw new SseError('SSE_INVALID_OWNER', `${name} must be a string that is not empty, got ${show(owner)}`)
+  if (typeof owner === 'string' && owner !== '') return detachString(owner)
+  throw new SseError('SSE_INVALID_OWNER', `${name} must be a string that is not empty, got ${describeValue(owner)}`)
 }
 
 /** The beginning of an error message about a publish. */
 export function publishing(channel: string, event: string): string {
-  return `publish ${show(event)} to ${show(channel)}: `
+  return `publish ${describeValue(event)} to ${describeValue(channel)}: `
 }
 
 /** A copy of a string that is kept for long: a part of a larger one would keep all of that. */
-export function flat(text: string): string {
+export function detachString(text: string): string {
   return Buffer.from(text, 'utf16le').toString('utf16le')
 }

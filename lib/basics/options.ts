@@ -1,4 +1,4 @@
-import { show } from './errors.ts'
+import { describeValue } from './errors.ts'
 
 /** The longest delay that a timer keeps, here and in clients: one that is longer fires at once. */
 export const MAX_DELAY_MS = 2_147_483_647
@@ -7,11 +7,11 @@ export const MAX_DELAY_MS = 2_147_483_647
 export function checkOptions(where: string, value: unknown, names: readonly string[]): void {
   if (value === undefined) return
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw new TypeError(`${where}: options must be an object, got ${show(value)}; the options are ${names.join(', ')}`)
+    throw new TypeError(`${where}: options must be an object, got ${describeValue(value)}; the options are ${names.join(', ')}`)
   }
   for (const name of Object.keys(value)) {
     if (!names.includes(name)) {
-      throw new TypeError(`${where}: there is no option ${show(name)}; the options are ${names.join(', ')}`)
+      throw new TypeError(`${where}: there is no option ${describeValue(name)}; the options are ${names.join(', ')}`)
     }
   }
 }
@@ -29,7 +29,7 @@ export function checkInteger(name: string, value: unknown, fallback: number, ran
   const { min, max = Number.MAX_SAFE_INTEGER, orFalse } = range
   if (typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max) return value
   const bounds = range.max === undefined ? `an integer, ${min} or more` : `an integer from ${min} to ${max}`
-  const message = `${name} must be ${bounds}${orFalse ? ', or false' : ''}, got ${show(value)}`
+  const message = `${name} must be ${bounds}${orFalse ? ', or false' : ''}, got ${describeValue(value)}`
   throw typeof value === 'number' ? new RangeError(message) : new TypeError(message)
 }
 
@@ -43,13 +43,13 @@ export function checkDuration(name: string, value: unknown, fallback: number | f
 /** A boolean option, or its default when it is `undefined`. */
 export function checkBoolean(name: string, value: unknown, fallback: boolean): boolean {
   if (value === undefined) return fallback
-  if (typeof value !== 'boolean') throw new TypeError(`${name} must be a boolean, got ${show(value)}`)
+  if (typeof value !== 'boolean') throw new TypeError(`${name} must be a boolean, got ${describeValue(value)}`)
   return value
 }
 
 /** A function option, or its default when it is `undefined`. */
 export function checkFunction<F>(name: string, value: F | undefined, fallback: F): F {
   if (value === undefined) return fallback
-  if (typeof value !== 'function') throw new TypeError(`${name} must be a function, got ${show(value)}`)
+  if (typeof value !== 'function') throw new TypeError(`${name} must be a function, got ${describeValue(value)}`)
   return value
 }

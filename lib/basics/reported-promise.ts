@@ -1,4 +1,4 @@
-import { isThenable } from './guard.ts'
+import { isThenable } from './on-error.ts'
 
 /** Receives a rejection that nobody looked at. */
 export type Report = (error: unknown) => void

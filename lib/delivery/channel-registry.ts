@@ -1,5 +1,5 @@
-import { flat } from '../basics/names.ts'
-import { Slice } from '../basics/slice.ts'
+import { detachString } from '../basics/names.ts'
+import { TimeSlice } from '../basics/time-slice.ts'
 import { type LogTotals, noTotals, type ReplayBounds, ReplayLog } from '../log/replay-log.ts'
 import { Channel } from './channel.ts'
 
@@ -29,7 +29,7 @@ export class ChannelRegistry {
   #sweepMs = MAX_SWEEP_MS
   #timer: NodeJS.Timeout | undefined
   #sweeping: Iterator<Channel> | null = null
-  readonly #slice = new Slice()
+  readonly #slice = new TimeSlice()
 
   /**
    * @param onForgotten is told of channels that are forgotten, where the logs are copies of what is kept elsewhere. A copy is
@@ -65,7 +65,7 @@ export class ChannelRegistry {
     let channel = this.#channels.get(name)
     if (channel === undefined) {
       const bounds = this.#boundsOf(name)
-      channel = new Channel(flat(name), new ReplayLog(bounds, this.#floor, this.#totals), performance.now())
+      channel = new Channel(detachString(name), new ReplayLog(bounds, this.#floor, this.#totals), performance.now())
       this.#channels.set(channel.name, channel)
       if (this.#onForgotten !== null) this.#sweepWithin(LINGER_MS)
     }

@@ -1,42 +1,42 @@
 import type { Socket } from 'node:net'
-import type { Slice } from '../basics/slice.ts'
+import type { TimeSlice } from '../basics/time-slice.ts'
 import { SwapList, type Slotted } from '../basics/swap-list.ts'
-import type { Company } from '../gzip/gzip-body.ts'
+import type { GroupMembership } from '../gzip/gzip-body.ts'
 import type { ReplayLog } from '../log/replay-log.ts'
-import { Cohort, type Taker } from './cohort.ts'
+import { LockstepGroup, type DirectWriter } from './lockstep-group.ts'
 
 /** What follows channels: it is given what it has not had yet. */
-export interface Follower {
+export interface Consumer {
   /** Where it stands belongs to a life of the hub that is over: it is told so before anything else. */
   restart(): void
   /** Everything at or before it was dealt with. */
   readonly position: number
   /** Takes what is due, as far as it can; `false` when the slice was over before it had all up to the position `goal`. */
-  deliver(slice: Slice, goal: number): boolean
+  deliver(slice: TimeSlice, goal: number): boolean
   /** It kept step with others up to the position, and goes on by itself. */
-  fellOut(position: number): void
+  leftLockstep(position: number): void
 }
 
-/** One follower's place in one channel. */
-export class Member implements Slotted, Company {
+/** One consumer's place in one channel. */
+export class ChannelCursor implements Slotted, GroupMembership {
   slot = -1
   readonly channel: Channel
-  readonly follower: Follower
-  /** The follower is given nothing of this channel at or before this position, whatever its cursor says. */
+  readonly consumer: Consumer
+  /** The consumer is given nothing of this channel at or before this position, whatever its cursor says. */
   after = -1
   /** The position of the event that was last found to be the first one after the cursor. */
   due = 0
   /** Whether it keeps step with others. */
-  isInStep = false
+  isInLockstep = false
 
-  constructor(channel: Channel, follower: Follower) {
+  constructor(channel: Channel, consumer: Consumer) {
     this.channel = channel
-    this.follower = follower
+    this.consumer = consumer
   }
 
   /** Goes on by itself, where it keeps step. */
   part(): void {
-    if (this.isInStep) this.channel.fallOut(this)
+    if (this.isInLockstep) this.channel.leaveLockstep(this)
   }
 }
 
@@ -44,16 +44,16 @@ export class Member implements Slotted, Company {
 export class Channel {
   readonly name: string
   readonly log: ReplayLog
-  /** The followers that each stand at a place of their own, and those that keep step: made when the first does. */
-  readonly alone = new SwapList<Member>()
-  #cohort: Cohort<Member> | null = null
+  /** The consumers that each stand at a place of their own, and those that keep step: made when the first does. */
+  readonly alone = new SwapList<ChannelCursor>()
+  #lockstep: LockstepGroup<ChannelCursor> | null = null
   /** Ends the id of each of its events. */
   readonly idSuffix: string
   /** How often another life of its log began. */
   restarts = 0
   /** How many subscriptions are about to begin: it is not forgotten before they have. */
   pins = 0
-  /** The floor of its log where it was raised by a loss upstream, which is no fault of a follower. */
+  /** The floor of its log where it was raised by a loss upstream, which is no fault of a consumer. */
   gap = -1
   /** Whether the pump has it in its queue. */
   isQueued = false
@@ -69,45 +69,45 @@ export class Channel {
 
   /** How many follow it. */
   get size(): number {
-    return this.alone.size + (this.#cohort?.size ?? 0)
+    return this.alone.size + (this.#lockstep?.size ?? 0)
   }
 
-  add(member: Member): void {
+  add(member: ChannelCursor): void {
     this.alone.add(member)
   }
 
-  remove(member: Member): void {
-    if (member.isInStep) this.#cohort?.remove(member)
+  remove(member: ChannelCursor): void {
+    if (member.isInLockstep) this.#lockstep?.remove(member)
     else this.alone.remove(member)
-    member.isInStep = false
+    member.isInLockstep = false
   }
 
   /** Lets a member that has all that there is keep step with the others who do, unless they are about to be given more. */
-  keepStep(member: Member, socket: Socket, taker: Taker): void {
-    const cohort = (this.#cohort ??= new Cohort())
+  joinLockstep(member: ChannelCursor, socket: Socket, directWriter: DirectWriter): void {
+    const cohort = (this.#lockstep ??= new LockstepGroup())
     const { end } = this.log
     if (!cohort.admits(end)) return
     this.alone.remove(member)
-    cohort.add(member, socket, taker, end)
-    member.isInStep = true
+    cohort.add(member, socket, directWriter, end)
+    member.isInLockstep = true
   }
 
   /** Up to where those who keep step with a member, and it, were given everything. */
-  positionOf(member: Member): number {
-    return this.#cohort?.positionOf(member) ?? 0
+  positionOf(member: ChannelCursor): number {
+    return this.#lockstep?.positionOf(member) ?? 0
   }
 
   /** Lets a member that keeps step go on by itself. */
-  readonly fallOut = (member: Member): void => {
+  readonly leaveLockstep = (member: ChannelCursor): void => {
     const position = this.positionOf(member)
     this.remove(member)
     this.add(member)
-    member.follower.fellOut(position)
+    member.consumer.leftLockstep(position)
   }
 
   /** Gives those who keep step what they have not had, up to the position `goal`; `false` when the slice was over before. */
-  sweep(slice: Slice, goal: number, counters: { delivered: number }): boolean {
-    return this.#cohort?.sweep(this.log, goal, slice, counters, this.fallOut) ?? true
+  sweep(slice: TimeSlice, goal: number, counters: { delivered: number }): boolean {
+    return this.#lockstep?.sweep(this.log, goal, slice, counters, this.leaveLockstep) ?? true
   }
 
   /** Another life of its log begins. */
@@ -115,7 +115,7 @@ export class Channel {
     this.restarts++
     this.log.clear()
     this.gap = -1
-    this.#cohort?.disband(this.fallOut)
-    for (const { follower } of this.alone.items) follower.restart()
+    this.#lockstep?.disband(this.leaveLockstep)
+    for (const { consumer } of this.alone.items) consumer.restart()
   }
 }

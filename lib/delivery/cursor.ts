@@ -1,5 +1,5 @@
-import type { Slice } from '../basics/slice.ts'
-import { type Channel, type Follower, Member } from './channel.ts'
+import type { TimeSlice } from '../basics/time-slice.ts'
+import { type Channel, type Consumer, ChannelCursor } from './channel.ts'
 
 /** What {@link Cursor.find} found. */
 export const NOTHING = 0
@@ -10,26 +10,26 @@ export const LOSS = 2
  * A place in the logs of one or several channels, which it merges: whatever follows it, in order of position. All its
  * channels share one position; where one of them may only begin later, its member says so.
  */
-export abstract class Cursor implements Follower {
-  readonly members: readonly Member[]
+export abstract class Cursor implements Consumer {
+  readonly members: readonly ChannelCursor[]
   isActive = true
   /** Everything at or before it was sent, found unwanted, or given up with a reset. */
   position = 0
   /** The run that was found to come next: its channel, and the position up to which it may go. */
-  protected next: Member | null = null
+  protected next: ChannelCursor | null = null
   protected until = 0
 
   /** It follows its channels from here on: nothing may come in between, or a channel that nobody follows is forgotten. */
   constructor(channels: readonly Channel[], position: number) {
-    this.members = channels.map((channel) => new Member(channel, this))
+    this.members = channels.map((channel) => new ChannelCursor(channel, this))
     // A field that begins as a number is changed in place; one that begins as `undefined` costs an object for each change.
     this.position = position
     for (const member of this.members) member.channel.add(member)
   }
 
-  abstract deliver(slice: Slice | null, goal: number): boolean
+  abstract deliver(slice: TimeSlice | null, goal: number): boolean
   abstract restart(): void
-  abstract fellOut(position: number): void
+  abstract leftLockstep(position: number): void
 
   get names(): string[] {
     return this.members.map(({ channel }) => channel.name)
@@ -48,7 +48,7 @@ export abstract class Cursor implements Follower {
   protected find(limit: number): typeof NOTHING | typeof EVENT | typeof LOSS {
     const { members } = this
     if (members.length === 1) {
-      const member = members[0] as Member
+      const member = members[0] as ChannelCursor
       const { log } = member.channel
       const from = this.after(member)
       if (log.floor > from) return LOSS
@@ -86,17 +86,17 @@ export abstract class Cursor implements Follower {
   }
 
   /** Up to where a channel was dealt with. */
-  protected after(member: Member): number {
+  protected after(member: ChannelCursor): number {
     return this.position > member.after ? this.position : member.after
   }
 
   /** The channels of which events were lost. */
-  protected lost(): Member[] {
+  protected lost(): ChannelCursor[] {
     return this.members.filter((member) => member.channel.log.floor > this.after(member))
   }
 
   /** Gives up what the lost channels had up to `position`; what the others have stays due. */
-  protected giveUp(lost: readonly Member[], position: number): void {
+  protected giveUp(lost: readonly ChannelCursor[], position: number): void {
     for (const member of lost) member.after = position
     if (lost.length === this.members.length) this.position = position
   }

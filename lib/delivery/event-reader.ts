@@ -1,4 +1,4 @@
-import type { OnError } from '../basics/guard.ts'
+import type { OnError } from '../basics/on-error.ts'
 import type { HubEvent } from '../event/channel-types.ts'
 import { epochOf, formatId } from '../event/event-id.ts'
 import { type Deserialize, parseBlock } from '../event/event.ts'

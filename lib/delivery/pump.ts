@@ -1,26 +1,26 @@
 import { Fifo } from '../basics/fifo.ts'
-import { Slice } from '../basics/slice.ts'
-import type { Channel, Follower } from './channel.ts'
+import { TimeSlice } from '../basics/time-slice.ts'
+import type { Channel, Consumer } from './channel.ts'
 
-/** A follower that can be queued by itself. */
-export interface QueuedFollower extends Follower {
+/** A consumer that can be queued by itself. */
+export interface QueuedConsumer extends Consumer {
   isQueued: boolean
 }
 
 /**
- * Gives followers what they have not had, once per turn of the event loop and in short slices of time.
+ * Gives consumers what they have not had, once per turn of the event loop and in short slices of time.
  *
- * A round visits every follower of a channel that was published to; when it is over, the channel's events up to its
- * start have been offered to all who could take them. Between rounds come the followers that take bytes again.
+ * A round visits every consumer of a channel that was published to; when it is over, the channel's events up to its
+ * start have been offered to all who could take them. Between rounds come the consumers that take bytes again.
  */
 export class Pump {
   readonly #onRound: (channel: Channel, position: number) => void
   readonly #counters: { delivered: number }
-  readonly #slice = new Slice()
+  readonly #slice = new TimeSlice()
   readonly #channels = new Fifo<Channel>()
-  readonly #followers = new Fifo<QueuedFollower>()
+  readonly #consumers = new Fifo<QueuedConsumer>()
   /**
-   * The round in progress: its channel, the index of the follower that is next of those at places of their own,
+   * The round in progress: its channel, the index of the consumer that is next of those at places of their own,
    * once those who keep step have had it, and the position that its log ended at, in which of its lives.
    */
   #channel: Channel | null = null
@@ -28,7 +28,7 @@ export class Pump {
   #at = -1
   #goal = 0
   #restarts = 0
-  #followersFirst = false
+  #consumersFirst = false
   #isScheduled = false
   #nextRound: Promise<void> | null = null
   #resolve: (() => void) | null = null
@@ -39,7 +39,7 @@ export class Pump {
     this.#counters = counters
   }
 
-  /** A channel has an event that its followers have not had. */
+  /** A channel has an event that its consumers have not had. */
   published(channel: Channel): void {
     if (channel.isQueued) return
     channel.isQueued = true
@@ -47,11 +47,11 @@ export class Pump {
     this.#schedule()
   }
 
-  /** A follower takes bytes again. */
-  ready(follower: QueuedFollower): void {
-    if (follower.isQueued) return
-    follower.isQueued = true
-    this.#followers.push(follower)
+  /** A consumer takes bytes again. */
+  ready(consumer: QueuedConsumer): void {
+    if (consumer.isQueued) return
+    consumer.isQueued = true
+    this.#consumers.push(consumer)
     this.#schedule()
   }
 
@@ -71,15 +71,15 @@ export class Pump {
     this.#isScheduled = false
     this.#slice.begin()
     // Neither may starve the other, so they take turns at being first.
-    this.#followersFirst = !this.#followersFirst
-    const isDone = this.#followersFirst ? this.#serveFollowers() && this.#serveChannels() : this.#serveChannels() && this.#serveFollowers()
+    this.#consumersFirst = !this.#consumersFirst
+    const isDone = this.#consumersFirst ? this.#serveConsumers() && this.#serveChannels() : this.#serveChannels() && this.#serveConsumers()
     if (!isDone) this.#schedule()
   }
 
-  #serveFollowers(): boolean {
-    for (let follower = this.#followers.shift(); follower !== undefined; follower = this.#followers.shift()) {
-      follower.isQueued = false
-      if (!follower.deliver(this.#slice, Infinity)) this.ready(follower)
+  #serveConsumers(): boolean {
+    for (let consumer = this.#consumers.shift(); consumer !== undefined; consumer = this.#consumers.shift()) {
+      consumer.isQueued = false
+      if (!consumer.deliver(this.#slice, Infinity)) this.ready(consumer)
       if (this.#slice.spend()) return false
     }
     return true
@@ -100,7 +100,7 @@ export class Pump {
       while (this.#at >= 0) {
         const member = channel.alone.items[this.#at]
         // Who follows several channels is given what is new in all of them by the first that it is visited for.
-        if (member === undefined || member.follower.position >= end || member.follower.deliver(this.#slice, this.#goal)) this.#at--
+        if (member === undefined || member.consumer.position >= end || member.consumer.deliver(this.#slice, this.#goal)) this.#at--
         if (this.#slice.isOver) return false
       }
       this.#channel = null

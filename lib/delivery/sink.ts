@@ -1,7 +1,7 @@
 import type { SharedBytes } from '../gzip/shared-bytes.ts'
 import type { Chunk } from '../log/log-page.ts'
 import type { Channel } from './channel.ts'
-import type { Taker } from './cohort.ts'
+import type { DirectWriter } from './lockstep-group.ts'
 import type { ResetReason } from './control-events.ts'
 
 /** What takes a subscriber's events. */
@@ -9,7 +9,7 @@ export interface Sink {
   /** Whether it takes nothing now. */
   readonly full: boolean
   /** Where the bytes go that others who keep step are given too; `null` where there are none. */
-  readonly taker: Taker | null
+  readonly directWriter: DirectWriter | null
   /** Takes a stretch of events of one channel, which others are given too. */
   events(chunk: Chunk, channel: Channel): void
   /** The replay is over, with so many events: what follows is live. */

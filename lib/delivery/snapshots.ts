@@ -1,11 +1,11 @@
-import { SseError, show } from '../basics/errors.ts'
-import { isThenable, type OnError } from '../basics/guard.ts'
+import { SseError, describeValue } from '../basics/errors.ts'
+import { isThenable, type OnError } from '../basics/on-error.ts'
 import { checkEventName } from '../basics/names.ts'
 import { formatBody, type Serialize, toText } from '../event/event.ts'
 import type { Timeline } from '../event/timeline.ts'
 import { SharedBytes } from '../gzip/shared-bytes.ts'
 import type { Snapshot, TakeSnapshot } from '../stream/subscription.ts'
-import type { QueuedFollower } from './pump.ts'
+import type { QueuedConsumer } from './pump.ts'
 
 /** A call that takes longer is not shared with those who come then: it may never end. */
 const MAX_SHARED_MS = 10_000
@@ -18,7 +18,7 @@ export class SnapshotCall {
   /** The hub's newest position before the function was called: the state has everything up to here. */
   readonly position: number
   readonly startedAt = performance.now()
-  readonly waiting = new Set<QueuedFollower>()
+  readonly waiting = new Set<QueuedConsumer>()
   /** `undefined` while pending, `null` when it failed: else the encoded event without its id, for all who waited. */
   body: SharedBytes | null | undefined
 
@@ -35,7 +35,7 @@ export class Snapshots {
   readonly #timeline: Timeline
   readonly #serialize: Serialize
   readonly #onError: OnError
-  readonly #wake: (follower: QueuedFollower) => void
+  readonly #wake: (consumer: QueuedConsumer) => void
   /** The calls of a function by the channels, the oldest first. A function that the program drops takes its calls with it. */
   #calls = new WeakMap<TakeSnapshot, Map<string, SnapshotCall>>()
   /** The last calls of different functions for the same channels: how many, and since when. */
@@ -43,7 +43,7 @@ export class Snapshots {
   #hasWarned = false
 
   /** @param wake is told of each who waited, when the call is over. */
-  constructor(timeline: Timeline, serialize: Serialize, onError: OnError, wake: (follower: QueuedFollower) => void) {
+  constructor(timeline: Timeline, serialize: Serialize, onError: OnError, wake: (consumer: QueuedConsumer) => void) {
     this.#timeline = timeline
     this.#serialize = serialize
     this.#onError = onError
@@ -51,7 +51,7 @@ export class Snapshots {
   }
 
   /** A call for these channels and this owner, begun now or shared, whose position is not before `floor`. */
-  ask(take: TakeSnapshot, channels: readonly string[], owner: string | undefined, floor: number, follower: QueuedFollower): SnapshotCall {
+  ask(take: TakeSnapshot, channels: readonly string[], owner: string | undefined, floor: number, consumer: QueuedConsumer): SnapshotCall {
     const key = JSON.stringify([owner, ...channels.toSorted()])
     const known = this.#calls.get(take)
     const calls = known ?? new Map<string, SnapshotCall>()
@@ -68,7 +68,7 @@ export class Snapshots {
       const mayWarn = known === undefined && this.#isUnshared(key, begun.startedAt)
       void this.#run(begun, take, channels, owner, mayWarn).then(() => setImmediate(forget, calls, key, begun))
     }
-    if (call.body === undefined) call.waiting.add(follower)
+    if (call.body === undefined) call.waiting.add(consumer)
     return call
   }
 
@@ -94,17 +94,17 @@ export class Snapshots {
       call.body = null
       this.#onError(error, { where: 'snapshot' })
     }
-    for (const follower of call.waiting) this.#wake(follower)
+    for (const consumer of call.waiting) this.#wake(consumer)
     call.waiting.clear()
   }
 
   #encode(snapshot: unknown): SharedBytes {
     if (typeof snapshot !== 'object' || snapshot === null || !('data' in snapshot)) {
-      throw new SseError('SSE_INVALID_SNAPSHOT', `snapshot must return { event?, data }, it returned ${show(snapshot)}`)
+      throw new SseError('SSE_INVALID_SNAPSHOT', `snapshot must return { event?, data }, it returned ${describeValue(snapshot)}`)
     }
     const unknown = Object.keys(snapshot).find((name) => name !== 'event' && name !== 'data')
     if (unknown !== undefined) {
-      throw new SseError('SSE_INVALID_SNAPSHOT', `snapshot must return { event?, data }, it returned a field ${show(unknown)}`)
+      throw new SseError('SSE_INVALID_SNAPSHOT', `snapshot must return { event?, data }, it returned a field ${describeValue(unknown)}`)
     }
     const { event = 'snapshot', data } = snapshot as Snapshot
     checkEventName('snapshot', event)
@@ -128,7 +128,7 @@ export class Snapshots {
   #warn(channels: readonly string[]): void {
     if (this.#hasWarned) return
     this.#hasWarned = true
-    const message = `snapshot: ${UNSHARED_CALLS} snapshots of ${show(channels)} were taken within a second, each by a function of its own; make the function once, outside of the request handler, so that clients who connect together share one call`
+    const message = `snapshot: ${UNSHARED_CALLS} snapshots of ${describeValue(channels)} were taken within a second, each by a function of its own; make the function once, outside of the request handler, so that clients who connect together share one call`
     this.#onError(new SseError('SSE_SNAPSHOT_NOT_SHARED', message), { where: 'snapshot' })
   }
 }

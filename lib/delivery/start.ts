@@ -1,5 +1,5 @@
 import { parseId } from '../event/event-id.ts'
-import type { Moment } from '../event/timeline.ts'
+import type { LogHead } from '../event/timeline.ts'
 import type { SubscribeSettings } from '../stream/subscription.ts'
 import type { ResetReason } from './control-events.ts'
 
@@ -18,7 +18,7 @@ export interface Start {
  * Where and how a client begins that comes with this id; without one, at the moment `now`, or told of a loss where that belongs
  * to a life of the hub that is over.
  */
-export function startFrom(lastEventId: string, settings: SubscribeSettings, timeline: Moment, now: Moment = timeline): Start {
+export function startFrom(lastEventId: string, settings: SubscribeSettings, timeline: LogHead, now: LogHead = timeline): Start {
   const { epoch } = timeline
   if (lastEventId === '') {
     const isOver = now.epoch !== epoch

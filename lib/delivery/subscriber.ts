@@ -1,11 +1,11 @@
-import type { OnError } from '../basics/guard.ts'
-import { type Slice, unitsFor } from '../basics/slice.ts'
+import type { OnError } from '../basics/on-error.ts'
+import { type TimeSlice, unitsFor } from '../basics/time-slice.ts'
 import type { Chunk, LogPage } from '../log/log-page.ts'
 import { type EventFilter, isWanted } from '../stream/event-filter.ts'
 import { MAX_WRITE_BYTES } from '../stream/output.ts'
 import type { SubscribeSettings, TakeSnapshot } from '../stream/subscription.ts'
-import type { Channel, Member } from './channel.ts'
-import type { Taker } from './cohort.ts'
+import type { Channel, ChannelCursor } from './channel.ts'
+import type { DirectWriter } from './lockstep-group.ts'
 import type { ResetReason } from './control-events.ts'
 import { Cursor, EVENT, LOSS, NOTHING } from './cursor.ts'
 import type { EventReader } from './event-reader.ts'
@@ -35,7 +35,7 @@ export class Subscriber extends Cursor {
   readonly #delivery: Delivery
   readonly #settings: SubscribeSettings
   /** Where its bytes go, if it may keep step with others; nothing is to be asked about any event then. */
-  readonly #taker: Taker | null
+  readonly #directWriter: DirectWriter | null
   /** The snapshot that goes out before anything else does. */
   #snapshot: SnapshotCall | null = null
   /** The newest position that the client has as an id. */
@@ -67,7 +67,7 @@ export class Subscriber extends Cursor {
     this.#settings = settings
     this.#reason = start.reason
     const isPlain = channels.length === 1 && filter === undefined && expiresAt === Infinity
-    this.#taker = isPlain && !channels[0]?.log.bounds.latestPerKey ? sink.taker : null
+    this.#directWriter = isPlain && !channels[0]?.log.bounds.latestPerKey ? sink.directWriter : null
     this.#openAt = delivery.timeline.newest
     if (filter !== undefined) {
       // A client that is not told moves out of the log sooner than it hears of it: a quarter of the log is early enough.
@@ -84,7 +84,7 @@ export class Subscriber extends Cursor {
    *
    * @returns `false` when the slice was over before everything up to the position `goal` was dealt with.
    */
-  deliver(slice: Slice | null, goal: number): boolean {
+  deliver(slice: TimeSlice | null, goal: number): boolean {
     if (this.#isDelivering) return true
     this.#member.part()
     this.#isDelivering = true
@@ -120,7 +120,7 @@ export class Subscriber extends Cursor {
     sink.uncork()
     this.#isDelivering = false
     if (this.#onFinished !== null && this.isActive && this.#hasFinished()) this.#onFinished()
-    this.#keepStep()
+    this.#joinLockstep()
     return !isOver || this.position >= goal
   }
 
@@ -131,7 +131,7 @@ export class Subscriber extends Cursor {
   }
 
   /** Goes on to what is published now and, where it can be, no further: `true` when it is there, else `done` is called when it is. */
-  finish(done: () => void, slice: Slice | null = null): boolean {
+  finish(done: () => void, slice: TimeSlice | null = null): boolean {
     // With `latestPerKey`, a newer event at a later position may replace one that is due, so there is no fixed end.
     const mayMove = this.members.some(({ channel }) => channel.log.bounds.latestPerKey)
     this.#finishAt = mayMove ? Infinity : this.#delivery.timeline.newest
@@ -160,8 +160,8 @@ export class Subscriber extends Cursor {
 
   /** The newest position that the client has as an id. */
   get sent(): number {
-    const { channel, isInStep } = this.#member
-    return isInStep ? Math.max(this.#sent, channel.positionOf(this.#member)) : this.#sent
+    const { channel, isInLockstep } = this.#member
+    return isInLockstep ? Math.max(this.#sent, channel.positionOf(this.#member)) : this.#sent
   }
 
   /** Whether the access of the client has ended. */
@@ -179,27 +179,27 @@ export class Subscriber extends Cursor {
     this.position = newest
     this.#giveId()
     this.#sink.moved(newest)
-    this.#keepStep()
+    this.#joinLockstep()
     return true
   }
 
-  fellOut(position: number): void {
+  leftLockstep(position: number): void {
     this.position = Math.max(this.position, position)
     this.#sent = Math.max(this.#sent, position)
   }
 
   /** The one that keeps step with others, where any does. */
-  get #member(): Member {
-    return this.members[0] as Member
+  get #member(): ChannelCursor {
+    return this.members[0] as ChannelCursor
   }
 
   /** Keeps step with the others who have all that there is, where it may and does. */
-  #keepStep(): void {
-    const taker = this.#taker
+  #joinLockstep(): void {
+    const directWriter = this.#directWriter
     if (
-      taker === null ||
-      taker.socket === null ||
-      taker.full ||
+      directWriter === null ||
+      directWriter.socket === null ||
+      directWriter.full ||
       !this.isActive ||
       this.#openAt >= 0 ||
       this.#snapshot !== null ||
@@ -208,7 +208,7 @@ export class Subscriber extends Cursor {
       return
     }
     const { channel } = this.#member
-    if (this.position >= channel.log.end) channel.keepStep(this.#member, taker.socket, taker)
+    if (this.position >= channel.log.end) channel.joinLockstep(this.#member, directWriter.socket, directWriter)
   }
 
   #hasFinished(): boolean {
@@ -227,7 +227,7 @@ export class Subscriber extends Cursor {
 
   /** Gives the run of events that was found: as far as its page goes and no other channel comes before. */
   #giveRun(): number {
-    const member = this.next as Member
+    const member = this.next as ChannelCursor
     const { log } = member.channel
     log.seek(this.after(member))
     const chunk = log.page.chunk(log.slot, this.#endOf(log.page, log.slot))
@@ -237,8 +237,8 @@ export class Subscriber extends Cursor {
   }
 
   /** The same for a filtered subscriber: the wanted stretches of the run, until the sink is full or the slice over. */
-  #giveWanted(filter: EventFilter, slice: Slice | null): number {
-    const member = this.next as Member
+  #giveWanted(filter: EventFilter, slice: TimeSlice | null): number {
+    const member = this.next as ChannelCursor
     const { channel } = member
     const { reader, onError } = this.#delivery
     channel.log.seek(this.after(member))
@@ -271,8 +271,8 @@ export class Subscriber extends Cursor {
   /** Where the run that begins in a slot ends for this sink. */
   #endOf(page: LogPage, slot: number): number {
     const end = page.endOf(slot, this.until)
-    const { taker } = this.#sink
-    if (taker === null || taker.gzip === null) return end
+    const { directWriter } = this.#sink
+    if (directWriter === null || directWriter.gzip === null) return end
     const cut = page.segmentEnd(slot, end)
     if (cut < end) this.#sink.cork()
     return cut
@@ -282,7 +282,7 @@ export class Subscriber extends Cursor {
     if (this.#page === null || this.#from === this.#to || !this.isActive) return 0
     const chunk = this.#page.chunk(this.#from, this.#to)
     this.#from = this.#to
-    this.#give(chunk, (this.next as Member).channel)
+    this.#give(chunk, (this.next as ChannelCursor).channel)
     return chunk.framed.length
   }
 
@@ -304,13 +304,13 @@ export class Subscriber extends Cursor {
   }
 
   /** What the bounds of this hub drop was lost by a slow client; what was gone before it came here was not. */
-  #reasonFor(lost: readonly Member[]): ResetReason {
+  #reasonFor(lost: readonly ChannelCursor[]): ResetReason {
     const isGap = this.#reason === 'slow' && lost.some(({ channel }) => channel.gap === channel.log.floor)
     return isGap ? 'expired' : this.#reason
   }
 
   /** Asks for a snapshot of channels; its position is returned. */
-  #ask(take: TakeSnapshot, members: readonly Member[]): number {
+  #ask(take: TakeSnapshot, members: readonly ChannelCursor[]): number {
     const names = members.map(({ channel }) => channel.name)
     const floor = Math.max(...members.map(({ channel }) => channel.log.floor))
     this.#snapshot = this.#delivery.snapshots.ask(take, names, this.#settings.owner, floor, this)

@@ -1,6 +1,6 @@
 import { types } from 'node:util'
-import { SseError, show } from '../basics/errors.ts'
-import { isThenable, letGo } from '../basics/guard.ts'
+import { SseError, describeValue } from '../basics/errors.ts'
+import { isThenable, ignoreRejection } from '../basics/on-error.ts'
 import { MAX_DELAY_MS } from '../basics/options.ts'
 
 /** The fields that an event may have beside its data. `null` is the same as leaving a field out. */
@@ -52,7 +52,7 @@ const BREAKS_ID = /[\r\n\0]/
  */
 export function encodeEvent(input: EventInput): string {
   if (typeof input !== 'object' || input === null) {
-    throw new SseError('SSE_INVALID_EVENT', `encodeEvent: an event must be an object { data, event?, id?, retry? }, got ${show(input)}`)
+    throw new SseError('SSE_INVALID_EVENT', `encodeEvent: an event must be an object { data, event?, id?, retry? }, got ${describeValue(input)}`)
   }
   const fields = checkedFields('encodeEvent', input, 'data')
   return formatEvent(
@@ -99,7 +99,7 @@ export function checkedFields(where: string, fields: EventFields, beside?: 'data
     if (!FIELDS.includes(name) && name !== beside) {
       throw new SseError(
         'SSE_INVALID_EVENT',
-        `${where}: an event has no field ${show(name)}; the fields are ${[...(beside ? [beside] : []), ...FIELDS].join(', ')}`,
+        `${where}: an event has no field ${describeValue(name)}; the fields are ${[...(beside ? [beside] : []), ...FIELDS].join(', ')}`,
       )
     }
   }
@@ -107,12 +107,12 @@ export function checkedFields(where: string, fields: EventFields, beside?: 'data
   const id = checkedId(where, fields.id ?? undefined)
   const retry = fields.retry ?? undefined
   if (event !== undefined && (typeof event !== 'string' || BREAKS_LINE.test(event))) {
-    throw new SseError('SSE_INVALID_EVENT', `${where}: event must be a string without CR or LF, got ${show(event)}`)
+    throw new SseError('SSE_INVALID_EVENT', `${where}: event must be a string without CR or LF, got ${describeValue(event)}`)
   }
   if (retry !== undefined && !(Number.isInteger(retry) && retry >= 0 && retry <= MAX_DELAY_MS)) {
     throw new SseError(
       'SSE_INVALID_EVENT',
-      `${where}: retry must be an integer from 0 to ${MAX_DELAY_MS} (milliseconds), got ${show(retry)}`,
+      `${where}: retry must be an integer from 0 to ${MAX_DELAY_MS} (milliseconds), got ${describeValue(retry)}`,
     )
   }
   return { event, id, retry }
@@ -121,7 +121,7 @@ export function checkedFields(where: string, fields: EventFields, beside?: 'data
 function checkedId(where: string, id: string | number | undefined): string | undefined {
   if (id === undefined || (typeof id === 'string' && !BREAKS_ID.test(id))) return id
   if (Number.isSafeInteger(id)) return String(id)
-  throw new SseError('SSE_INVALID_EVENT', `${where}: id must be a string without CR, LF or NUL, or a safe integer, got ${show(id)}`)
+  throw new SseError('SSE_INVALID_EVENT', `${where}: id must be a string without CR, LF or NUL, or a safe integer, got ${describeValue(id)}`)
 }
 
 /**
@@ -133,22 +133,22 @@ export function toText(data: unknown, serialize: Serialize, where = (): string =
   if (typeof data === 'object' && data !== null) {
     const instead = replacementFor(data, serialize)
     if (instead !== undefined) {
-      letGo(data)
-      throw new SseError('SSE_INVALID_DATA', `${where()}${instead}, got ${show(data)}`)
+      ignoreRejection(data)
+      throw new SseError('SSE_INVALID_DATA', `${where()}${instead}, got ${describeValue(data)}`)
     }
   }
   let text: unknown
   try {
     text = serialize(data)
   } catch (error) {
-    throw new SseError('SSE_INVALID_DATA', `${where()}data could not be serialised: ${reason(error)}; got ${show(data)}`, { cause: error })
+    throw new SseError('SSE_INVALID_DATA', `${where()}data could not be serialised: ${reason(error)}; got ${describeValue(data)}`, { cause: error })
   }
   if (text !== undefined && typeof text !== 'string') {
-    letGo(text)
-    throw new SseError('SSE_INVALID_DATA', `${where()}serialize must return a string, it returned ${show(text)}`)
+    ignoreRejection(text)
+    throw new SseError('SSE_INVALID_DATA', `${where()}serialize must return a string, it returned ${describeValue(text)}`)
   }
   if (text === undefined) {
-    throw new SseError('SSE_INVALID_DATA', `${where()}data must be a string or have a JSON form, got ${show(data)}`)
+    throw new SseError('SSE_INVALID_DATA', `${where()}data must be a string or have a JSON form, got ${describeValue(data)}`)
   }
   return text
 }
@@ -181,5 +181,5 @@ export function parseBlock(block: string): { readonly event: string; readonly te
 }
 
 function reason(error: unknown): string {
-  return error instanceof Error ? (error.message.split('\n', 1)[0] ?? '') : show(error)
+  return error instanceof Error ? (error.message.split('\n', 1)[0] ?? '') : describeValue(error)
 }

@@ -1,5 +1,5 @@
-import { SseError, show } from '../basics/errors.ts'
-import { isThenable } from '../basics/guard.ts'
+import { SseError, describeValue } from '../basics/errors.ts'
+import { isThenable } from '../basics/on-error.ts'
 import { checkChannelName, checkEventName, publishing } from '../basics/names.ts'
 
 /** What a schema says of a payload that it refuses. */
@@ -55,13 +55,13 @@ export class Schemas {
     for (const [channel, events] of Object.entries(checkMap('Hub: schemas', schemas))) {
       checkChannelName('Hub: schemas', channel)
       if (channel.slice(0, -1).includes('*')) {
-        throw new SseError('SSE_INVALID_CHANNEL', `Hub: schemas: a * stands at the end of a name, got ${show(channel)}`)
+        throw new SseError('SSE_INVALID_CHANNEL', `Hub: schemas: a * stands at the end of a name, got ${describeValue(channel)}`)
       }
       const found = new Map<string, StandardSchema>()
-      const where = `Hub: schemas[${show(channel)}]`
+      const where = `Hub: schemas[${describeValue(channel)}]`
       for (const [event, schema] of Object.entries(checkMap(where, events))) {
         checkEventName(where, event)
-        found.set(event, checkSchema(`${where}[${show(event)}]`, schema))
+        found.set(event, checkSchema(`${where}[${describeValue(event)}]`, schema))
       }
       if (channel.endsWith('*')) this.#families.push([channel.slice(0, -1), found])
       else this.#exact.set(channel, found)
@@ -101,13 +101,13 @@ export class Schemas {
   #find(channel: string, event: string): StandardSchema {
     const events = this.#exact.get(channel) ?? this.#families.find(([prefix]) => channel.startsWith(prefix))?.[1]
     if (events === undefined) {
-      throw new SseError('SSE_INVALID_CHANNEL', `publish: the schemas have no channel ${show(channel)}; they have ${listOf(this.#names())}`)
+      throw new SseError('SSE_INVALID_CHANNEL', `publish: the schemas have no channel ${describeValue(channel)}; they have ${listOf(this.#names())}`)
     }
     const schema = events.get(event)
     if (schema === undefined) {
       throw new SseError(
         'SSE_INVALID_EVENT',
-        `publish: the schemas have no event ${show(event)} in channel ${show(channel)}; it has ${listOf([...events.keys()])}`,
+        `publish: the schemas have no event ${describeValue(event)} in channel ${describeValue(channel)}; it has ${listOf([...events.keys()])}`,
       )
     }
     return schema
@@ -120,7 +120,7 @@ function outputOf(where: () => string, schema: StandardSchema, result: unknown):
     value?: unknown
   }
   if (issues === undefined) return value
-  if (!Array.isArray(issues)) throw failed(where, new TypeError(`validate returned ${show(result)}`))
+  if (!Array.isArray(issues)) throw failed(where, new TypeError(`validate returned ${describeValue(result)}`))
   const text = issues.map(issueText).join('; ')
   throw new SseError('SSE_INVALID_DATA', `${where()}the ${schema['~standard'].vendor} schema refused the payload: ${text}`, {
     cause: issues,
@@ -128,7 +128,7 @@ function outputOf(where: () => string, schema: StandardSchema, result: unknown):
 }
 
 function failed(where: () => string, error: unknown): SseError {
-  const text = error instanceof Error ? error.message : show(error)
+  const text = error instanceof Error ? error.message : describeValue(error)
   return new SseError('SSE_INVALID_DATA', `${where()}the schema failed: ${text}`, { cause: error })
 }
 
@@ -144,13 +144,13 @@ function listOf(names: readonly string[]): string {
 
 function checkMap<T extends object>(name: string, value: T): T {
   if (typeof value === 'object' && value !== null && !Array.isArray(value) && !('~standard' in value)) return value
-  throw new TypeError(`${name} must be an object, schemas: { channel: { event: schema } }, got ${show(value)}`)
+  throw new TypeError(`${name} must be an object, schemas: { channel: { event: schema } }, got ${describeValue(value)}`)
 }
 
 function checkSchema(name: string, value: unknown): StandardSchema {
   const standard: unknown = isObject(value) ? value['~standard'] : undefined
   if (isObject(standard) && standard['version'] === 1 && typeof standard['validate'] === 'function') return value as StandardSchema
-  throw new TypeError(`${name} must be a Standard Schema (version 1), got ${show(value)}`)
+  throw new TypeError(`${name} must be a Standard Schema (version 1), got ${describeValue(value)}`)
 }
 
 /** Some vendors' schemas are functions. */

@@ -16,7 +16,7 @@ function randomHalf(): string {
 }
 
 /** A moment in the one order of events. */
-export interface Moment {
+export interface LogHead {
   readonly epoch: string
   readonly newest: number
 }
@@ -25,7 +25,7 @@ export interface Moment {
  * How far this hub has come in the one order of events: the epoch that names the life of the log they are in, and the
  * position up to which it was told of them. A client whose id is the newest position has missed nothing.
  */
-export class Timeline implements Moment {
+export class Timeline implements LogHead {
   /** 10 characters of `[0-9a-z]`; `''` until it is known. */
   epoch = ''
   #newest = 0

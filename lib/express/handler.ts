@@ -1,10 +1,10 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { SseError, show } from '../basics/errors.ts'
-import type { OnError } from '../basics/guard.ts'
+import { SseError, describeValue } from '../basics/errors.ts'
+import type { OnError } from '../basics/on-error.ts'
 import { checkChannels, isName } from '../basics/names.ts'
 import { checkFunction, checkInteger, checkOptions } from '../basics/options.ts'
 import type { ChannelName } from '../event/channel-types.ts'
-import { isPipelined, whenTurn } from '../stream/departure.ts'
+import { isPipelined, whenTurn } from '../stream/client-disconnect.ts'
 import type { Refusal } from '../stream/refusal.ts'
 import type { SseStream } from '../stream/stream.ts'
 import { join, type Subscribable } from '../stream/subscribable.ts'
@@ -153,7 +153,7 @@ async function authorizeAll<N extends string, R>(
 ): Promise<void> {
   const answers: unknown[] = await ask('authorize', () => Promise.all(names.map(async (name) => authorize(req, name))))
   const refused = answers.findIndex((answer) => answer !== true)
-  if (refused !== -1) throw new SseError('SSE_FORBIDDEN', `handler: this client may not see the channel ${show(names[refused])}`)
+  if (refused !== -1) throw new SseError('SSE_FORBIDDEN', `handler: this client may not see the channel ${describeValue(names[refused])}`)
 }
 
 /** The channels that a request names in its query. */
@@ -171,7 +171,7 @@ function namedBy({ url = '' }: IncomingMessage, maxChannels: number): readonly s
 function possible<N extends string>(names: readonly N[]): readonly N[] {
   const wrong = names.findIndex((name) => !isName(name))
   if (wrong === -1) return names
-  throw new SseError('SSE_BAD_REQUEST', `handler: the request asks for a channel whose name is impossible: ${show(names[wrong])}`)
+  throw new SseError('SSE_BAD_REQUEST', `handler: the request asks for a channel whose name is impossible: ${describeValue(names[wrong])}`)
 }
 
 function listOf<N extends string>(names: N | readonly N[]): readonly N[] {

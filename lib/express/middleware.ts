@@ -7,13 +7,13 @@ import {
   validateHeaderValue,
 } from 'node:http'
 import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2'
-import { show } from '../basics/errors.ts'
-import { guarded, type OnError, warn } from '../basics/guard.ts'
+import { describeValue } from '../basics/errors.ts'
+import { neverThrowing, type OnError, warn } from '../basics/on-error.ts'
 import { checkDuration, checkFunction, checkInteger, checkOptions } from '../basics/options.ts'
 import { TurnBudget } from '../basics/turn-budget.ts'
 import type { Serialize } from '../event/event.ts'
 import { SharedBytes } from '../gzip/shared-bytes.ts'
-import { Gather } from '../stream/gather.ts'
+import { WriteBuffer } from '../stream/write-buffer.ts'
 import { SseStream, type StreamContext } from '../stream/stream.ts'
 import { Watchdog } from '../stream/watchdog.ts'
 
@@ -125,7 +125,7 @@ export function sseMiddleware(options: SseMiddlewareOptions = {}): SseMiddleware
     }
     if (typeof (res as Partial<ServerResponse> | null)?.setHeader !== 'function' || typeof res.write !== 'function') {
       throw new TypeError(
-        `sseMiddleware: res must be a response of node:http, node:http2 or Express, with setHeader and write, got ${show(res)}`,
+        `sseMiddleware: res must be a response of node:http, node:http2 or Express, with setHeader and write, got ${describeValue(res)}`,
       )
     }
     const request = req as IncomingMessage
@@ -163,7 +163,7 @@ function contextOf(options: SseMiddlewareOptions): StreamContext {
   return {
     watchdog,
     budget: new TurnBudget(),
-    gather: new Gather(),
+    gather: new WriteBuffer(),
     keepAliveMs,
     keepAlive: checkKeepAlive(options.keepAlive),
     keepAliveTicks: ticks(keepAliveMs),
@@ -176,7 +176,7 @@ function contextOf(options: SseMiddlewareOptions): StreamContext {
     retryLine: retryMs === false ? null : SharedBytes.of(Buffer.from(`retry: ${retryMs}\n`), false),
     maxQueuedBytes: checkInteger('sseMiddleware: maxQueuedBytes', options.maxQueuedBytes, 1_048_576, { min: 0 }),
     serialize: checkFunction('sseMiddleware: serialize', options.serialize, JSON.stringify),
-    onError: guarded(checkFunction('sseMiddleware: onError', options.onError, warn)),
+    onError: neverThrowing(checkFunction('sseMiddleware: onError', options.onError, warn)),
   }
 }
 
@@ -188,15 +188,15 @@ function checkStatus(status: number | undefined): number {
 
 function checkKeepAlive(keepAlive: SseMiddlewareOptions['keepAlive'] = 'comment'): StreamContext['keepAlive'] {
   if (keepAlive === 'comment' || keepAlive === 'event') return keepAlive
-  throw new TypeError(`sseMiddleware: keepAlive must be 'comment' or 'event', got ${show(keepAlive)}`)
+  throw new TypeError(`sseMiddleware: keepAlive must be 'comment' or 'event', got ${describeValue(keepAlive)}`)
 }
 
 function checkCompress(compress: SseMiddlewareOptions['compress'] = false, headers: StreamContext['headers']): StreamContext['compress'] {
   if (typeof compress !== 'boolean' && compress !== 'shared') {
-    throw new TypeError(`sseMiddleware: compress must be a boolean or 'shared', got ${show(compress)}`)
+    throw new TypeError(`sseMiddleware: compress must be a boolean or 'shared', got ${describeValue(compress)}`)
   }
   if (compress !== false && headers.some(([name]) => name.toLowerCase() === 'content-encoding')) {
-    throw new TypeError(`sseMiddleware: headers: Content-Encoding cannot be set together with compress: ${show(compress)}, which sets it`)
+    throw new TypeError(`sseMiddleware: headers: Content-Encoding cannot be set together with compress: ${describeValue(compress)}, which sets it`)
   }
   return compress
 }

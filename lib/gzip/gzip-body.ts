@@ -1,6 +1,6 @@
 import { crc32 } from 'node:zlib'
 import type { FramedBytes } from '../basics/framed-bytes.ts'
-import { advanced } from './checksum.ts'
+import { advanced } from './crc32-combiner.ts'
 import { deflate, store } from './deflate.ts'
 import { type SharedBytes, Window } from './shared-bytes.ts'
 
@@ -13,7 +13,7 @@ const TRAILER_BYTES = FINAL_BLOCK.length + 8
 const MIN_OWN_BYTES = 256
 
 /** What streams that keep step were given since the first of them began to: its CRC-32 as a signed integer, and its length in bytes. */
-export class Tally {
+export class RunningCrc {
   readonly crc: number
   readonly length: number
 
@@ -23,13 +23,13 @@ export class Tally {
   }
 
   /** The tally once they were given these bytes too. */
-  after({ bytes, checksum }: SharedBytes): Tally {
-    return new Tally(checksum.after(this.crc), this.length + bytes.length)
+  after({ bytes, checksum }: SharedBytes): RunningCrc {
+    return new RunningCrc(checksum.after(this.crc), this.length + bytes.length)
   }
 }
 
 /** Where a stream keeps step with others. */
-export interface Company {
+export interface GroupMembership {
   /** It goes on by itself: {@link GzipBody.leave} is called. */
   part(): void
 }
@@ -44,8 +44,8 @@ export class GzipBody {
   #crc = 0
   #length = 0
   /** Who it keeps step with, and what these had been given when it began to. */
-  #company: Company | null = null
-  #joinedAt: Tally | null = null
+  #company: GroupMembership | null = null
+  #joinedAt: RunningCrc | null = null
 
   /** @param keepsWindow whether blocks may refer to those before them, where all who are given them have had those. */
   constructor(keepsWindow: boolean) {
@@ -63,7 +63,7 @@ export class GzipBody {
    * @param position up to where it has every event.
    * @returns the position from which on those blocks may refer to events; `Infinity` where they must stand alone.
    */
-  join(company: Company, tally: Tally, position: number): number {
+  join(company: GroupMembership, tally: RunningCrc, position: number): number {
     this.#company = company
     this.#joinedAt = tally
     if (this.#window === null) return Infinity
@@ -72,8 +72,8 @@ export class GzipBody {
   }
 
   /** It has been given what the others have, up to `position`, which is what `tally` counts. */
-  leave(tally: Tally, position: number): void {
-    const { crc, length } = this.#joinedAt as Tally
+  leave(tally: RunningCrc, position: number): void {
+    const { crc, length } = this.#joinedAt as RunningCrc
     this.#company = this.#joinedAt = null
     const given = tally.length - length
     if (given === 0) return

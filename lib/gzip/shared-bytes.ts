@@ -1,5 +1,5 @@
 import { frame, FramedBytes } from '../basics/framed-bytes.ts'
-import { Checksum } from './checksum.ts'
+import { Crc32Combiner } from './crc32-combiner.ts'
 import { deflate, store } from './deflate.ts'
 
 /** What a stream that keeps its window has had last without anything in between, by which others can tell what it knows. */
@@ -15,7 +15,7 @@ export class SharedBytes extends FramedBytes {
   /** Whether they are compressed at all. */
   protected readonly isWorthIt: boolean
   #deflated: FramedBytes | null = null
-  #checksum: Checksum | null = null
+  #crc32: Crc32Combiner | null = null
 
   /** @param isWorthIt `false` for bytes that few are given: they are not compressed. */
   constructor(framed: Buffer, isWorthIt = true) {
@@ -33,8 +33,8 @@ export class SharedBytes extends FramedBytes {
     return (this.#deflated ??= new FramedBytes(frame(this.isWorthIt ? deflate(this.bytes) : store(this.bytes))))
   }
 
-  get checksum(): Checksum {
-    return (this.#checksum ??= new Checksum(this.bytes))
+  get checksum(): Crc32Combiner {
+    return (this.#crc32 ??= new Crc32Combiner(this.bytes))
   }
 
   /** The bytes as blocks that can follow what the window tells, which is moved to their end. */

@@ -1,5 +1,5 @@
 import { Fifo } from '../basics/fifo.ts'
-import { Slice } from '../basics/slice.ts'
+import { TimeSlice } from '../basics/time-slice.ts'
 import type { TurnBudget } from '../basics/turn-budget.ts'
 import type { Channel } from '../delivery/channel.ts'
 import type { ResetReason } from '../delivery/control-events.ts'
@@ -70,7 +70,7 @@ export class EventIterator implements HubEvents, Sink {
   #subscriber: Subscriber | null = null
   readonly #signal: AbortSignal | undefined
   readonly #begunAt: string
-  readonly #slice = new Slice()
+  readonly #slice = new TimeSlice()
   /** What was given and not asked for yet, in order. */
   #held = new Fifo<Stretch | ResetEvent>()
   #heldBytes = 0
@@ -170,7 +170,7 @@ export class EventIterator implements HubEvents, Sink {
     else this.#parts.pump.ready(this.#subscriber)
   }
 
-  readonly taker = null
+  readonly directWriter = null
 
   get full(): boolean {
     return this.#heldBytes >= MAX_HELD_BYTES && !this.#isPulling

@@ -1,5 +1,5 @@
 import type { Backplane } from '../backplanes/backplane.ts'
-import type { OnError } from '../basics/guard.ts'
+import type { OnError } from '../basics/on-error.ts'
 import type { AnyChannels, ChannelName, EventName, HubEvent, Payload } from '../event/channel-types.ts'
 import type { Deserialize, Serialize } from '../event/event.ts'
 import type { HubSchemas } from '../event/schemas.ts'

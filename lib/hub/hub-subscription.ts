@@ -1,7 +1,7 @@
 import { type Deferred, deferred } from '../basics/deferred.ts'
-import type { Slice } from '../basics/slice.ts'
+import type { TimeSlice } from '../basics/time-slice.ts'
 import type { Channel } from '../delivery/channel.ts'
-import type { Taker } from '../delivery/cohort.ts'
+import type { DirectWriter } from '../delivery/lockstep-group.ts'
 import type { ControlEvents, ResetReason } from '../delivery/control-events.ts'
 import type { Pump } from '../delivery/pump.ts'
 import type { Sink } from '../delivery/sink.ts'
@@ -24,7 +24,7 @@ export interface HubParts {
   readonly control: ControlEvents
   readonly counters: Counters
   /** The time that the first deliveries of all new subscriptions of a turn may take. */
-  readonly firstSlice: Slice
+  readonly firstSlice: TimeSlice
   /** Settles when this process has everything that any process published before; `null` where there is only this one. */
   readonly caughtUp: (() => Promise<void>) | null
   /** The subscription is over. */
@@ -80,7 +80,7 @@ export class HubSubscription implements Subscription, Feed, Sink {
     return this.#ended.promise
   }
 
-  /** The channels with what their followers are kept by. */
+  /** The channels with what their consumers are kept by. */
   get members(): Subscriber['members'] {
     return this.#subscriber.members
   }
@@ -125,7 +125,7 @@ export class HubSubscription implements Subscription, Feed, Sink {
     return this.#connection.output.full
   }
 
-  get taker(): Taker {
+  get directWriter(): DirectWriter {
     return this.#connection.output
   }
 

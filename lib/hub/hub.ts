@@ -1,12 +1,12 @@
 import type { Backplane } from '../backplanes/backplane.ts'
 import { MemoryBackplane } from '../backplanes/memory.ts'
 import { drain } from '../basics/drain.ts'
-import { SseError, show } from '../basics/errors.ts'
-import { guarded, warn } from '../basics/guard.ts'
+import { SseError, describeValue } from '../basics/errors.ts'
+import { neverThrowing, warn } from '../basics/on-error.ts'
 import { checkChannelName, checkChannels } from '../basics/names.ts'
 import { checkBoolean, checkFunction, checkInteger, checkOptions, MAX_DELAY_MS } from '../basics/options.ts'
 import { reported } from '../basics/reported-promise.ts'
-import { Slice } from '../basics/slice.ts'
+import { TimeSlice } from '../basics/time-slice.ts'
 import { TurnBudget } from '../basics/turn-budget.ts'
 import type { Channel } from '../delivery/channel.ts'
 import { ChannelRegistry } from '../delivery/channel-registry.ts'
@@ -19,16 +19,16 @@ import { startFrom } from '../delivery/start.ts'
 import type { AnyChannels, ChannelName, EventName, Payload } from '../event/channel-types.ts'
 import { formatId } from '../event/event-id.ts'
 import { type HubSchemas, Schemas } from '../event/schemas.ts'
-import { type Moment, Timeline } from '../event/timeline.ts'
+import { type LogHead, Timeline } from '../event/timeline.ts'
 import { type HandlerOptions, type HandlerRequest, makeHandler, type SseHandler } from '../express/handler.ts'
 import { replayBounds, type ReplayOptions } from '../log/replay-log.ts'
-import { Preparation } from '../replica/preparation.ts'
+import { ChannelWarmup } from '../replica/channel-warmup.ts'
 import { Replica } from '../replica/replica.ts'
 import type { Connection } from '../stream/connection.ts'
 import { limitEnd, type Refusal, type RefusalOptions, type RefusalReason, refusal } from '../stream/refusal.ts'
 import { join, type Plan, type Subscribable } from '../stream/subscribable.ts'
 import { checkSubscribeOptions, type SubscribeOptions, type Subscription } from '../stream/subscription.ts'
-import { Admission, type AdmissionParts } from './admission.ts'
+import { PendingSubscription, type AdmissionParts } from './pending-subscription.ts'
 import { type AllStats, type Counters, type HubStats, total } from './counters.ts'
 import { diagnostics } from './diagnostics.ts'
 import { EventIterator, type HubEvents, type IteratorParts } from './event-iterator.ts'
@@ -44,9 +44,9 @@ import type {
   StatsOptions,
 } from './hub-options.ts'
 import { type HubParts, HubSubscription } from './hub-subscription.ts'
-import { Peers } from './peers.ts'
+import { ClusterRequests } from './cluster-requests.ts'
 import { Publisher } from './publisher.ts'
-import { checkTarget, Roster } from './roster.ts'
+import { checkTarget, SubscriptionRegistry } from './subscription-registry.ts'
 import { SetupWarnings } from './setup-warnings.ts'
 
 /** How long clients have to take the end of their stream when the hub closes. */
@@ -60,14 +60,14 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
   readonly #backplane: Backplane
   /** Keeps the logs as copies of those of the backplane; `null` where they are all there is. */
   readonly #replica: Replica | null
-  readonly #preparation: Preparation | null
+  readonly #warmup: ChannelWarmup | null
   readonly #channels: ChannelRegistry
   readonly #publisher: Publisher
-  readonly #peers: Peers
+  readonly #requests: ClusterRequests
   readonly #parts: HubParts
   readonly #iteratorParts: IteratorParts
   readonly #admissionParts: AdmissionParts
-  readonly #roster: Roster
+  readonly #registry: SubscriptionRegistry
   readonly #iterators = new Set<EventIterator>()
   readonly #counters: Counters = { published: 0, delivered: 0, resets: 0, stalls: 0, refusals: 0 }
   /** Streams are refused from `close()` on; what is published is, once they have been ended. */
@@ -92,15 +92,15 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
     const { replay, backplane = new MemoryBackplane() } = options
     const bounds = typeof replay === 'function' ? undefined : replayBounds('Hub: replay', replay)
     const boundsOf = (name: string) =>
-      bounds ?? replayBounds(`Hub: replay(${show(name)})`, (replay as (name: string) => ReplayOptions)(name))
+      bounds ?? replayBounds(`Hub: replay(${describeValue(name)})`, (replay as (name: string) => ReplayOptions)(name))
     const serialize = checkFunction('Hub: serialize', options.serialize, JSON.stringify)
     const deserialize = checkFunction('Hub: deserialize', options.deserialize, JSON.parse)
     const schemas = 'schemas' in options && options.schemas !== undefined ? new Schemas(options.schemas) : undefined
-    const onError = guarded(checkFunction('Hub: onError', options.onError, warn))
+    const onError = neverThrowing(checkFunction('Hub: onError', options.onError, warn))
     const maxTotalBytes = checkInteger('Hub: maxTotalBytes', options.maxTotalBytes, 268_435_456, { min: 0 })
-    const roster = (this.#roster = new Roster(options))
+    const registry = (this.#registry = new SubscriptionRegistry(options))
     if (!isBackplane(backplane)) {
-      throw new TypeError(`Hub: backplane must be a Backplane, such as new RedisBackplane({ url }), got ${show(backplane)}`)
+      throw new TypeError(`Hub: backplane must be a Backplane, such as new RedisBackplane({ url }), got ${describeValue(backplane)}`)
     }
     this.#backplane = backplane
     this.#warnings = new SetupWarnings(onError, options.backplane === undefined)
@@ -112,7 +112,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
     const pump = new Pump((channel, position) => channels.settle(channel, position), counters)
     const intake = new Intake(channels, timeline, pump)
     const budget = new TurnBudget()
-    const snapshots = new Snapshots(timeline, serialize, onError, (follower) => pump.ready(follower))
+    const snapshots = new Snapshots(timeline, serialize, onError, (consumer) => pump.ready(consumer))
     this.#publisher = new Publisher({
       hub: this,
       backplane,
@@ -122,7 +122,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
       counters,
       serialize,
       schemas,
-      onStored: (epoch, position) => this.#preparation?.published(epoch, position),
+      onStored: (epoch, position) => this.#warmup?.published(epoch, position),
       onNewName: (name) => this.#warnings.checkName('channel', name),
     })
     this.#parts = {
@@ -131,13 +131,13 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
       delivery: { timeline, reader: new EventReader(deserialize, onError), snapshots, onError, counters },
       control: new ControlEvents(timeline),
       counters,
-      firstSlice: new Slice(),
-      caughtUp: log === null ? null : () => this.#preparation?.caughtUp() ?? Promise.resolve(),
+      firstSlice: new TimeSlice(),
+      caughtUp: log === null ? null : () => this.#warmup?.caughtUp() ?? Promise.resolve(),
       onRelease: (subscription) => {
         for (const { channel } of subscription.members) channels.left(channel)
-        roster.released(subscription)
+        registry.released(subscription)
       },
-      onFinish: (subscription) => roster.finished(subscription),
+      onFinish: (subscription) => registry.finished(subscription),
     }
     this.#iteratorParts = {
       ...this.#parts,
@@ -160,23 +160,23 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
             onError,
             onRefused: (channel, error) => this.#refuseChannel(channel, error),
           }))
-    this.#preparation = replica === null ? null : new Preparation(replica, timeline)
+    this.#warmup = replica === null ? null : new ChannelWarmup(replica, timeline)
     this.#admissionParts = {
-      roster,
+      registry,
       log,
-      preparation: this.#preparation,
+      preparation: this.#warmup,
       closed: () => (this.#isClosing ? 'closing' : undefined),
       refuse: (reason, names, owner, refusalOptions) => this.#refuse(reason, names, owner, refusalOptions),
       closeOldestHere: (owner) => this.#closeOldest(owner),
-      closeOldest: (owner) => this.#peers.closeOldest(owner),
+      closeOldest: (owner) => this.#requests.closeOldest(owner),
       begin: (connection, admission, lastEventId, now, onRelease) => this.#begin(connection, admission, lastEventId, now, onRelease),
     }
-    this.#peers = new Peers(backplane, {
+    this.#requests = new ClusterRequests(backplane, {
       // A target from another process is checked like one of this.
       disconnect: (target, reconnect) => this.#disconnectHere(checkTarget('owner' in target ? target.owner : target), reconnect),
       stats: () => this.#stats(),
       oldest: (owner) => {
-        const oldest = roster.oldestOf(owner)
+        const oldest = registry.oldestOf(owner)
         return oldest === undefined ? null : performance.now() - oldest.openedAt
       },
       closeOldest: (owner) => this.#closeOldest(owner),
@@ -187,8 +187,8 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
       reached: (token) => replica?.reached(token),
       interrupted: () => replica?.interrupted(),
       resumed: (refused) => replica?.resumed(refused),
-      signal: (text) => this.#peers.heard(text),
-      signalsMissed: () => void this.#endAll(roster.disconnectNameable(), true),
+      signal: (text) => this.#requests.heard(text),
+      signalsMissed: () => void this.#endAll(registry.disconnectNameable(), true),
       onError,
     })
     if (place !== null) {
@@ -264,9 +264,9 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
   events<N extends ChannelName<C>>(channels: N | readonly N[], options?: EventsOptions<C, N>): HubEvents<C, N> {
     checkOptions('events', options, ['lastEventId', 'rewind', 'filter', 'signal'])
     const { lastEventId = '', rewind, filter, signal } = options ?? {}
-    if (typeof lastEventId !== 'string') throw new TypeError(`events: lastEventId must be a string, got ${show(lastEventId)}`)
+    if (typeof lastEventId !== 'string') throw new TypeError(`events: lastEventId must be a string, got ${describeValue(lastEventId)}`)
     if (signal !== undefined && !(signal instanceof AbortSignal)) {
-      throw new TypeError(`events: signal must be an AbortSignal, got ${show(signal)}`)
+      throw new TypeError(`events: signal must be an AbortSignal, got ${describeValue(signal)}`)
     }
     const settings = checkSubscribeOptions({ filter, rewind })
     const names = this.#checked('events', channels)
@@ -274,11 +274,11 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
     if (this.#isClosed) void iterator.return()
     if (!iterator.isOver) {
       this.#iterators.add(iterator)
-      const begin = (now?: Moment): void => iterator.begin(this.#channelsOf(names), startFrom(lastEventId, settings, this.#timeline, now))
-      const ready = this.#preparation?.prepare(names, lastEventId)
+      const begin = (now?: LogHead): void => iterator.begin(this.#channelsOf(names), startFrom(lastEventId, settings, this.#timeline, now))
+      const ready = this.#warmup?.prepare(names, lastEventId)
       if (ready === undefined) begin()
       else void ready.then(begin).catch((error: unknown) => iterator.fail(error))
-      const prepared = (): void => this.#preparation?.release(names)
+      const prepared = (): void => this.#warmup?.release(names)
       if (ready === undefined) prepared()
       else void ready.then(prepared, prepared)
     }
@@ -369,21 +369,21 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
     const settings = checkSubscribeOptions(options)
     const names = this.#checked('subscribe', channels)
     if (settings.owner !== undefined) this.#warnings.checkName('owner', settings.owner)
-    return new Admission(names, settings, this.#admissionParts)
+    return new PendingSubscription(names, settings, this.#admissionParts)
   }
 
   #begin(
     connection: Connection,
-    { channels, settings }: Admission,
+    { channels, settings }: PendingSubscription,
     lastEventId: string,
-    now: Moment | undefined,
+    now: LogHead | undefined,
     onRelease: () => void,
   ): Subscription {
     const { owner } = settings
     this.#warnings.checkProcesses()
     const start = startFrom(lastEventId, settings, this.#timeline, now)
     const subscription = new HubSubscription(this.#channelsOf(channels), connection, this.#parts, start, owner, onRelease)
-    this.#roster.add(subscription)
+    this.#registry.add(subscription)
     if (diagnostics.subscribe.hasSubscribers) diagnostics.subscribe.publish({ hub: this, channels, owner, lastEventId })
     subscription.begin()
     return subscription
@@ -409,7 +409,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
   /** Ends everything that follows a channel which the backplane refuses, so that nothing is missed silently. */
   async #refuseChannel(channel: Channel, error: Error): Promise<void> {
     for (const iterator of this.#iterators) if (iterator.channels.includes(channel)) iterator.fail(error)
-    const streams = this.#roster.disconnect(({ channels }) => channels.includes(channel.name), true)
+    const streams = this.#registry.disconnect(({ channels }) => channels.includes(channel.name), true)
     await drain(streams, 0, (subscription) => subscription.endForReconnect('unavailable'))
   }
 
@@ -417,7 +417,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
     const target = checkTarget(which)
     if (typeof target === 'function' || this.#isClosed) return this.#disconnectHere(target, reconnect)
     // Asked before anything is waited for: the program may close the hub right after this call.
-    const asked = this.#peers.disconnect(target, reconnect)
+    const asked = this.#requests.disconnect(target, reconnect)
     const [here, { answers, missing }] = await Promise.all([this.#disconnectHere(target, reconnect), asked])
     if (missing === 0) return answers.reduce((sum, count) => sum + count, here)
     throw new SseError(
@@ -427,7 +427,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
   }
 
   #disconnectHere(target: ReturnType<typeof checkTarget>, reconnect: boolean): Promise<number> {
-    return this.#endAll(this.#roster.disconnect(target, reconnect), reconnect)
+    return this.#endAll(this.#registry.disconnect(target, reconnect), reconnect)
   }
 
   async #endAll(subscriptions: readonly HubSubscription[], reconnect: boolean): Promise<number> {
@@ -437,7 +437,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
 
   /** Ends the oldest stream that an owner has here, to make room for another one. */
   #closeOldest(owner: string): boolean {
-    const oldest = this.#roster.oldestOf(owner)
+    const oldest = this.#registry.oldestOf(owner)
     oldest?.endForReconnect('limit', limitEnd())
     return oldest !== undefined
   }
@@ -450,14 +450,14 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
   #stats(): HubStats {
     return {
       channels: this.#channels.size,
-      subscribers: this.#roster.size,
+      subscribers: this.#registry.size,
       logBytes: this.#channels.bytes,
       ...this.#counters,
     }
   }
 
   async #allStats(): Promise<AllStats> {
-    const { answers, missing } = await this.#peers.stats()
+    const { answers, missing } = await this.#requests.stats()
     return total([this.#stats(), ...answers], missing)
   }
 
@@ -469,19 +469,19 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
 
   async #close(drainMs: number): Promise<void> {
     await drain(
-      this.#roster.present(),
+      this.#registry.present(),
       drainMs,
       (subscription) => subscription.endForReconnect('closing'),
       ({ isClosed }) => isClosed,
     )
     this.#isClosed = this.#publisher.isClosed = true
     // An iterator ends after everything that was published before; where the backplane is away, after what is known.
-    if (this.#iterators.size > 0) await this.#preparation?.caughtUp().catch(() => {})
+    if (this.#iterators.size > 0) await this.#warmup?.caughtUp().catch(() => {})
     for (const iterator of this.#iterators) iterator.finish()
     const timer = setTimeout(() => {
-      for (const subscription of this.#roster.present()) subscription.destroy()
+      for (const subscription of this.#registry.present()) subscription.destroy()
     }, CLOSE_TIMEOUT_MS)
-    await this.#roster.empty()
+    await this.#registry.empty()
     clearTimeout(timer)
     this.#replica?.close()
     await this.#backplane.close()

@@ -1,6 +1,6 @@
 import type { Backplane, Published } from '../backplanes/backplane.ts'
-import { SseError, show } from '../basics/errors.ts'
-import { isThenable } from '../basics/guard.ts'
+import { SseError, describeValue } from '../basics/errors.ts'
+import { isThenable } from '../basics/on-error.ts'
 import { checkChannelName, checkEventName, checkKey, publishing } from '../basics/names.ts'
 import { checkOptions } from '../basics/options.ts'
 import type { TurnBudget } from '../basics/turn-budget.ts'
@@ -47,7 +47,7 @@ export class Publisher {
     if (typeof event !== 'string') {
       throw new SseError(
         'SSE_INVALID_EVENT',
-        `publish: the second argument must be the name of the event: publish(channel, event, data), got ${show(event)}`,
+        `publish: the second argument must be the name of the event: publish(channel, event, data), got ${describeValue(event)}`,
       )
     }
     checkEventName('publish', event)
@@ -63,7 +63,7 @@ export class Publisher {
   #store(channel: string, event: string, payload: unknown, { key, idempotencyKey }: PublishOptions): string | Promise<string> {
     const { backplane, channels, serialize } = this.#parts
     const text = toText(payload, serialize, () => publishing(channel, event))
-    if (this.isClosed) throw new SseError('SSE_HUB_CLOSED', `publish: the hub is closed, so nothing can be published to ${show(channel)}`)
+    if (this.isClosed) throw new SseError('SSE_HUB_CLOSED', `publish: the hub is closed, so nothing can be published to ${describeValue(channel)}`)
     const bounds = channels.boundsOf(channel)
     const answer = backplane.publish({ channel, event, text, isString: typeof payload === 'string', key, idempotencyKey, bounds })
     return isThenable(answer)
@@ -100,7 +100,7 @@ export class Publisher {
     if (checked.key === undefined || this.#parts.channels.boundsOf(channel).latestPerKey) return checked
     throw new SseError(
       'SSE_INVALID_KEY',
-      `publish to ${show(channel)}: a key needs a channel with replay: { latestPerKey: true }, got ${show(options.key)}`,
+      `publish to ${describeValue(channel)}: a key needs a channel with replay: { latestPerKey: true }, got ${describeValue(options.key)}`,
     )
   }
 }

@@ -1,6 +1,6 @@
 import cluster from 'node:cluster'
-import { SseError, show } from '../basics/errors.ts'
-import type { OnError } from '../basics/guard.ts'
+import { SseError, describeValue } from '../basics/errors.ts'
+import type { OnError } from '../basics/on-error.ts'
 import { hasMissingValue } from '../basics/names.ts'
 
 /** So many names are reported at most. */
@@ -23,7 +23,7 @@ export class SetupWarnings {
   checkName(what: 'channel' | 'owner', name: string): void {
     if (!hasMissingValue(name) || this.#names.size >= MAX_NAMES || this.#names.has(`${what} ${name}`)) return
     this.#names.add(`${what} ${name}`)
-    const message = `Hub: the ${what} ${show(name)} was built from a missing value, so clients that have nothing to do with each other would share it; check the value first`
+    const message = `Hub: the ${what} ${describeValue(name)} was built from a missing value, so clients that have nothing to do with each other would share it; check the value first`
     this.#onError(new SseError(what === 'channel' ? 'SSE_INVALID_CHANNEL' : 'SSE_INVALID_OWNER', message), { where: what })
   }
 

@@ -1,4 +1,4 @@
-import { flat } from '../basics/names.ts'
+import { detachString } from '../basics/names.ts'
 
 /** More keys than this are not remembered: the oldest is forgotten first. */
 const MAX_KEYS = 100_000
@@ -46,5 +46,5 @@ export class IdempotencyKeys {
 }
 
 function nameOf(channel: string, key: string): string {
-  return flat(`${channel.length}:${channel}${key}`)
+  return detachString(`${channel.length}:${channel}${key}`)
 }

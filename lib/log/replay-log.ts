@@ -1,4 +1,4 @@
-import { show } from '../basics/errors.ts'
+import { describeValue } from '../basics/errors.ts'
 import { framedLength } from '../basics/framed-bytes.ts'
 import { checkBoolean, checkInteger, checkOptions, MAX_DELAY_MS } from '../basics/options.ts'
 import { LogPage } from './log-page.ts'
@@ -24,7 +24,7 @@ export type ReplayBounds = { readonly [K in keyof ReplayOptions]-?: Exclude<Repl
 /** Checks replay options and fills in their defaults. */
 export function replayBounds(name: string, options: ReplayOptions | undefined): ReplayBounds {
   if (options !== undefined && (typeof options !== 'object' || options === null || Array.isArray(options))) {
-    throw new TypeError(`${name} must be an object of bounds, such as { maxEvents: 100 }, got ${show(options)}`)
+    throw new TypeError(`${name} must be an object of bounds, such as { maxEvents: 100 }, got ${describeValue(options)}`)
   }
   checkOptions(name, options, ['maxEvents', 'maxAgeMs', 'maxBytes', 'latestPerKey'])
   return {

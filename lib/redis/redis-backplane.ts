@@ -10,10 +10,10 @@ import type {
   Published,
   Refused,
 } from '../backplanes/backplane.ts'
-import { type SseError, show } from '../basics/errors.ts'
+import { type SseError, describeValue } from '../basics/errors.ts'
 import { checkBoolean, checkInteger, checkOptions } from '../basics/options.ts'
 import { makeEpoch } from '../event/timeline.ts'
-import { Leases } from './leases.ts'
+import { OwnerCounts } from './owner-counts.ts'
 import { historyOf, parseMessage, parseSignal, type RawHistory, type RawRefusal } from './message.ts'
 import type { RedisConnection } from './redis-client.ts'
 import { connect } from './redis-connection.ts'
@@ -69,7 +69,7 @@ export class RedisBackplane implements Backplane, BackplaneLog {
   /** Commands go over one connection, what Redis tells of comes over the other. */
   readonly #commands: RedisLink
   readonly #subscriber: RedisLink
-  readonly #leases: Leases
+  readonly #ownerCounts: OwnerCounts
   readonly #watched = new Set<string>()
   /** The channels that were watched, and that Redis refused on the connection that is about to be ready. */
   #refused: Refused = new Map()
@@ -96,7 +96,7 @@ export class RedisBackplane implements Backplane, BackplaneLog {
     checkOptions('RedisBackplane', options, ['prefix', 'timeoutMs', 'probeMs', 'durable'])
     const { prefix = 'sse' } = options
     if (typeof prefix !== 'string' || !/^[^{}]+$/.test(prefix)) {
-      throw new TypeError(`RedisBackplane: prefix must be a string that is not empty and has no braces, got ${show(prefix)}`)
+      throw new TypeError(`RedisBackplane: prefix must be a string that is not empty and has no braces, got ${describeValue(prefix)}`)
     }
     this.timeoutMs = checkInteger('RedisBackplane: timeoutMs', options.timeoutMs, 5_000, { min: 100, max: 60_000 })
     this.probeMs = checkInteger('RedisBackplane: probeMs', options.probeMs, 2_000, { min: 50, max: 5_000 })
@@ -116,7 +116,7 @@ export class RedisBackplane implements Backplane, BackplaneLog {
         await Promise.all(Object.values(this.#scripts).map(({ source }) => redis.script('LOAD', source)))
       },
       onReady: () => {
-        void this.#leases.assertDoubtful()
+        void this.#ownerCounts.assertDoubtful()
         this.#reported()
       },
       onClosed() {},
@@ -133,7 +133,7 @@ export class RedisBackplane implements Backplane, BackplaneLog {
       onClosed: () => this.#host?.interrupted(),
       onError,
     })
-    this.#leases = new Leases(this.#commands, this.#base, this.processId, this.#aliveMs, this.#scripts)
+    this.#ownerCounts = new OwnerCounts(this.#commands, this.#base, this.processId, this.#aliveMs, this.#scripts)
   }
 
   get log(): BackplaneLog {
@@ -215,11 +215,11 @@ export class RedisBackplane implements Backplane, BackplaneLog {
   }
 
   acquire(owner: string, max: number): Promise<Acquired> {
-    return this.#leases.acquire(owner, max)
+    return this.#ownerCounts.acquire(owner, max)
   }
 
   release(owner: string): void {
-    if (!this.#isClosed) this.#leases.release(owner)
+    if (!this.#isClosed) this.#ownerCounts.release(owner)
   }
 
   async signal(text: string, isVital: boolean): Promise<readonly string[]> {
@@ -241,7 +241,7 @@ export class RedisBackplane implements Backplane, BackplaneLog {
   async close(): Promise<void> {
     if (this.#isClosed) return
     this.#isClosed = true
-    this.#leases.close()
+    this.#ownerCounts.close()
     // The others need not wait for it, and its streams do not count any more.
     await Promise.all([this.#subscriber.close(), this.#commands.close((redis) => redis.zrem(`${this.#base}:p`, this.processId))])
   }
@@ -281,7 +281,7 @@ export class RedisBackplane implements Backplane, BackplaneLog {
   }
 
   #refusal(channel: string, message: string): SseError {
-    return this.#subscriber.unavailable(`it refuses the channel ${show(channel)}: ${message}`)
+    return this.#subscriber.unavailable(`it refuses the channel ${describeValue(channel)}: ${message}`)
   }
 
   #listening(redis: Redis): Redis {
@@ -320,7 +320,7 @@ export class RedisBackplane implements Backplane, BackplaneLog {
     if (known === '') return
     const isOfNow = epoch === known
     // Redis has forgotten how many streams there are.
-    if (!isOfNow) void this.#leases.assertAll()
+    if (!isOfNow) void this.#ownerCounts.assertAll()
     const last = isOfNow ? heard : 0
     if (before > last) void this.#catchUpSignals(epoch, last, before)
   }

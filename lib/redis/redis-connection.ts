@@ -1,5 +1,5 @@
 import { Redis } from 'ioredis'
-import { show } from '../basics/errors.ts'
+import { describeValue } from '../basics/errors.ts'
 import type { RedisClient, RedisConnection } from './redis-client.ts'
 import { linkOptions } from './redis-link.ts'
 
@@ -19,14 +19,14 @@ function fromClient(client: RedisClient): Redis {
     typeof client.defineCommand !== 'function' ||
     'nodes' in client
   ) {
-    throw new TypeError(`RedisBackplane: client must be a Redis of ioredis, and not a cluster, got ${show(client)}`)
+    throw new TypeError(`RedisBackplane: client must be a Redis of ioredis, and not a cluster, got ${describeValue(client)}`)
   }
   return client as Redis
 }
 
 function fromUrl(url: string): Redis {
   if (typeof url !== 'string') {
-    throw new TypeError(`RedisBackplane: url must be a URL like redis://127.0.0.1:6379, or a client must be given, got ${show(url)}`)
+    throw new TypeError(`RedisBackplane: url must be a URL like redis://127.0.0.1:6379, or a client must be given, got ${describeValue(url)}`)
   }
   // There may be a password in it.
   if (!/^rediss?:\/\/|^\//.test(url)) {

@@ -1,7 +1,7 @@
 import type { Refused } from '../backplanes/backplane.ts'
-import type { OnError } from '../basics/guard.ts'
+import type { OnError } from '../basics/on-error.ts'
 import type { Channel } from '../delivery/channel.ts'
-import type { Copy } from './copy.ts'
+import type { ReplicaChannel } from './replica-channel.ts'
 
 /** The most refused channels whose report is remembered. */
 const MAX_REPORTED = 1_000
@@ -12,14 +12,14 @@ export class Refusals {
   readonly #onRefused: (channel: Channel, error: Error) => Promise<void>
   readonly #reported = new Set<string>()
 
-  /** @param onRefused ends every follower of a channel, at the place that it has reached. */
+  /** @param onRefused ends every consumer of a channel, at the place that it has reached. */
   constructor(onError: OnError, onRefused: (channel: Channel, error: Error) => Promise<void>) {
     this.#onError = onError
     this.#onRefused = onRefused
   }
 
-  /** Gives up those of the copies whose channel is refused. Resolves when their followers have ended; `null` where there are none. */
-  apply(copies: readonly Copy[], refused: Refused): Promise<unknown> | null {
+  /** Gives up those of the copies whose channel is refused. Resolves when their consumers have ended; `null` where there are none. */
+  apply(copies: readonly ReplicaChannel[], refused: Refused): Promise<unknown> | null {
     const ends: Promise<void>[] = []
     for (const copy of copies) {
       const { channel, isLive } = copy

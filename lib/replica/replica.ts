@@ -1,14 +1,14 @@
 import type { BackplaneEvent, BackplaneLog, ChannelHistory, History, Refused } from '../backplanes/backplane.ts'
-import type { OnError } from '../basics/guard.ts'
+import type { OnError } from '../basics/on-error.ts'
 import type { Channel } from '../delivery/channel.ts'
 import type { ChannelRegistry } from '../delivery/channel-registry.ts'
 import type { Intake } from '../delivery/intake.ts'
 import type { Pump } from '../delivery/pump.ts'
 import type { Snapshots } from '../delivery/snapshots.ts'
-import type { Moment, Timeline } from '../event/timeline.ts'
-import { Copy } from './copy.ts'
-import { HeldBack, type Told } from './held-back.ts'
-import { LogReader } from './log-reader.ts'
+import type { LogHead, Timeline } from '../event/timeline.ts'
+import { ReplicaChannel } from './replica-channel.ts'
+import { HoldBuffer, type Told } from './hold-buffer.ts'
+import { BarrierReader } from './barrier-reader.ts'
 import { PastEpochs } from './past-epochs.ts'
 import { Refusals } from './refusals.ts'
 
@@ -31,7 +31,7 @@ export interface ReplicaParts {
 }
 
 interface Reading {
-  readonly copy: Copy
+  readonly copy: ReplicaChannel
   readonly history: ChannelHistory
   readonly newest: number
 }
@@ -46,14 +46,14 @@ interface Reading {
 export class Replica {
   readonly #log: BackplaneLog
   readonly #parts: ReplicaParts
-  readonly reader: LogReader
-  readonly #copies = new Map<string, Copy>()
+  readonly reader: BarrierReader
+  readonly #copies = new Map<string, ReplicaChannel>()
   /** Those that the backplane was not asked for yet. */
-  #fresh: Copy[] = []
+  #fresh: ReplicaChannel[] = []
   #isAway = true
   /** Whether what is told is held back, until the log was read. */
   #isHolding = true
-  readonly #held = new HeldBack()
+  readonly #held = new HoldBuffer()
   readonly pastEpochs = new PastEpochs()
   /** The channels that were refused when the backplane was there again. */
   #refused = NONE
@@ -73,7 +73,7 @@ export class Replica {
   constructor(log: BackplaneLog, parts: ReplicaParts) {
     this.#log = log
     this.#parts = parts
-    this.reader = new LogReader(log, parts.timeline)
+    this.reader = new BarrierReader(log, parts.timeline)
     this.#refusals = new Refusals(parts.onError, parts.onRefused)
     this.#timer = setInterval(() => void this.#probe(), log.probeMs).unref()
   }
@@ -88,7 +88,7 @@ export class Replica {
     return this.#isHolding
   }
 
-  find(name: string): Copy | undefined {
+  find(name: string): ReplicaChannel | undefined {
     return this.#copies.get(name)
   }
 
@@ -128,10 +128,10 @@ export class Replica {
   }
 
   /** The copy of a channel, made when there is none. */
-  copyOf(name: string): Copy {
+  copyOf(name: string): ReplicaChannel {
     const known = this.#copies.get(name)
     if (known !== undefined && !known.isRefused) return known
-    const copy = known ?? new Copy(this.#parts.channels.get(name))
+    const copy = known ?? new ReplicaChannel(this.#parts.channels.get(name))
     if (known === undefined) this.#copies.set(name, copy)
     else copy.askAgain()
     if (this.#fresh.length === 0) queueMicrotask(() => void this.#watchFresh())
@@ -140,7 +140,7 @@ export class Replica {
   }
 
   /** Catches up where the log was found to be in another life than the copies are. */
-  noticeLife({ epoch }: Moment): void {
+  noticeLife({ epoch }: LogHead): void {
     if (epoch !== this.#parts.timeline.epoch && !this.#isHolding && !this.pastEpochs.has(epoch)) void this.#catchUp()
   }
 
@@ -170,7 +170,7 @@ export class Replica {
     if (isWatched) await this.#load(copies.filter((copy) => copy.isWatched))
   }
 
-  /** Goes on without the channels that are refused now. Their followers end before they are given more of other channels. */
+  /** Goes on without the channels that are refused now. Their consumers end before they are given more of other channels. */
   async #resume(refused: Refused): Promise<void> {
     const run = this.#run
     const ended = this.#refusals.apply(
@@ -195,7 +195,7 @@ export class Replica {
   }
 
   /** Reads what is kept of channels that are watched and not live yet. While all are read anyway, that is done afterwards. */
-  async #load(copies: readonly Copy[]): Promise<void> {
+  async #load(copies: readonly ReplicaChannel[]): Promise<void> {
     if (this.#isHolding) return
     const run = this.#run
     let rest = copies.filter(({ loadedIn }) => loadedIn !== run)
@@ -329,12 +329,12 @@ export class Replica {
   }
 
   /** Reads what is kept of the first of these copies. */
-  async #readSome(copies: readonly Copy[]): Promise<{ readonly history: History; readonly readings: readonly Reading[] }> {
+  async #readSome(copies: readonly ReplicaChannel[]): Promise<{ readonly history: History; readonly readings: readonly Reading[] }> {
     const some = copies.slice(0, MAX_PLACES)
     const places = some.map(({ channel, isLive, seen }) => ({ channel: channel.name, after: isLive ? seen : 0 }))
     const history = await this.reader.read(places)
     const { newest } = history
-    return { history, readings: history.channels.map((channel, i) => ({ copy: some[i] as Copy, history: channel, newest })) }
+    return { history, readings: history.channels.map((channel, i) => ({ copy: some[i] as ReplicaChannel, history: channel, newest })) }
   }
 
   async #failed(run: number, error: unknown): Promise<void> {

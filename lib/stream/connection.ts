@@ -1,12 +1,12 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { type Deferred, deferred } from '../basics/deferred.ts'
-import type { OnError } from '../basics/guard.ts'
+import type { OnError } from '../basics/on-error.ts'
 import type { TurnBudget } from '../basics/turn-budget.ts'
 import type { GzipBody } from '../gzip/gzip-body.ts'
 import { SharedBytes } from '../gzip/shared-bytes.ts'
 import { encodeComment, formatEvent } from '../event/event.ts'
-import { http2StreamOf, onGone } from './departure.ts'
-import type { Gather } from './gather.ts'
+import { http2StreamOf, onDisconnect } from './client-disconnect.ts'
+import type { WriteBuffer } from './write-buffer.ts'
 import { Output, type OutputOwner } from './output.ts'
 import { streamEnd } from './stream-end.ts'
 import { suspendTimeouts } from './timeouts.ts'
@@ -28,7 +28,7 @@ export const STREAM_CLOSE = formatEvent('', { event: 'stream-close', retry: NEVE
 export interface ConnectionContext {
   readonly watchdog: Watchdog
   readonly budget: TurnBudget
-  readonly gather: Gather
+  readonly gather: WriteBuffer
   readonly keepAlive: 'comment' | 'event'
   readonly keepAliveTicks: number
   readonly keepAliveMs: number | false
@@ -89,7 +89,7 @@ export class Connection implements Watched, OutputOwner {
     // Spread, so that the clients that came together do not all leave together.
     this.#lastTick = watchdog.tick + lifetimeTicks * (0.8 + 0.2 * Math.random())
     this.#resumeTimeouts = suspendTimeouts(req, http2StreamOf(res))
-    onGone(req, res, () => this.#gone())
+    onDisconnect(req, res, () => this.#gone())
     // The program may end the response itself: nothing may follow its last chunk on the connection.
     res.once('prefinish', () => this.#endedOutside())
     watchdog.add(this)

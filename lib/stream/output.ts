@@ -3,8 +3,8 @@ import { Socket } from 'node:net'
 import { frame, frameText } from '../basics/framed-bytes.ts'
 import type { GzipBody } from '../gzip/gzip-body.ts'
 import type { SharedBytes } from '../gzip/shared-bytes.ts'
-import { hasLeft, isHttp2 } from './departure.ts'
-import { Gather } from './gather.ts'
+import { isUnwritable, isHttp2 } from './client-disconnect.ts'
+import { WriteBuffer } from './write-buffer.ts'
 
 /** The most that one write of shared bytes hands to the socket. */
 export const MAX_WRITE_BYTES = 65_536
@@ -55,7 +55,7 @@ export class Output {
   #isCorked = false
   /** Whether, while it is corked, small chunks are put together here; else the socket keeps them. */
   #isGathering = false
-  readonly #gather: Gather
+  readonly #buffer: WriteBuffer
   /** The part of a large chunk that was not written yet. Nothing may be written before it is. */
   #rest: Buffer | null = null
   #restAt = 0
@@ -70,12 +70,12 @@ export class Output {
   #fullSince = 0
   #progress = 0
 
-  constructor(res: ServerResponse, owner: OutputOwner, ticks: Ticks, gzip: GzipBody | null = null, gather = new Gather()) {
+  constructor(res: ServerResponse, owner: OutputOwner, ticks: Ticks, gzip: GzipBody | null = null, gather = new WriteBuffer()) {
     this.#res = res
     this.#owner = owner
     this.#ticks = ticks
     this.gzip = gzip
-    this.#gather = gather
+    this.#buffer = gather
     this.touched = ticks.tick
   }
 
@@ -161,7 +161,7 @@ export class Output {
     if (socket === null || this.#isCorked) return
     this.#isCorked = true
     // A socket that encrypts takes long to let go of what it was given.
-    this.#isGathering = !('encrypted' in socket) && this.#gather.begin()
+    this.#isGathering = !('encrypted' in socket) && this.#buffer.begin()
     if (!this.#isGathering) socket.cork()
   }
 
@@ -172,7 +172,7 @@ export class Output {
     if (this.#isGathering) {
       this.#isGathering = false
       this.#writeGathered(socket)
-      this.#gather.end()
+      this.#buffer.end()
       return
     }
     socket.uncork()
@@ -239,7 +239,7 @@ export class Output {
     this.#progress = this.#measure()
     if (this.#isGathering) {
       this.#isGathering = this.#isCorked = false
-      this.#gather.end()
+      this.#buffer.end()
     }
     this.release()
     if (isHalf) this.#res.destroy()
@@ -281,16 +281,16 @@ export class Output {
     const socket = this.#socket
     if (socket !== null) {
       if (this.#isGathering) {
-        if (this.#gather.add(chunk)) return
+        if (this.#buffer.add(chunk)) return
         this.#writeGathered(socket)
-        if (this.#gather.add(chunk)) return
+        if (this.#buffer.add(chunk)) return
       }
       if (!socket.writable) this.full = true
       else if (!writeAll(socket, chunk) && (!this.#isCorked || this.#isGathering)) this.block()
       return
     }
     const res = this.#res
-    if (hasLeft(res)) {
+    if (isUnwritable(res)) {
       this.full = true
       return
     }
@@ -307,7 +307,7 @@ export class Output {
   }
 
   #writeGathered(socket: Socket): void {
-    const bytes = this.#gather.take()
+    const bytes = this.#buffer.take()
     if (bytes === null) return
     if (!socket.writable) {
       this.full = true
@@ -315,7 +315,7 @@ export class Output {
     }
     const hasRoom = socket.write(bytes)
     if (socket.writableLength === 0) return
-    this.#gather.leave()
+    this.#buffer.leave()
     if (!hasRoom) this.block()
   }
 

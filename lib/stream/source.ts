@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream'
-import { SseError, show } from '../basics/errors.ts'
+import { SseError, describeValue } from '../basics/errors.ts'
 
 /** The part of a web `ReadableStream` that is used. Node and the DOM both have this type. */
 export interface WebStream<T> {
@@ -46,7 +46,7 @@ export function readSource<T>(source: Source<T>): SourceReader<T> {
   const instead = bodyOf(source) === undefined ? '' : '; give the body of a Response: response.body.pipeThrough(new TextDecoderStream())'
   throw new SseError(
     'SSE_INVALID_EVENT',
-    `stream: source must be an iterable, an async iterable, a Readable or a web ReadableStream, got ${show(source)}${instead}`,
+    `stream: source must be an iterable, an async iterable, a Readable or a web ReadableStream, got ${describeValue(source)}${instead}`,
   )
 }
 

@@ -1,6 +1,6 @@
 import type { IncomingMessage, OutgoingHttpHeader, ServerResponse } from 'node:http'
-import { SseError, show } from '../basics/errors.ts'
-import { isThenable, letGo } from '../basics/guard.ts'
+import { SseError, describeValue } from '../basics/errors.ts'
+import { isThenable, ignoreRejection } from '../basics/on-error.ts'
 import { checkBoolean, checkOptions } from '../basics/options.ts'
 import { reported } from '../basics/reported-promise.ts'
 import type { AnyChannels, ChannelName } from '../event/channel-types.ts'
@@ -17,7 +17,7 @@ import {
 import { GzipBody } from '../gzip/gzip-body.ts'
 import type { SharedBytes } from '../gzip/shared-bytes.ts'
 import { Connection, type ConnectionContext, STREAM_CLOSE } from './connection.ts'
-import { isGone, isHttp2, isPipelined, onGone, whenTurn } from './departure.ts'
+import { isDisconnected, isHttp2, isPipelined, onDisconnect, whenTurn } from './client-disconnect.ts'
 import type { Refusal } from './refusal.ts'
 import { acceptsEventStream, acceptsGzip, hasBody, lastEventIdOf } from './request.ts'
 import { isAbortError, readAll, readSource, type Source } from './source.ts'
@@ -80,7 +80,7 @@ export class SseStream {
   /** `'idle'` until first used, `'open'` once the head is sent, `'closed'` when the client is gone or either side ended it. */
   get state(): 'idle' | 'open' | 'closed' {
     if (this.#connection !== null) return this.#connection.isOpen ? 'open' : 'closed'
-    return this.#isClosed || isGone(this.#req, this.#res) ? 'closed' : 'idle'
+    return this.#isClosed || isDisconnected(this.#req, this.#res) ? 'closed' : 'idle'
   }
 
   /**
@@ -95,8 +95,8 @@ export class SseStream {
   get signal(): AbortSignal {
     if (this.#controller === null) {
       const controller = (this.#controller = new AbortController())
-      if (this.state === 'closed' || isGone(this.#req, this.#res)) controller.abort()
-      else if (this.#connection === null) onGone(this.#req, this.#res, () => controller.abort())
+      if (this.state === 'closed' || isDisconnected(this.#req, this.#res)) controller.abort()
+      else if (this.#connection === null) onDisconnect(this.#req, this.#res, () => controller.abort())
       else this.#connection.onClosed(() => controller.abort())
     }
     return this.#controller.signal
@@ -128,7 +128,7 @@ export class SseStream {
   send(data: unknown, fields: EventFields = {}): Promise<boolean> {
     return this.#reported('send', () => {
       if (typeof fields !== 'object' || fields === null) {
-        throw new TypeError(`send: the fields must be an object { event?, id?, retry? }, got ${show(fields)}`)
+        throw new TypeError(`send: the fields must be an object { event?, id?, retry? }, got ${describeValue(fields)}`)
       }
       return this.#write(this.#encode('send', data, checkedFields('send', fields)), undefined)
     })
@@ -137,7 +137,7 @@ export class SseStream {
   /** Sends a comment, which clients ignore; every line of the text becomes one. Resolves as {@link send} does. */
   comment(text = ''): Promise<boolean> {
     return this.#reported('comment', () => {
-      if (typeof text !== 'string') throw new TypeError(`comment: text must be a string, got ${show(text)}`)
+      if (typeof text !== 'string') throw new TypeError(`comment: text must be a string, got ${describeValue(text)}`)
       return this.#write(encodeComment(text), undefined)
     })
   }
@@ -200,7 +200,7 @@ export class SseStream {
       else this.#connection.end()
     } else if (this.#res.headersSent) {
       this.#setClosed()
-    } else if (isFinal && !isGone(this.#req, this.#res)) {
+    } else if (isFinal && !isDisconnected(this.#req, this.#res)) {
       this.#setClosed()
       this.#res.statusCode = 204
       this.#res.end()
@@ -223,7 +223,7 @@ export class SseStream {
   #stream<T>(source: Source<T>, toEvent: ((item: T) => EventInput) | StreamOptions | undefined): boolean | Promise<boolean> {
     if (toEvent !== undefined && typeof toEvent !== 'function') {
       if (typeof toEvent !== 'object' || toEvent === null) {
-        throw new TypeError(`stream: toEvent must be a function or { event?, end? }, got ${show(toEvent)}`)
+        throw new TypeError(`stream: toEvent must be a function or { event?, end? }, got ${describeValue(toEvent)}`)
       }
       checkOptions('stream', toEvent, ['event', 'end'])
     }
@@ -234,8 +234,8 @@ export class SseStream {
       if (typeof toEvent !== 'function') return this.#encode('stream', item, fields)
       const input = toEvent(item)
       if (typeof input !== 'object' || input === null || isThenable(input)) {
-        letGo(input)
-        throw new SseError('SSE_INVALID_EVENT', `stream: toEvent must return { data, event?, id?, retry? }, got ${show(input)}`)
+        ignoreRejection(input)
+        throw new SseError('SSE_INVALID_EVENT', `stream: toEvent must return { data, event?, id?, retry? }, got ${describeValue(input)}`)
       }
       return this.#encode('stream', input.data, checkedFields('stream', input, 'data'))
     }
@@ -266,7 +266,7 @@ export class SseStream {
     options: SubscribeOptions<C, N> | undefined,
   ): Subscription | Promise<Subscription> {
     if (typeof hub !== 'object' || hub === null || typeof hub[join] !== 'function') {
-      throw new TypeError(`subscribe: hub must be a Hub, as in subscribe(hub, channels), got ${show(hub)}`)
+      throw new TypeError(`subscribe: hub must be a Hub, as in subscribe(hub, channels), got ${describeValue(hub)}`)
     }
     const plan = this.#planFor(hub, channels, options)
     if (this.#isSubscribed) {
@@ -343,13 +343,13 @@ export class SseStream {
       if (fields.id !== undefined) {
         throw new SseError(
           'SSE_ID_RESERVED',
-          `${where}: the ids of a subscribed stream are the hub's, by which the client resumes; send without id, got ${show(fields.id)}`,
+          `${where}: the ids of a subscribed stream are the hub's, by which the client resumes; send without id, got ${describeValue(fields.id)}`,
         )
       }
       if (fields.event?.startsWith('stream-')) {
         throw new SseError(
           'SSE_INVALID_EVENT',
-          `${where}: on a subscribed stream event names that begin with "stream-" are the hub's, got ${show(fields.event)}`,
+          `${where}: on a subscribed stream event names that begin with "stream-" are the hub's, got ${describeValue(fields.event)}`,
         )
       }
     }
@@ -383,10 +383,10 @@ export class SseStream {
     if (res.headersSent) {
       throw new SseError(
         'SSE_HEAD_SENT',
-        `SseStream: the head of this response was sent before the stream was opened (${req.method} ${show(req.url)}, status ${res.statusCode}); use res.sse before or instead of res.send`,
+        `SseStream: the head of this response was sent before the stream was opened (${req.method} ${describeValue(req.url)}, status ${res.statusCode}); use res.sse before or instead of res.send`,
       )
     }
-    if (isGone(req, res)) {
+    if (isDisconnected(req, res)) {
       this.#setClosed()
       return false
     }

@@ -1,4 +1,4 @@
-import { show } from '../basics/errors.ts'
+import { describeValue } from '../basics/errors.ts'
 import { checkOwner } from '../basics/names.ts'
 import { checkFunction, checkInteger, checkOptions } from '../basics/options.ts'
 import type { AnyChannels, ChannelName, HubEvent } from '../event/channel-types.ts'
@@ -76,7 +76,7 @@ export function checkSubscribeOptions(options: object | undefined): SubscribeSet
   const { filter, rewind, owner, expiresAt, snapshot }: SubscribeOptions = options
   if (snapshot !== undefined && rewind !== undefined && rewind > 0) {
     throw new RangeError(
-      `subscribe: rewind and snapshot exclude each other: the events before a snapshot are in it; got rewind ${show(rewind)}`,
+      `subscribe: rewind and snapshot exclude each other: the events before a snapshot are in it; got rewind ${describeValue(rewind)}`,
     )
   }
   return {
@@ -94,10 +94,10 @@ const SECONDS_UNTIL = 100_000_000_000
 function checkTime(name: string, value: Date | number | undefined): number {
   if (value === undefined) return Infinity
   const ms = value instanceof Date ? value.getTime() : value
-  if (typeof ms !== 'number') throw new TypeError(`${name} must be a Date or a number of milliseconds since 1970, got ${show(value)}`)
-  if (Number.isNaN(ms)) throw new RangeError(`${name} must be a valid time, got ${show(value)}`)
+  if (typeof ms !== 'number') throw new TypeError(`${name} must be a Date or a number of milliseconds since 1970, got ${describeValue(value)}`)
+  if (Number.isNaN(ms)) throw new RangeError(`${name} must be a valid time, got ${describeValue(value)}`)
   if (ms > 0 && ms < SECONDS_UNTIL) {
-    throw new RangeError(`${name} is in milliseconds since 1970, and looks like seconds: multiply it by 1,000; got ${show(value)}`)
+    throw new RangeError(`${name} is in milliseconds since 1970, and looks like seconds: multiply it by 1,000; got ${describeValue(value)}`)
   }
   return ms
 }

@@ -1,4 +1,4 @@
-import { Slice } from '../basics/slice.ts'
+import { TimeSlice } from '../basics/time-slice.ts'
 import { SwapList, type Slotted } from '../basics/swap-list.ts'
 
 const MIN_TICK_MS = 10
@@ -20,7 +20,7 @@ export class Watchdog {
   readonly #tickMs: number
   readonly #watched = new SwapList<Watched>()
   #timer: NodeJS.Timeout | undefined
-  readonly #slice = new Slice()
+  readonly #slice = new TimeSlice()
   #at = -1
 
   /** @param durations the durations (ms) that have to be told apart: the shortest sets the length of a tick. */

@@ -42,7 +42,7 @@ export const deliveryCases: readonly Case[] = [
       const nodes = await kit.nodes(3)
       const channels = ['a', 'b', 'c']
       const begin = await ledger.publish(nodes[0], 'a', 'begin')
-      const followers = await Promise.all(
+      const consumers = await Promise.all(
         nodes.flatMap((node) =>
           [channels, ...channels.map((name) => [name])].map(async (names) => ({
             names,
@@ -54,7 +54,7 @@ export const deliveryCases: readonly Case[] = [
       await Promise.all(nodes.map((node, n) => ledger.burst(node, channels, `of ${n}`, 45)))
       for (const name of channels) await ledger.publish(nodes[1], name, `marker of ${name}`)
       const order = ledger.after(begin)
-      for (const { names, reader, client } of followers) {
+      for (const { names, reader, client } of consumers) {
         await Promise.all([reader.heard(`marker of ${names.at(-1)}`), client.heard(`marker of ${names.at(-1)}`)])
         expectAll(client, ledger.after(begin, names))
         expect(reader.data).toEqual(client.texts)
@@ -149,14 +149,14 @@ export const deliveryCases: readonly Case[] = [
         {},
         { channel: 'b', watched: () => burst('watched'), reading: () => burst('reading'), read: () => burst('read') },
       )
-      const follower = await kit.client(node, ['a'])
+      const consumer = await kit.client(node, ['a'])
       const first = await ledger.publish(publisher, 'a', 'first')
       await burst('before')
       const [client] = await Promise.all([kit.client(node, ['a', 'b'], { lastEventId: first }), burst('beside')])
       await ledger.publish(publisher, 'a', 'marker')
-      await Promise.all([client.heard('marker'), follower.heard('marker')])
+      await Promise.all([client.heard('marker'), consumer.heard('marker')])
       expectAll(client, ledger.after(first))
-      expectAll(follower, ['first', ...ledger.after(first, ['a'])])
+      expectAll(consumer, ['first', ...ledger.after(first, ['a'])])
     },
   },
   {

@@ -207,7 +207,7 @@ export const resumeCases: readonly Case[] = [
     name: 'resumes a client whose id is ahead of what its node has heard of',
     async run(kit) {
       const [publisher, node] = await kit.nodes(2)
-      const follower = await kit.client(node, ['a'])
+      const consumer = await kit.client(node, ['a'])
       for (let round = 0; round < 10; round++) {
         // Of the first the node is told, of the second it is not.
         for (const channel of ['a', 'not followed there']) {
@@ -224,7 +224,7 @@ export const resumeCases: readonly Case[] = [
           expect(reader.data).toEqual([`next ${channel} ${round}`, `marker ${channel} ${round}`])
         }
       }
-      expect(follower.resets).toEqual([])
+      expect(consumer.resets).toEqual([])
     },
   },
   {

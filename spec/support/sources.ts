@@ -226,14 +226,14 @@ const hubEvents: SourceKind = {
     return source
   },
   makeFailing: () => eventsOf(new Hub({ backplane: silentBackplane(), onError() {} })),
-  leftBetween: ['return() called', '0 followers'],
-  leftWaiting: ['return() called', '0 followers'],
-  cameLate: ['return() called', '0 followers'],
+  leftBetween: ['return() called', '0 consumers'],
+  leftWaiting: ['return() called', '0 consumers'],
+  cameLate: ['return() called', '0 consumers'],
   // What a publisher waits for is no fault of the iterator.
   reports: 0,
-  failed: ['0 followers'],
+  failed: ['0 consumers'],
   error: /backplane/,
-  ended: ['0 followers'],
+  ended: ['0 consumers'],
 }
 
 /** Every kind of source that `stream` takes. */
@@ -251,7 +251,7 @@ export const SOURCE_KINDS: readonly (readonly [name: string, kind: SourceKind])[
 function eventsOf(hub: Hub): TestSource {
   const log: string[] = []
   const source = watchReturn(hub.events('a'), log)
-  return { source, toEvent: ({ data }: HubEvent) => ({ data }), happened: () => [...log, `${hub.channel('a').subscriberCount} followers`] }
+  return { source, toEvent: ({ data }: HubEvent) => ({ data }), happened: () => [...log, `${hub.channel('a').subscriberCount} consumers`] }
 }
 
 /** Writes down when the `return()` of an iterator is called. */

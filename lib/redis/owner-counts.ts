@@ -8,18 +8,18 @@ const EXPIRY_MS = 180_000
 const BATCH = 500
 
 /** The scripts that count, and that assert counts. */
-export interface LeaseScripts {
+export interface OwnerScripts {
   readonly count: Script
   readonly assert: Script
 }
 
 /** How many streams of each owner this process has, as all processes see it. */
-export class Leases {
+export class OwnerCounts {
   readonly #link: RedisLink
   readonly #base: string
   readonly #processId: string
   readonly #aliveMs: number
-  readonly #scripts: LeaseScripts
+  readonly #scripts: OwnerScripts
   readonly #counts = new Map<string, number>()
   /** The owners of which Redis may have another count. */
   readonly #doubtful = new Set<string>()
@@ -28,7 +28,7 @@ export class Leases {
   readonly #timer: NodeJS.Timeout
 
   /** @param aliveMs for how long this process counts as there after it was heard of, in milliseconds. */
-  constructor(link: RedisLink, base: string, processId: string, aliveMs: number, scripts: LeaseScripts) {
+  constructor(link: RedisLink, base: string, processId: string, aliveMs: number, scripts: OwnerScripts) {
     this.#link = link
     this.#base = base
     this.#processId = processId

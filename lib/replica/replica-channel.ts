@@ -2,7 +2,7 @@ import type { BackplaneEvent } from '../backplanes/backplane.ts'
 import type { Channel } from '../delivery/channel.ts'
 
 /** A channel whose log is a copy of what a backplane keeps of it. */
-export class Copy {
+export class ReplicaChannel {
   readonly channel: Channel
   /** Everything of the channel up to this position is known. */
   seen = 0

@@ -7,7 +7,7 @@ const MAX_CHUNK_BYTES = 4_096
  * Collects the small chunks of one output, because copying them costs less than handing each of them to the kernel. The
  * outputs of a middleware take turns with it: it is empty again once the kernel has taken its bytes.
  */
-export class Gather {
+export class WriteBuffer {
   #buffer: Buffer | null = null
   #used = 0
   #isTaken = false

@@ -9,7 +9,7 @@ export function unitsFor(bytes: number): number {
 }
 
 /** A short stretch of time in which work may hold the event loop. */
-export class Slice {
+export class TimeSlice {
   /** Whether the last {@link spend} found the time to be over. */
   isOver = false
   #until = 0

@@ -8,14 +8,14 @@ export function isHttp2(res: ServerResponse): boolean {
 }
 
 /** Whether the response cannot take another byte. */
-export function hasLeft(res: ServerResponse): boolean {
+export function isUnwritable(res: ServerResponse): boolean {
   const stream = http2StreamOf(res)
   return res.writableEnded || (stream === undefined ? res.destroyed : stream.destroyed || stream.closed)
 }
 
 /** Whether the client is gone: also when the response never got its turn on the connection. */
-export function isGone(req: IncomingMessage, res: ServerResponse): boolean {
-  if (hasLeft(res)) return true
+export function isDisconnected(req: IncomingMessage, res: ServerResponse): boolean {
+  if (isUnwritable(res)) return true
   return !isHttp2(res) && (res.socket ?? req.socket).destroyed
 }
 
@@ -23,7 +23,7 @@ export function isGone(req: IncomingMessage, res: ServerResponse): boolean {
  * Calls `listener` once when the response is over, however it came to that, and keeps a late write error from being
  * thrown. Only the response's own 'close' tells: the request's comes as soon as its body was read.
  */
-export function onGone(req: IncomingMessage, res: ServerResponse, listener: () => void): void {
+export function onDisconnect(req: IncomingMessage, res: ServerResponse, listener: () => void): void {
   res.on('error', ignore)
   const stream = http2StreamOf(res)
   if (stream !== undefined) onStreamGone(res, stream, listener)

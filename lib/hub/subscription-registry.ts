@@ -1,5 +1,5 @@
-import { SseError, show } from '../basics/errors.ts'
-import { letGo } from '../basics/guard.ts'
+import { SseError, describeValue } from '../basics/errors.ts'
+import { ignoreRejection } from '../basics/on-error.ts'
 import { checkChannelName, checkOwner } from '../basics/names.ts'
 import { checkInteger, checkOptions } from '../basics/options.ts'
 import type { RefusalReason } from '../stream/refusal.ts'
@@ -16,7 +16,7 @@ export interface Waiting extends SubscriberInfo {
 export type SharedTarget = { readonly owner: string } | { readonly channel: string }
 
 /** The subscriptions of a hub, by owner too, and how many of them there may be. */
-export class Roster {
+export class SubscriptionRegistry {
   /** How many may be subscribed of one owner. */
   readonly maxPerOwner: number
   /** Whether one stream too many closes the owner's oldest, in place of being refused. */
@@ -35,7 +35,7 @@ export class Roster {
     if (typeof limit === 'object') checkOptions('Hub: maxSubscribersPerOwner', limit, ['max', 'whenFull'])
     const { max, whenFull = 'refuse' }: { max?: unknown; whenFull?: unknown } = typeof limit === 'object' ? limit : { max: limit }
     if (whenFull !== 'refuse' && whenFull !== 'close-oldest') {
-      throw new TypeError(`Hub: maxSubscribersPerOwner.whenFull must be 'refuse' or 'close-oldest', got ${show(whenFull)}`)
+      throw new TypeError(`Hub: maxSubscribersPerOwner.whenFull must be 'refuse' or 'close-oldest', got ${describeValue(whenFull)}`)
     }
     this.#maxSubscribers = checkLimit('Hub: maxSubscribers', maxSubscribers)
     this.maxPerOwner = checkLimit('Hub: maxSubscribersPerOwner', max)
@@ -153,7 +153,7 @@ export function checkTarget(target: DisconnectTarget): SharedTarget | ((subscrib
   if (channel === undefined || Object.keys(target).length !== 1) {
     throw new SseError(
       'SSE_INVALID_OWNER',
-      `disconnect: the first argument must be an owner, { channel } or a predicate, got ${show(target)}`,
+      `disconnect: the first argument must be an owner, { channel } or a predicate, got ${describeValue(target)}`,
     )
   }
   checkChannelName('disconnect', channel)
@@ -166,6 +166,6 @@ function checkLimit(name: string, value: unknown): number {
 
 function asBoolean(answer: unknown): boolean {
   if (typeof answer === 'boolean') return answer
-  letGo(answer)
-  throw new TypeError(`disconnect: the predicate must return a boolean, it returned ${show(answer)}`)
+  ignoreRejection(answer)
+  throw new TypeError(`disconnect: the predicate must return a boolean, it returned ${describeValue(answer)}`)
 }

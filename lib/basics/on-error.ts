@@ -1,4 +1,4 @@
-import { show } from './errors.ts'
+import { describeValue } from './errors.ts'
 
 /** Where a reported error came from. */
 export interface ErrorContext {
@@ -12,12 +12,12 @@ export type OnError = (error: unknown, context: ErrorContext) => void
 /** Reports through `process.emitWarning`: what happens where no `onError` was given. Whatever was thrown, it does not throw. */
 export function warn(error: unknown, { where }: ErrorContext): void {
   const { stack } = error instanceof Error ? error : { stack: undefined }
-  const text = typeof stack === 'string' ? stack : typeof error === 'string' ? error : show(error)
+  const text = typeof stack === 'string' ? stack : typeof error === 'string' ? error : describeValue(error)
   process.emitWarning(`${where}: ${text}`, { type: 'ExpressSseHubWarning' })
 }
 
 /** An `onError` that never throws: a fault of the hook itself becomes a warning. */
-export function guarded(onError: OnError): OnError {
+export function neverThrowing(onError: OnError): OnError {
   return (error, context) => {
     const failed = (fault: unknown): void => warn(fault, { where: 'onError' })
     try {
@@ -35,6 +35,6 @@ export function isThenable(value: unknown): value is PromiseLike<unknown> {
 }
 
 /** Keeps a promise that is refused from ending the process when it rejects: nobody else looks at it. */
-export function letGo(promise: unknown): void {
+export function ignoreRejection(promise: unknown): void {
   if (isThenable(promise)) Promise.resolve(promise).catch(() => {})
 }

@@ -1,19 +1,19 @@
 import type { Socket } from 'node:net'
 import { gunzipSync } from 'node:zlib'
-import type { Slice } from '../lib/basics/slice.ts'
-import { Channel, type Follower, Member } from '../lib/delivery/channel.ts'
-import type { Taker } from '../lib/delivery/cohort.ts'
+import type { TimeSlice } from '../lib/basics/time-slice.ts'
+import { Channel, type Consumer, ChannelCursor } from '../lib/delivery/channel.ts'
+import type { DirectWriter } from '../lib/delivery/lockstep-group.ts'
 import { GzipBody } from '../lib/gzip/gzip-body.ts'
 import { ReplayLog, replayBounds, type ReplayOptions } from '../lib/log/replay-log.ts'
 import { randomFrom } from './support/random.ts'
 
-/** A follower that is at a place of its own whenever it is full, and else keeps step. */
-class Walker implements Follower, Taker {
+/** A consumer that is at a place of its own whenever it is full, and else keeps step. */
+class Walker implements Consumer, DirectWriter {
   full = false
   isOpen = true
   readonly isFramed = false
   readonly gzip: GzipBody | null
-  readonly member: Member
+  readonly member: ChannelCursor
   readonly writes: Buffer[] = []
   position: number
   /** Becomes full after so many writes more. */
@@ -27,7 +27,7 @@ class Walker implements Follower, Taker {
     this.gzip = gzip
     if (gzip !== null) this.writes.push(gzip.begin(Buffer.alloc(0)))
     this.position = channel.log.last
-    this.member = new Member(channel, this)
+    this.member = new ChannelCursor(channel, this)
     channel.add(this.member)
     this.catchUp()
   }
@@ -59,7 +59,7 @@ class Walker implements Follower, Taker {
     return !this.full
   }
 
-  fellOut(position: number): void {
+  leftLockstep(position: number): void {
     this.position = position
   }
 
@@ -78,7 +78,7 @@ class Walker implements Follower, Taker {
       this.byItself += chunk.count
       this.write((this.gzip === null ? chunk : this.gzip.shared(chunk)).bytes)
     }
-    if (!this.full && this.position >= log.last) channel.keepStep(this.member, this.socket, this)
+    if (!this.full && this.position >= log.last) channel.joinLockstep(this.member, this.socket, this)
   }
 
   deliver(): boolean {
@@ -90,7 +90,7 @@ class Walker implements Follower, Taker {
   block(): void {}
 }
 
-const sliceOf = (spend: () => boolean): Slice => ({ spend }) as Slice
+const sliceOf = (spend: () => boolean): TimeSlice => ({ spend }) as TimeSlice
 const endless = sliceOf(() => false)
 
 function setup(options: ReplayOptions = {}) {
@@ -102,7 +102,7 @@ function setup(options: ReplayOptions = {}) {
     for (let n = 0; n < count; n++) log.append(`${++position}${'x'.repeat(size)}`.slice(0, size), position, 0, true)
   }
   /** A round of the pump, or as much of it as the slice allows. */
-  const sweep = (slice: Slice = endless): boolean => channel.sweep(slice, log.last, counters)
+  const sweep = (slice: TimeSlice = endless): boolean => channel.sweep(slice, log.last, counters)
   return { log, channel, counters, publish, sweep, last: () => position }
 }
 
@@ -138,7 +138,7 @@ describe('a cohort', () => {
     full.full = true
     publish(2)
     expect(sweep()).toBe(true)
-    expect([slow.member.isInStep, full.member.isInStep, other.member.isInStep]).toEqual([false, false, true])
+    expect([slow.member.isInLockstep, full.member.isInLockstep, other.member.isInLockstep]).toEqual([false, false, true])
     expect([slow.position, full.position]).toEqual([1_002, 0])
     publish(1)
     sweep()
@@ -156,7 +156,7 @@ describe('a cohort', () => {
     ;(walkers[0] as Walker).isOpen = false
     publish(1)
     expect(sweep()).toBe(true)
-    expect(walkers.map(({ received, member }) => [received.length, member.isInStep])).toEqual([
+    expect(walkers.map(({ received, member }) => [received.length, member.isInLockstep])).toEqual([
       [0, false],
       [1, true],
     ])
@@ -167,12 +167,12 @@ describe('a cohort', () => {
     const walkers = [new Walker(channel), new Walker(channel)]
     publish(1, 70_000)
     expect(sweep()).toBe(true)
-    expect(walkers.map(({ writes, member }) => [writes.length, member.isInStep])).toEqual([
+    expect(walkers.map(({ writes, member }) => [writes.length, member.isInLockstep])).toEqual([
       [0, false],
       [0, false],
     ])
     for (const walker of walkers) walker.deliver()
-    expect(walkers.map(({ received, member }) => [received, member.isInStep])).toEqual([
+    expect(walkers.map(({ received, member }) => [received, member.isInLockstep])).toEqual([
       [[1_001], true],
       [[1_001], true],
     ])
@@ -183,10 +183,10 @@ describe('a cohort', () => {
     const first = new Walker(channel)
     publish(1)
     const second = new Walker(channel)
-    expect([first.member.isInStep, second.member.isInStep]).toEqual([true, false])
+    expect([first.member.isInLockstep, second.member.isInLockstep]).toEqual([true, false])
     sweep()
     second.deliver()
-    expect(second.member.isInStep).toBe(true)
+    expect(second.member.isInLockstep).toBe(true)
     expect([first.received, second.received]).toEqual([[1_001], []])
   })
 
@@ -209,11 +209,11 @@ describe('a cohort', () => {
     sweep()
     log.lose(last() + 5)
     expect(sweep()).toBe(true)
-    expect([walker.member.isInStep, walker.position]).toEqual([false, 1_001])
+    expect([walker.member.isInLockstep, walker.position]).toEqual([false, 1_001])
     walker.position = log.floor
     walker.deliver()
     expect(sweep()).toBe(true)
-    expect(walker.member.isInStep).toBe(true)
+    expect(walker.member.isInLockstep).toBe(true)
   })
 
   it('ends its slice also while all are full', () => {
@@ -231,7 +231,7 @@ describe('a cohort', () => {
     const restart = jest.spyOn(walker, 'restart')
     publish(1)
     channel.restart()
-    expect(walker.member.isInStep).toBe(false)
+    expect(walker.member.isInLockstep).toBe(false)
     expect(restart).toHaveBeenCalledTimes(1)
   })
 
@@ -283,8 +283,8 @@ describe('a cohort', () => {
           isSwept = sweep(sliceOf(() => random() < 0.4))
           if (isSwept) {
             for (let at = channel.alone.size - 1; at >= 0; at--) {
-              const { follower } = channel.alone.items[at] ?? {}
-              if (follower !== undefined) (follower as Walker).deliver()
+              const { consumer } = channel.alone.items[at] ?? {}
+              if (consumer !== undefined) (consumer as Walker).deliver()
             }
             log.offer(log.last)
             log.trim(0)

@@ -1,13 +1,13 @@
 import type { Socket } from 'node:net'
-import { type Slice, unitsFor } from '../basics/slice.ts'
+import { type TimeSlice, unitsFor } from '../basics/time-slice.ts'
 import type { Slotted } from '../basics/swap-list.ts'
-import { type Company, type GzipBody, Tally } from '../gzip/gzip-body.ts'
+import { type GroupMembership, type GzipBody, RunningCrc } from '../gzip/gzip-body.ts'
 import type { Chunk } from '../log/log-page.ts'
 import type { ReplayLog } from '../log/replay-log.ts'
 import { MAX_WRITE_BYTES, writeAll } from '../stream/output.ts'
 
-/** Where the bytes of a follower that may keep step go. */
-export interface Taker {
+/** Where the bytes of a consumer that may keep step go. */
+export interface DirectWriter {
   /** Whether it takes nothing now. */
   readonly full: boolean
   /** The socket that takes them; `null` where writing may call something of the program's. */
@@ -29,9 +29,9 @@ const PLAIN = -1
  *
  * A sweep gives one chunk to all; it may last for several turns. Whoever leaves meanwhile is told where it stands.
  */
-export class Cohort<T extends Slotted & Company> {
+export class LockstepGroup<T extends Slotted & GroupMembership> {
   readonly #members: T[] = []
-  readonly #takers: Taker[] = []
+  readonly #writers: DirectWriter[] = []
   readonly #sockets: Socket[] = []
   /** The position from which on the blocks that each is given may refer to events, or {@link PLAIN}. */
   readonly #windows: number[] = []
@@ -39,7 +39,7 @@ export class Cohort<T extends Slotted & Company> {
   #gzips = 0
   /** Everything up to here was given to all of them, which is what is counted where some take gzip. */
   #position = 0
-  #tally = new Tally()
+  #tally = new RunningCrc()
   /** What the sweep in progress gives, and whom it comes to next: in the order in which they joined, as memory is read best. */
   #chunk: Chunk | null = null
   #at = 0
@@ -54,15 +54,15 @@ export class Cohort<T extends Slotted & Company> {
   }
 
   /** Takes in a member at a position that it {@link admits}. */
-  add(member: T, socket: Socket, taker: Taker, position: number): void {
-    const { gzip } = taker
+  add(member: T, socket: Socket, directWriter: DirectWriter, position: number): void {
+    const { gzip } = directWriter
     this.#position = position
     member.slot = this.#members.length
     this.#members.push(member)
-    this.#takers.push(taker)
+    this.#writers.push(directWriter)
     this.#sockets.push(socket)
     this.#windows.push(gzip === null ? PLAIN : gzip.join(member, this.#tally, position))
-    this.#areFramed.push(taker.isFramed)
+    this.#areFramed.push(directWriter.isFramed)
     if (gzip !== null) this.#gzips++
   }
 
@@ -74,7 +74,7 @@ export class Cohort<T extends Slotted & Company> {
   /** Lets a member go. */
   remove(member: T): void {
     const { slot } = member
-    const gzip = (this.#takers[slot] as Taker).gzip
+    const gzip = (this.#writers[slot] as DirectWriter).gzip
     if (gzip !== null) {
       this.#gzips--
       gzip.leave(this.#hasChunk(member) ? this.#tally.after(this.#chunk as Chunk) : this.#tally, this.positionOf(member))
@@ -86,7 +86,7 @@ export class Cohort<T extends Slotted & Company> {
     const last = this.#members.length - 1
     if (last !== hole) this.#move(last, hole)
     this.#members.pop()
-    this.#takers.pop()
+    this.#writers.pop()
     this.#sockets.pop()
     this.#windows.pop()
     this.#areFramed.pop()
@@ -99,7 +99,7 @@ export class Cohort<T extends Slotted & Company> {
    *
    * @returns `false` when the slice was over before that.
    */
-  sweep(log: ReplayLog, goal: number, slice: Slice, counters: { delivered: number }, onLeave: (member: T) => void): boolean {
+  sweep(log: ReplayLog, goal: number, slice: TimeSlice, counters: { delivered: number }, onLeave: (member: T) => void): boolean {
     for (;;) {
       const chunk = (this.#chunk ??= this.#next(log, goal, onLeave))
       if (chunk === null) return true
@@ -145,7 +145,7 @@ export class Cohort<T extends Slotted & Company> {
   }
 
   #blocked(at: number, onLeave: (member: T) => void): void {
-    ;(this.#takers[at] as Taker).block()
+    ;(this.#writers[at] as DirectWriter).block()
     onLeave(this.#members[at] as T)
   }
 
@@ -165,7 +165,7 @@ export class Cohort<T extends Slotted & Company> {
   #move(from: number, to: number): void {
     const member = this.#members[from] as T
     this.#members[to] = member
-    this.#takers[to] = this.#takers[from] as Taker
+    this.#writers[to] = this.#writers[from] as DirectWriter
     this.#sockets[to] = this.#sockets[from] as Socket
     this.#windows[to] = this.#windows[from] as number
     this.#areFramed[to] = this.#areFramed[from] as boolean

@@ -1,10 +1,10 @@
 import { type Place, parseId } from '../event/event-id.ts'
-import type { Moment, Timeline } from '../event/timeline.ts'
-import type { Copy } from './copy.ts'
+import type { LogHead, Timeline } from '../event/timeline.ts'
+import type { ReplicaChannel } from './replica-channel.ts'
 import type { Replica } from './replica.ts'
 
 /** Makes ready what somebody needs who is about to follow channels: their copies, up to the moment or the place where that begins. */
-export class Preparation {
+export class ChannelWarmup {
   readonly #replica: Replica
   readonly #timeline: Timeline
   /** In which life of the log this process has stored its last event, and where. */
@@ -22,7 +22,7 @@ export class Preparation {
    * @returns the moment when it was called, at which whoever has no id begins; `undefined` for who has one.
    * @throws {SseError} (as a rejection) `SSE_BACKPLANE_UNAVAILABLE` when it takes longer than the backplane may.
    */
-  prepare(names: readonly string[], lastEventId: string): Promise<Moment | undefined> | undefined {
+  prepare(names: readonly string[], lastEventId: string): Promise<LogHead | undefined> | undefined {
     const copies = names.map((name) => this.#replica.copyOf(name))
     for (const { channel } of copies) channel.pins++
     const { epoch, newest } = this.#timeline
@@ -72,7 +72,7 @@ export class Preparation {
   }
 
   /** Settles when the copies are live, and what was published before the moment `now`, or up to a place `ahead`, is in them. */
-  async #ready(copies: readonly Copy[], ahead: Place | undefined, asked: Promise<Moment> | undefined): Promise<Moment | undefined> {
+  async #ready(copies: readonly ReplicaChannel[], ahead: Place | undefined, asked: Promise<LogHead> | undefined): Promise<LogHead | undefined> {
     const timeline = this.#timeline
     const replica = this.#replica
     const now = await asked
@@ -88,19 +88,19 @@ export class Preparation {
   }
 
   /** Settles when everything that was published before this call is in the copies. */
-  async #tellAll(copies: readonly Copy[]): Promise<void> {
+  async #tellAll(copies: readonly ReplicaChannel[]): Promise<void> {
     const told = await this.#replica.reader.told()
     this.#replica.noticeLife(told)
     while (!this.#areReady(copies)) await this.#readier(copies)
     if (told.epoch === this.#timeline.epoch) this.#timeline.moveTo(told.newest)
   }
 
-  #areReady(copies: readonly Copy[]): boolean {
+  #areReady(copies: readonly ReplicaChannel[]): boolean {
     return !this.#replica.isHolding && copies.every(({ isLive }) => isLive)
   }
 
   /** Settles when what keeps the copies from being ready may be over. Rejects where a channel was refused meanwhile. */
-  async #readier(copies: readonly Copy[]): Promise<void> {
+  async #readier(copies: readonly ReplicaChannel[]): Promise<void> {
     if (this.#replica.isHolding) return this.#replica.goingOn()
     await Promise.all(copies.filter(({ isLive }) => !isLive).map(({ live }) => live))
   }

@@ -9,7 +9,7 @@ const BYTE = 0x00_80_00_00
 const TABLE_USES = 8
 
 /** The CRC-32 of a stretch of bytes, ready to continue the CRC-32 of whatever stood before it in a stream. */
-export class Checksum {
+export class Crc32Combiner {
   readonly #crc: number
   /** What the bytes' length multiplies the CRC before them by: x to the power of its bits. */
   readonly #factor: number

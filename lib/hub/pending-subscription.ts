@@ -1,17 +1,17 @@
 import type { Acquired, BackplaneLog } from '../backplanes/backplane.ts'
-import type { Moment } from '../event/timeline.ts'
-import type { Preparation } from '../replica/preparation.ts'
+import type { LogHead } from '../event/timeline.ts'
+import type { ChannelWarmup } from '../replica/channel-warmup.ts'
 import type { Connection } from '../stream/connection.ts'
 import type { Refusal, RefusalOptions, RefusalReason } from '../stream/refusal.ts'
 import type { Plan } from '../stream/subscribable.ts'
 import type { SubscribeSettings, Subscription } from '../stream/subscription.ts'
-import type { Roster, Waiting } from './roster.ts'
+import type { SubscriptionRegistry, Waiting } from './subscription-registry.ts'
 
 /** What a hub lends to the subscriptions that are about to begin. */
 export interface AdmissionParts {
-  readonly roster: Roster
+  readonly registry: SubscriptionRegistry
   readonly log: BackplaneLog | null
-  readonly preparation: Preparation | null
+  readonly preparation: ChannelWarmup | null
   /** Why nobody is let in now; `undefined` where it is open. */
   readonly closed: () => RefusalReason | undefined
   readonly refuse: (reason: RefusalReason, channels: readonly string[], owner: string | undefined, options?: RefusalOptions) => Refusal
@@ -22,9 +22,9 @@ export interface AdmissionParts {
   /** Begins a subscription: at the moment `now`, where the client has no id. `onRelease` is called when it is over. */
   readonly begin: (
     connection: Connection,
-    admission: Admission,
+    admission: PendingSubscription,
     lastEventId: string,
-    now: Moment | undefined,
+    now: LogHead | undefined,
     onRelease: () => void,
   ) => Subscription
 }
@@ -35,7 +35,7 @@ const MAX_TRIES = 3
 function nothing(): void {}
 
 /** One subscription that was asked for: what lets it in, and what has to be there before. */
-export class Admission implements Plan, Waiting {
+export class PendingSubscription implements Plan, Waiting {
   readonly channels: readonly string[]
   disconnected: Waiting['disconnected'] = 'no'
   readonly settings: SubscribeSettings
@@ -43,7 +43,7 @@ export class Admission implements Plan, Waiting {
   #isPrepared = false
   /** Whether all processes count it among those of its owner. */
   #isCounted = false
-  #now: Moment | undefined
+  #now: LogHead | undefined
 
   constructor(channels: readonly string[], settings: SubscribeSettings, parts: AdmissionParts) {
     this.channels = channels
@@ -56,49 +56,49 @@ export class Admission implements Plan, Waiting {
   }
 
   refusal(): Refusal | undefined {
-    const { roster, closed, refuse } = this.#parts
+    const { registry, closed, refuse } = this.#parts
     const { owner } = this
-    const reason = closed() ?? (this.disconnected === 'no' ? roster.limitFor(owner) : 'disconnected')
+    const reason = closed() ?? (this.disconnected === 'no' ? registry.limitFor(owner) : 'disconnected')
     return reason === undefined ? undefined : refuse(reason, this.channels, owner, { isFinal: this.disconnected === 'for good' })
   }
 
   wait(): void {
-    this.#parts.roster.await(this)
+    this.#parts.registry.await(this)
   }
 
   prepare(lastEventId: string, canOpen = true): Promise<Refusal | undefined> | undefined {
-    const { preparation, roster, log } = this.#parts
+    const { preparation, registry, log } = this.#parts
     if (preparation === null) return undefined
     this.#isPrepared = true
     const ready = preparation.prepare(this.channels, lastEventId)
     const { owner } = this
     const counted =
-      log === null || owner === undefined || roster.maxPerOwner === Infinity ? undefined : this.#counted(log, owner, ready, canOpen)
+      log === null || owner === undefined || registry.maxPerOwner === Infinity ? undefined : this.#counted(log, owner, ready, canOpen)
     if (ready === undefined && counted === undefined) return undefined
-    roster.await(this)
+    registry.await(this)
     return this.#prepared(ready, counted)
   }
 
   start(connection: Connection, lastEventId: string): Subscription {
-    const { log, begin, roster, closeOldestHere } = this.#parts
-    roster.awaitNoMore(this)
+    const { log, begin, registry, closeOldestHere } = this.#parts
+    registry.awaitNoMore(this)
     const { owner } = this
-    if (owner !== undefined && roster.isFullFor(owner)) closeOldestHere(owner)
+    if (owner !== undefined && registry.isFullFor(owner)) closeOldestHere(owner)
     const isCounted = this.#isCounted && log !== null && owner !== undefined
     this.#isCounted = false
     return begin(connection, this, lastEventId, this.#now, isCounted ? () => log.release(owner) : nothing)
   }
 
   cancel(): void {
-    const { preparation, log, roster } = this.#parts
-    roster.awaitNoMore(this)
+    const { preparation, log, registry } = this.#parts
+    registry.awaitNoMore(this)
     if (this.#isPrepared) preparation?.release(this.channels)
     this.#isPrepared = false
     if (this.#isCounted && this.owner !== undefined) log?.release(this.owner)
     this.#isCounted = false
   }
 
-  async #prepared(ready: Promise<Moment | undefined> | undefined, counted: Promise<Acquired> | undefined): Promise<Refusal | undefined> {
+  async #prepared(ready: Promise<LogHead | undefined> | undefined, counted: Promise<Acquired> | undefined): Promise<Refusal | undefined> {
     const { refuse } = this.#parts
     const { owner } = this
     const [now, count] = await Promise.allSettled([ready, counted])
@@ -114,11 +114,11 @@ export class Admission implements Plan, Waiting {
 
   /** Counts the stream against its owner's limit. */
   async #counted(log: BackplaneLog, owner: string, ready: Promise<unknown> | undefined, canOpen: boolean): Promise<Acquired> {
-    const { roster } = this.#parts
-    const mayEnd = canOpen && roster.closesOldest
+    const { registry } = this.#parts
+    const mayEnd = canOpen && registry.closesOldest
     // Where another stream may be ended for this one, it is made sure before that this one can begin.
     if (mayEnd) await ready
-    return this.#count(log, owner, roster.maxPerOwner, mayEnd)
+    return this.#count(log, owner, registry.maxPerOwner, mayEnd)
   }
 
   /** Counts the stream among those of its owner in all processes, unless these are as many as there may be. */

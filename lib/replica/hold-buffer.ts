@@ -11,7 +11,7 @@ export interface Told {
 }
 
 /** What was told while the log is read, up to a bound. */
-export class HeldBack {
+export class HoldBuffer {
   #events: Told[] = []
   #size = 0
   #hasOverflown = false

@@ -1,8 +1,8 @@
 import type { Backplane } from '../backplanes/backplane.ts'
 import { type Deferred, deferred } from '../basics/deferred.ts'
-import type { OnError } from '../basics/guard.ts'
+import type { OnError } from '../basics/on-error.ts'
 import type { HubStats } from './counters.ts'
-import type { SharedTarget } from './roster.ts'
+import type { SharedTarget } from './subscription-registry.ts'
 
 /** How long the other processes have for an answer. */
 const ANSWER_MS = 2_000
@@ -52,7 +52,7 @@ interface Asked {
 }
 
 /** The other processes of a hub, and what they are asked. */
-export class Peers {
+export class ClusterRequests {
   readonly #backplane: Backplane
   readonly #questions: Questions
   readonly #asked = new Map<number, Asked>()

@@ -1,6 +1,6 @@
 import { crc32 } from 'node:zlib'
 import { array, assert, property, uint8Array } from 'fast-check'
-import { advanced, Checksum } from '../lib/gzip/checksum.ts'
+import { advanced, Crc32Combiner } from '../lib/gzip/crc32-combiner.ts'
 
 describe('a checksum', () => {
   it('continues the CRC-32 of whatever came before, by a product and by a table', () => {
@@ -9,7 +9,7 @@ describe('a checksum', () => {
         uint8Array({ maxLength: 3_000 }),
         array(uint8Array({ maxLength: 50 }), { minLength: 20, maxLength: 20 }),
         (bytes, befores) => {
-          const checksum = new Checksum(Buffer.from(bytes))
+          const checksum = new Crc32Combiner(Buffer.from(bytes))
           // More uses than it takes to make the table.
           for (const before of befores) {
             expect(checksum.after(crc32(before) | 0) >>> 0).toBe(crc32(Buffer.concat([before, bytes])))
@@ -22,7 +22,7 @@ describe('a checksum', () => {
 
   it.each([0, 1, 255, 65_536, 1_048_577, 5_000_000])('is right for %i bytes', (length) => {
     const bytes = Buffer.alloc(length, 'checksum')
-    const checksum = new Checksum(bytes)
+    const checksum = new Crc32Combiner(bytes)
     const before = crc32('before') | 0
     for (let use = 0; use < 10; use++) expect(checksum.after(before) >>> 0).toBe(crc32(bytes, before >>> 0))
   })

@@ -3,7 +3,7 @@ import { SseError } from '../basics/errors.ts'
 import type { Timeline } from '../event/timeline.ts'
 
 /** Reads the log of a backplane, each time up to a moment before which everything was told. */
-export class LogReader {
+export class BarrierReader {
   readonly #log: BackplaneLog
   readonly #timeline: Timeline
   /** The reads whose moment was not reached yet. */
