@@ -16,7 +16,7 @@ export type {
   BackplaneLog,
   ChannelHistory,
   History,
-  Place,
+  ChannelPosition,
   Publication,
   Published,
 } from './backplanes/backplane.ts'

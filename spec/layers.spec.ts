@@ -62,7 +62,10 @@ const LAYERS: readonly { readonly folder: string; readonly files: readonly strin
       'intake',
     ],
   },
-  { folder: 'replica', files: ['replica-channel', 'hold-buffer', 'barrier-reader', 'past-epochs', 'refusals', 'replica', 'channel-warmup'] },
+  {
+    folder: 'replica',
+    files: ['replica-channel', 'hold-buffer', 'barrier-reader', 'past-epochs', 'refusals', 'replica', 'channel-warmup'],
+  },
   { folder: 'express', files: ['middleware', 'handler'] },
   {
     folder: 'hub',

@@ -14,8 +14,8 @@ describe('MemoryBackplane', () => {
       reached() {},
       interrupted() {},
       resumed() {},
-      signal() {},
-      signalsMissed() {},
+      controlMessage() {},
+      controlMessagesMissed() {},
       onError() {},
     }
     const backplane = new MemoryBackplane()

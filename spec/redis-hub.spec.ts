@@ -533,8 +533,8 @@ describeRedis('a hub over Redis', () => {
       reached() {},
       interrupted() {},
       resumed() {},
-      signal() {},
-      signalsMissed() {},
+      controlMessage() {},
+      controlMessagesMissed() {},
       onError() {},
     }
     backplane.open(host)

@@ -44,7 +44,15 @@ class World {
   #tokens = 0
 
   async begin(): Promise<void> {
-    const host: BackplaneHost = { event() {}, reached() {}, interrupted() {}, resumed() {}, signal() {}, signalsMissed() {}, onError() {} }
+    const host: BackplaneHost = {
+      event() {},
+      reached() {},
+      interrupted() {},
+      resumed() {},
+      controlMessage() {},
+      controlMessagesMissed() {},
+      onError() {},
+    }
     this.backplane.open(host)
     await this.setClock(this.now)
   }
@@ -329,7 +337,15 @@ describeRedis('what is stored about channels', () => {
   const prefix = freshPrefix()
   const base = `{${prefix}}`
   const redis = new Redis(REDIS_URL, { lazyConnect: true })
-  const host: BackplaneHost = { event() {}, reached() {}, interrupted() {}, resumed() {}, signal() {}, signalsMissed() {}, onError() {} }
+  const host: BackplaneHost = {
+    event() {},
+    reached() {},
+    interrupted() {},
+    resumed() {},
+    controlMessage() {},
+    controlMessagesMissed() {},
+    onError() {},
+  }
   const stepUs = ((BOUNDS.maxAgeMs + CHANNEL_KEPT_MS) * 1_000) / LIVE
   const backplane = new RedisBackplane({ url: REDIS_URL }, { prefix }, { time: runningClock(stepUs) })
   const publish = (channel: string): Promise<unknown> =>

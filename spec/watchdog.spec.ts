@@ -2,7 +2,7 @@ import { Watchdog, type Watched } from '../lib/stream/watchdog.ts'
 
 /** Something to be watched, that counts its visits. */
 class Counted implements Watched {
-  slot = -1
+  index = -1
   visits = 0
   readonly #onVisit: (counted: Counted) => void
 

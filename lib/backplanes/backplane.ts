@@ -40,7 +40,7 @@ export interface BackplaneEvent {
 }
 
 /** A channel, and the position up to which it is known. */
-export interface Place {
+export interface ChannelPosition {
   readonly channel: string
   /** Events after it are asked for; 0 for all that are kept. */
   readonly after: number
@@ -83,9 +83,9 @@ export interface BackplaneHost {
   /** Events come again, of all channels that are watched. The refused ones are not watched any more. */
   resumed(refused: Refused): void
   /** A text that a process sent. */
-  signal(text: string): void
+  controlMessage(text: string): void
   /** Vital signals were sent that this process did not receive, and cannot receive any more. */
-  signalsMissed(): void
+  controlMessagesMissed(): void
   /** Is told of what has no caller: the engine is away, or an event in it cannot be read. */
   onError(error: unknown, context: ErrorContext): void
 }
@@ -123,7 +123,7 @@ export interface BackplaneLog {
    *
    * A place belongs to an epoch: where the log has another one, all that it keeps is read.
    */
-  read(token: string, epoch: string, places: readonly Place[]): Promise<History>
+  read(token: string, epoch: string, positions: readonly ChannelPosition[]): Promise<History>
   /** Begins anew with the engine, because it seems to be deaf. `interrupted()` follows, and `resumed()` when it is there. */
   reconnect(): void
   /**
@@ -161,10 +161,10 @@ export interface Backplane {
   /**
    * Carries a text to every process, this one too. It may be lost on the way to a process.
    *
-   * @param isVital whether a process that did not receive it must receive it later, or else `signalsMissed`.
+   * @param isVital whether a process that did not receive it must receive it later, or else `controlMessagesMissed`.
    * @returns the ids of the processes that should hear it.
    */
-  signal(text: string, isVital: boolean): Promise<readonly string[]>
+  broadcast(text: string, isVital: boolean): Promise<readonly string[]>
   /** Carries a text to one process. It may be lost. */
   send(processId: string, text: string): void
   /** Ends it. Called again it does nothing. */

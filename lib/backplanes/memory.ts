@@ -54,7 +54,7 @@ export class MemoryBackplane implements Backplane {
     return { epoch, position, isNew: true }
   }
 
-  async signal(text: string): Promise<readonly string[]> {
+  async broadcast(text: string): Promise<readonly string[]> {
     if (this.#isClosed) throw closed()
     const ids = [...this.#shared.hosts.keys()]
     for (const id of ids) this.send(id, text)
@@ -62,7 +62,7 @@ export class MemoryBackplane implements Backplane {
   }
 
   send(processId: string, text: string): void {
-    if (!this.#isClosed) queueMicrotask(() => this.#shared.hosts.get(processId)?.signal(text))
+    if (!this.#isClosed) queueMicrotask(() => this.#shared.hosts.get(processId)?.controlMessage(text))
   }
 
   async close(): Promise<void> {

@@ -49,7 +49,10 @@ export function checkEventName(where: string, event: unknown): void {
 export function checkKey(name: string, key: string | undefined): string | undefined {
   if (key === undefined) return key
   if (isName(key)) return detachString(key)
-  throw new SseError('SSE_INVALID_KEY', `${name} must be a well-formed string of 1 to ${MAX_NAME_UNITS} UTF-16 units, got ${describeValue(key)}`)
+  throw new SseError(
+    'SSE_INVALID_KEY',
+    `${name} must be a well-formed string of 1 to ${MAX_NAME_UNITS} UTF-16 units, got ${describeValue(key)}`,
+  )
 }
 
 /** Checks whose connection a stream is; `undefined` is nobody's. It may come from a client: any length will do. */

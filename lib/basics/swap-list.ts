@@ -1,7 +1,7 @@
 /** What a {@link SwapList} holds: it keeps its own index up to date, so that removing it needs no search. */
-export interface Slotted {
+export interface Indexed {
   /** The index in the list, -1 while it is in none. The list alone writes it. */
-  slot: number
+  index: number
 }
 
 /**
@@ -10,7 +10,7 @@ export interface Slotted {
  * Walk it from the last index down: an item that is removed meanwhile then only moves items that were visited
  * already, and none is missed. Items added meanwhile are not visited.
  */
-export class SwapList<T extends Slotted> {
+export class SwapList<T extends Indexed> {
   readonly items: T[] = []
 
   get size(): number {
@@ -18,18 +18,18 @@ export class SwapList<T extends Slotted> {
   }
 
   add(item: T): void {
-    item.slot = this.items.length
+    item.index = this.items.length
     this.items.push(item)
   }
 
   /** Takes an item out; one that is not in the list is left alone. */
   remove(item: T): void {
-    const slot = item.slot
-    if (slot < 0) return
-    item.slot = -1
+    const index = item.index
+    if (index < 0) return
+    item.index = -1
     const last = this.items.pop()
     if (last === undefined || last === item) return
-    this.items[slot] = last
-    last.slot = slot
+    this.items[index] = last
+    last.index = index
   }
 }

@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net'
 import type { TimeSlice } from '../basics/time-slice.ts'
-import { SwapList, type Slotted } from '../basics/swap-list.ts'
+import { SwapList, type Indexed } from '../basics/swap-list.ts'
 import type { GroupMembership } from '../gzip/gzip-body.ts'
 import type { ReplayLog } from '../log/replay-log.ts'
 import { LockstepGroup, type DirectWriter } from './lockstep-group.ts'
@@ -18,8 +18,8 @@ export interface Consumer {
 }
 
 /** One consumer's place in one channel. */
-export class ChannelCursor implements Slotted, GroupMembership {
-  slot = -1
+export class ChannelCursor implements Indexed, GroupMembership {
+  index = -1
   readonly channel: Channel
   readonly consumer: Consumer
   /** The consumer is given nothing of this channel at or before this position, whatever its cursor says. */

@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net'
 import { type TimeSlice, unitsFor } from '../basics/time-slice.ts'
-import type { Slotted } from '../basics/swap-list.ts'
+import type { Indexed } from '../basics/swap-list.ts'
 import { type GroupMembership, type GzipBody, RunningCrc } from '../gzip/gzip-body.ts'
 import type { Chunk } from '../log/log-page.ts'
 import type { ReplayLog } from '../log/replay-log.ts'
@@ -29,7 +29,7 @@ const PLAIN = -1
  *
  * A sweep gives one chunk to all; it may last for several turns. Whoever leaves meanwhile is told where it stands.
  */
-export class LockstepGroup<T extends Slotted & GroupMembership> {
+export class LockstepGroup<T extends Indexed & GroupMembership> {
   readonly #members: T[] = []
   readonly #writers: DirectWriter[] = []
   readonly #sockets: Socket[] = []
@@ -57,7 +57,7 @@ export class LockstepGroup<T extends Slotted & GroupMembership> {
   add(member: T, socket: Socket, directWriter: DirectWriter, position: number): void {
     const { gzip } = directWriter
     this.#position = position
-    member.slot = this.#members.length
+    member.index = this.#members.length
     this.#members.push(member)
     this.#writers.push(directWriter)
     this.#sockets.push(socket)
@@ -73,16 +73,16 @@ export class LockstepGroup<T extends Slotted & GroupMembership> {
 
   /** Lets a member go. */
   remove(member: T): void {
-    const { slot } = member
-    const gzip = (this.#writers[slot] as DirectWriter).gzip
+    const { index } = member
+    const gzip = (this.#writers[index] as DirectWriter).gzip
     if (gzip !== null) {
       this.#gzips--
       gzip.leave(this.#hasChunk(member) ? this.#tally.after(this.#chunk as Chunk) : this.#tally, this.positionOf(member))
     }
-    member.slot = -1
+    member.index = -1
     // Nobody may come from the side that the sweep was at to the one where it was not.
-    const hole = slot < this.#at ? --this.#at : slot
-    if (hole !== slot) this.#move(hole, slot)
+    const hole = index < this.#at ? --this.#at : index
+    if (hole !== index) this.#move(hole, index)
     const last = this.#members.length - 1
     if (last !== hole) this.#move(last, hole)
     this.#members.pop()
@@ -159,7 +159,7 @@ export class LockstepGroup<T extends Slotted & GroupMembership> {
 
   /** Whether the sweep in progress has come to a member. */
   #hasChunk(member: T): boolean {
-    return this.#chunk !== null && member.slot < this.#at
+    return this.#chunk !== null && member.index < this.#at
   }
 
   #move(from: number, to: number): void {
@@ -169,6 +169,6 @@ export class LockstepGroup<T extends Slotted & GroupMembership> {
     this.#sockets[to] = this.#sockets[from] as Socket
     this.#windows[to] = this.#windows[from] as number
     this.#areFramed[to] = this.#areFramed[from] as boolean
-    member.slot = to
+    member.index = to
   }
 }

@@ -1,5 +1,5 @@
 /** What an event's id says: which life of which log, and where in it. */
-export interface Place {
+export interface EventPosition {
   /** The life of the log that the position belongs to: 10 characters of `[0-9a-z]`. */
   readonly epoch: string
   /** The place in the hub's one order: microseconds since 1970, unless the hub ran ahead of its clock. */
@@ -27,7 +27,7 @@ export function epochOf(block: string): string {
 }
 
 /** Reads an id that came back from a client. `undefined` for anything that {@link formatId} cannot have written. */
-export function parseId(id: string): Place | undefined {
+export function parseId(id: string): EventPosition | undefined {
   if (id.length > MAX_LENGTH) return undefined
   const match = ID.exec(id)
   if (match === null) return undefined

@@ -52,7 +52,10 @@ const BREAKS_ID = /[\r\n\0]/
  */
 export function encodeEvent(input: EventInput): string {
   if (typeof input !== 'object' || input === null) {
-    throw new SseError('SSE_INVALID_EVENT', `encodeEvent: an event must be an object { data, event?, id?, retry? }, got ${describeValue(input)}`)
+    throw new SseError(
+      'SSE_INVALID_EVENT',
+      `encodeEvent: an event must be an object { data, event?, id?, retry? }, got ${describeValue(input)}`,
+    )
   }
   const fields = checkedFields('encodeEvent', input, 'data')
   return formatEvent(
@@ -121,7 +124,10 @@ export function checkedFields(where: string, fields: EventFields, beside?: 'data
 function checkedId(where: string, id: string | number | undefined): string | undefined {
   if (id === undefined || (typeof id === 'string' && !BREAKS_ID.test(id))) return id
   if (Number.isSafeInteger(id)) return String(id)
-  throw new SseError('SSE_INVALID_EVENT', `${where}: id must be a string without CR, LF or NUL, or a safe integer, got ${describeValue(id)}`)
+  throw new SseError(
+    'SSE_INVALID_EVENT',
+    `${where}: id must be a string without CR, LF or NUL, or a safe integer, got ${describeValue(id)}`,
+  )
 }
 
 /**
@@ -141,7 +147,9 @@ export function toText(data: unknown, serialize: Serialize, where = (): string =
   try {
     text = serialize(data)
   } catch (error) {
-    throw new SseError('SSE_INVALID_DATA', `${where()}data could not be serialised: ${reason(error)}; got ${describeValue(data)}`, { cause: error })
+    throw new SseError('SSE_INVALID_DATA', `${where()}data could not be serialised: ${reason(error)}; got ${describeValue(data)}`, {
+      cause: error,
+    })
   }
   if (text !== undefined && typeof text !== 'string') {
     ignoreRejection(text)

@@ -101,7 +101,10 @@ export class Schemas {
   #find(channel: string, event: string): StandardSchema {
     const events = this.#exact.get(channel) ?? this.#families.find(([prefix]) => channel.startsWith(prefix))?.[1]
     if (events === undefined) {
-      throw new SseError('SSE_INVALID_CHANNEL', `publish: the schemas have no channel ${describeValue(channel)}; they have ${listOf(this.#names())}`)
+      throw new SseError(
+        'SSE_INVALID_CHANNEL',
+        `publish: the schemas have no channel ${describeValue(channel)}; they have ${listOf(this.#names())}`,
+      )
     }
     const schema = events.get(event)
     if (schema === undefined) {

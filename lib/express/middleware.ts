@@ -196,7 +196,9 @@ function checkCompress(compress: SseMiddlewareOptions['compress'] = false, heade
     throw new TypeError(`sseMiddleware: compress must be a boolean or 'shared', got ${describeValue(compress)}`)
   }
   if (compress !== false && headers.some(([name]) => name.toLowerCase() === 'content-encoding')) {
-    throw new TypeError(`sseMiddleware: headers: Content-Encoding cannot be set together with compress: ${describeValue(compress)}, which sets it`)
+    throw new TypeError(
+      `sseMiddleware: headers: Content-Encoding cannot be set together with compress: ${describeValue(compress)}, which sets it`,
+    )
   }
   return compress
 }

@@ -23,8 +23,8 @@ export class RunningCrc {
   }
 
   /** The tally once they were given these bytes too. */
-  after({ bytes, checksum }: SharedBytes): RunningCrc {
-    return new RunningCrc(checksum.after(this.crc), this.length + bytes.length)
+  after({ bytes, crc32: combiner }: SharedBytes): RunningCrc {
+    return new RunningCrc(combiner.after(this.crc), this.length + bytes.length)
   }
 }
 
@@ -85,7 +85,7 @@ export class GzipBody {
   /** The block of bytes that other streams are given too. */
   shared(shared: SharedBytes): FramedBytes {
     this.#company?.part()
-    this.#crc = shared.checksum.after(this.#crc)
+    this.#crc = shared.crc32.after(this.#crc)
     this.#length = (this.#length + shared.bytes.length) | 0
     return this.#window === null ? shared.deflated : shared.deflatedFor(this.#window)
   }

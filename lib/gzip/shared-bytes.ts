@@ -33,7 +33,7 @@ export class SharedBytes extends FramedBytes {
     return (this.#deflated ??= new FramedBytes(frame(this.isWorthIt ? deflate(this.bytes) : store(this.bytes))))
   }
 
-  get checksum(): Crc32Combiner {
+  get crc32(): Crc32Combiner {
     return (this.#crc32 ??= new Crc32Combiner(this.bytes))
   }
 

@@ -98,7 +98,7 @@ export class ClusterRequests {
   }
 
   #askAll(question: Question, isVital: boolean): Promise<Answers<Answer>> {
-    return this.#ask(question, (text) => this.#backplane.signal(text, isVital))
+    return this.#ask(question, (text) => this.#backplane.broadcast(text, isVital))
   }
 
   /** Asks by `send`, which gives the ids of the processes that should answer. */

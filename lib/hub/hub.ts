@@ -187,8 +187,8 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
       reached: (token) => replica?.reached(token),
       interrupted: () => replica?.interrupted(),
       resumed: (refused) => replica?.resumed(refused),
-      signal: (text) => this.#requests.heard(text),
-      signalsMissed: () => void this.#endAll(registry.disconnectNameable(), true),
+      controlMessage: (text) => this.#requests.heard(text),
+      controlMessagesMissed: () => void this.#endAll(registry.disconnectNameable(), true),
       onError,
     })
     if (place !== null) {

@@ -5,7 +5,7 @@ import type {
   BackplaneHost,
   BackplaneLog,
   History,
-  Place,
+  ChannelPosition,
   Publication,
   Published,
   Refused,
@@ -188,7 +188,7 @@ export class RedisBackplane implements Backplane, BackplaneLog {
     void this.#unsubscribe(channels)
   }
 
-  async read(token: string, epoch: string, places: readonly Place[]): Promise<History> {
+  async read(token: string, epoch: string, positions: readonly ChannelPosition[]): Promise<History> {
     const isSweepDue = performance.now() - this.#sweptAt >= this.#sweepMs
     if (isSweepDue) this.#sweptAt = performance.now()
     const answer = await this.#commands.run(this.#scripts.read, this.#base, () => [
@@ -200,11 +200,11 @@ export class RedisBackplane implements Backplane, BackplaneLog {
       MAX_READ_BYTES,
       isSweepDue ? '1' : '0',
       this.#aliveMs,
-      ...places.flatMap(({ channel, after }) => [channel, after]),
+      ...positions.flatMap(({ channel, after }) => [channel, after]),
     ])
     const [current, position, channels] = answer as [string, string, (RawHistory | RawRefusal)[]]
     const histories = channels.map((raw, i) =>
-      raw[0] === null ? { floor: 0, events: [], refusal: this.#refusal(places[i]?.channel ?? '', raw[1]) } : historyOf(raw),
+      raw[0] === null ? { floor: 0, events: [], refusal: this.#refusal(positions[i]?.channel ?? '', raw[1]) } : historyOf(raw),
     )
     return { epoch: current, newest: Number(position), channels: histories }
   }
@@ -222,7 +222,7 @@ export class RedisBackplane implements Backplane, BackplaneLog {
     if (!this.#isClosed) this.#ownerCounts.release(owner)
   }
 
-  async signal(text: string, isVital: boolean): Promise<readonly string[]> {
+  async broadcast(text: string, isVital: boolean): Promise<readonly string[]> {
     return (await this.#commands.run(this.#scripts.signal, this.#base, () => [
       this.#run,
       makeEpoch(),
@@ -297,13 +297,13 @@ export class RedisBackplane implements Backplane, BackplaneLog {
         } else if (channel === signals) {
           const { epoch, count, rest } = parseSignal(text)
           if (count > 0) this.#counted(epoch, count, count - 1)
-          host.signal(rest)
+          host.controlMessage(rest)
         } else if (text.startsWith('r')) {
           const { epoch, count, rest } = parseSignal(text.slice(1))
           this.#counted(epoch, count, count)
           host.reached(rest)
         } else {
-          host.signal(text.slice(1))
+          host.controlMessage(text.slice(1))
         }
       } catch (error) {
         host.onError(error, { where: 'backplane' })
@@ -331,10 +331,10 @@ export class RedisBackplane implements Backplane, BackplaneLog {
     const run = this.#commands.run(this.#scripts.missed, this.#base, () => [this.#run, makeEpoch(), epoch, last, before])
     const texts = (await run.catch(() => null)) as string[] | null
     if (host === null || this.#isClosed) return
-    if (texts === null) return host.signalsMissed()
+    if (texts === null) return host.controlMessagesMissed()
     for (const text of texts) {
       try {
-        host.signal(text)
+        host.controlMessage(text)
       } catch (error) {
         host.onError(error, { where: 'backplane' })
       }

@@ -26,7 +26,9 @@ function fromClient(client: RedisClient): Redis {
 
 function fromUrl(url: string): Redis {
   if (typeof url !== 'string') {
-    throw new TypeError(`RedisBackplane: url must be a URL like redis://127.0.0.1:6379, or a client must be given, got ${describeValue(url)}`)
+    throw new TypeError(
+      `RedisBackplane: url must be a URL like redis://127.0.0.1:6379, or a client must be given, got ${describeValue(url)}`,
+    )
   }
   // There may be a password in it.
   if (!/^rediss?:\/\/|^\//.test(url)) {

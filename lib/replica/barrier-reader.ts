@@ -1,4 +1,4 @@
-import type { BackplaneLog, History, Place } from '../backplanes/backplane.ts'
+import type { BackplaneLog, History, ChannelPosition } from '../backplanes/backplane.ts'
 import { SseError } from '../basics/errors.ts'
 import type { Timeline } from '../event/timeline.ts'
 
@@ -25,14 +25,14 @@ export class BarrierReader {
    *
    * @throws {SseError} (as a rejection) `SSE_BACKPLANE_UNAVAILABLE`, within twice the time that the backplane may take.
    */
-  async read(places: readonly Place[]): Promise<History> {
+  async read(positions: readonly ChannelPosition[]): Promise<History> {
     const token = String(++this.#lastToken)
     const reached = new Promise<void>((resolve, reject) => this.#awaited.set(token, { reached: resolve, failed: reject }))
     // It may be rejected before anybody waits for it.
     reached.catch(() => {})
     let timer: NodeJS.Timeout | undefined
     try {
-      const history = await this.#log.read(token, this.#timeline.epoch, places)
+      const history = await this.#log.read(token, this.#timeline.epoch, positions)
       timer = setTimeout(() => this.#awaited.get(token)?.failed(silent()), this.#log.timeoutMs).unref()
       await reached
       return history

@@ -1,4 +1,4 @@
-import { type Place, parseId } from '../event/event-id.ts'
+import { type EventPosition, parseId } from '../event/event-id.ts'
 import type { LogHead, Timeline } from '../event/timeline.ts'
 import type { ReplicaChannel } from './replica-channel.ts'
 import type { Replica } from './replica.ts'
@@ -64,7 +64,7 @@ export class ChannelWarmup {
   }
 
   /** The place of an id of which this process has not heard yet: another one is ahead of it, in this life of the log or by one. */
-  #placeAhead(lastEventId: string): Place | undefined {
+  #placeAhead(lastEventId: string): EventPosition | undefined {
     const { epoch, newest } = this.#timeline
     const place = parseId(lastEventId)
     if (place === undefined) return undefined
@@ -72,7 +72,11 @@ export class ChannelWarmup {
   }
 
   /** Settles when the copies are live, and what was published before the moment `now`, or up to a place `ahead`, is in them. */
-  async #ready(copies: readonly ReplicaChannel[], ahead: Place | undefined, asked: Promise<LogHead> | undefined): Promise<LogHead | undefined> {
+  async #ready(
+    copies: readonly ReplicaChannel[],
+    ahead: EventPosition | undefined,
+    asked: Promise<LogHead> | undefined,
+  ): Promise<LogHead | undefined> {
     const timeline = this.#timeline
     const replica = this.#replica
     const now = await asked

@@ -331,8 +331,8 @@ export class Replica {
   /** Reads what is kept of the first of these copies. */
   async #readSome(copies: readonly ReplicaChannel[]): Promise<{ readonly history: History; readonly readings: readonly Reading[] }> {
     const some = copies.slice(0, MAX_PLACES)
-    const places = some.map(({ channel, isLive, seen }) => ({ channel: channel.name, after: isLive ? seen : 0 }))
-    const history = await this.reader.read(places)
+    const positions = some.map(({ channel, isLive, seen }) => ({ channel: channel.name, after: isLive ? seen : 0 }))
+    const history = await this.reader.read(positions)
     const { newest } = history
     return { history, readings: history.channels.map((channel, i) => ({ copy: some[i] as ReplicaChannel, history: channel, newest })) }
   }

@@ -62,7 +62,7 @@ export interface Feed {
 
 /** One open response: its output, its silence, stalls and lifetime, and its end. */
 export class Connection implements Watched, OutputOwner {
-  slot = -1
+  index = -1
   readonly output: Output
   readonly context: ConnectionContext
   #isOpen = true

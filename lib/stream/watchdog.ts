@@ -1,11 +1,11 @@
 import { TimeSlice } from '../basics/time-slice.ts'
-import { SwapList, type Slotted } from '../basics/swap-list.ts'
+import { SwapList, type Indexed } from '../basics/swap-list.ts'
 
 const MIN_TICK_MS = 10
 const MAX_TICK_MS = 1_000
 
 /** What the watchdog looks after. */
-export interface Watched extends Slotted {
+export interface Watched extends Indexed {
   /** Called about once a tick. May remove itself or others. */
   watch(): void
 }

@@ -14,7 +14,7 @@ import type {
   BackplaneHost,
   BackplaneLog,
   History,
-  Place,
+  ChannelPosition,
   Publication,
   Published,
   Refused,
@@ -325,11 +325,11 @@ class RecordingHost implements BackplaneHost {
     this.told.push({ what: 'resumed', refused: [...refused.keys()] })
   }
 
-  signal(text: string): void {
+  controlMessage(text: string): void {
     this.told.push({ what: 'signal', text })
   }
 
-  signalsMissed(): void {
+  controlMessagesMissed(): void {
     this.told.push({ what: 'signals missed' })
   }
 
@@ -402,9 +402,9 @@ export class RawNode {
   }
 
   /** Reads channels; `reached`: how much was told when the moment of the read was reached. */
-  async read(places: readonly Place[], epoch = ''): Promise<History & { readonly reached: number }> {
+  async read(positions: readonly ChannelPosition[], epoch = ''): Promise<History & { readonly reached: number }> {
     const token = `token ${++this.#lastToken}`
-    const history = await this.log.read(token, epoch, places)
+    const history = await this.log.read(token, epoch, positions)
     const at = (): number => this.told.findIndex((told) => told.what === 'reached' && told.token === token)
     await this.#kit.until(() => at() >= 0, 'the moment of the read is reached')
     return { ...history, reached: at() }
@@ -435,7 +435,7 @@ class HookedBackplane implements Backplane {
       probeMs: log.probeMs,
       watch: (channels) => log.watch(channels),
       unwatch: (channels) => log.unwatch(channels),
-      read: (token, epoch, places) => this.#read(log, token, epoch, places),
+      read: (token, epoch, positions) => this.#read(log, token, epoch, positions),
       reconnect: () => log.reconnect(),
       acquire: (owner, max) => log.acquire(owner, max),
       release: (owner) => log.release(owner),
@@ -454,8 +454,8 @@ class HookedBackplane implements Backplane {
     return this.#inner.publish(publication)
   }
 
-  signal(text: string, isVital: boolean): Promise<readonly string[]> {
-    return this.#inner.signal(text, isVital)
+  broadcast(text: string, isVital: boolean): Promise<readonly string[]> {
+    return this.#inner.broadcast(text, isVital)
   }
 
   send(processId: string, text: string): void {
@@ -466,12 +466,12 @@ class HookedBackplane implements Backplane {
     return this.#inner.close()
   }
 
-  async #read(log: BackplaneLog, token: string, epoch: string, places: readonly Place[]): Promise<History> {
+  async #read(log: BackplaneLog, token: string, epoch: string, positions: readonly ChannelPosition[]): Promise<History> {
     const { channel, watched, reading, read } = this.#hooks
-    if (this.#isDone || !places.some((place) => place.channel === channel)) return log.read(token, epoch, places)
+    if (this.#isDone || !positions.some((place) => place.channel === channel)) return log.read(token, epoch, positions)
     this.#isDone = true
     await watched?.()
-    const [history] = await Promise.all([log.read(token, epoch, places), reading?.()])
+    const [history] = await Promise.all([log.read(token, epoch, positions), reading?.()])
     await read?.()
     return history
   }

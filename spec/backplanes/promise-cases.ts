@@ -17,8 +17,8 @@ async function answersOf(node: RawNode): Promise<Record<string, unknown>> {
   const { log } = backplane
   const calls: Record<string, () => unknown> = {
     publish: () => node.publish('a', 'too late'),
-    signal: () => backplane.signal('too late', false),
-    'vital signal': () => backplane.signal('too late', true),
+    signal: () => backplane.broadcast('too late', false),
+    'vital signal': () => backplane.broadcast('too late', true),
     watch: () => log?.watch(['b']) ?? node.publish('a', 'too late'),
     read: () => log?.read('token', '', [{ channel: 'a', after: 0 }]) ?? node.publish('a', 'too late'),
     acquire: () => log?.acquire('key', 1) ?? node.publish('a', 'too late'),
@@ -309,12 +309,12 @@ export const promiseCases: readonly Case[] = [
       expect(new Set(ids).size).toBe(3)
       for (const [n, text] of ['plain', 'with a\nline break, {braces} and 😀', ''].entries()) {
         const node = nodes[n] as RawNode
-        expect((await node.backplane.signal(text, n === 1)).toSorted()).toEqual(ids.toSorted())
+        expect((await node.backplane.broadcast(text, n === 1)).toSorted()).toEqual(ids.toSorted())
         for (const each of nodes) await each.heardSignal(text)
       }
       nodes[0].backplane.send(nodes[1].backplane.processId, 'for one')
       await nodes[1].heardSignal('for one')
-      await nodes[0].backplane.signal('marker', false)
+      await nodes[0].backplane.broadcast('marker', false)
       for (const node of nodes) await node.heardSignal('marker')
       const counts = nodes.map(({ signals }) => signals.filter((text) => text === 'for one').length)
       expect(counts).toEqual([0, 1, 0])
@@ -364,7 +364,7 @@ export const promiseCases: readonly Case[] = [
       log?.reconnect()
       for (const text of ['one', 'two', 'marker']) {
         await other.publish('a', text)
-        const ids = await other.backplane.signal(text, true)
+        const ids = await other.backplane.broadcast(text, true)
         expect(ids).not.toContain(node.backplane.processId)
         await third?.heard(text)
         await Promise.all([third?.heardSignal(text), other.heardSignal(text)])

@@ -10,7 +10,7 @@ export function silentBackplane(): Backplane {
     processId: 'silent',
     open: () => null,
     publish: away,
-    signal: away,
+    broadcast: away,
     send() {},
     close: async () => {},
   }

@@ -6,7 +6,7 @@ import type {
   BackplaneLog,
   ChannelHistory,
   History,
-  Place,
+  ChannelPosition,
   Publication,
   Published,
   Refused,
@@ -208,9 +208,9 @@ export class SimulatedEngine {
     return published
   }
 
-  read(node: SimulatedBackplane, epoch: string, places: readonly Place[]): History {
+  read(node: SimulatedBackplane, epoch: string, positions: readonly ChannelPosition[]): History {
     const isSame = epoch === this.epochFor(node) || this.has('reads places of another epoch as its own')
-    const channels = places.map(({ channel, after }) => this.#historyOf(this.#nameOf(channel), isSame ? after : 0))
+    const channels = positions.map(({ channel, after }) => this.#historyOf(this.#nameOf(channel), isSame ? after : 0))
     let newest = this.moment()
     if (this.has('gives a moment that has passed')) {
       newest = Math.max(node.lastTold, ...channels.map(({ floor, events }) => events.at(-1)?.position ?? floor))
@@ -415,17 +415,17 @@ class SimulatedBackplane implements Backplane, BackplaneLog {
     })
   }
 
-  async read(token: string, epoch: string, places: readonly Place[]): Promise<History> {
+  async read(token: string, epoch: string, positions: readonly ChannelPosition[]): Promise<History> {
     const engine = this.#engine
     const isTooEarly = engine.has('says too early that a moment is reached')
     const history = await this.#ask(() => {
-      const answer = engine.read(this, epoch, places)
+      const answer = engine.read(this, epoch, positions)
       if (!isTooEarly) this.#carry(() => this.#host?.reached(token))
       return answer
     })
     if (isTooEarly) this.#host?.reached(token)
     if (engine.has('reads too early')) return { ...history, newest: engine.moment() }
-    const [first] = places
+    const [first] = positions
     if (first === undefined || !engine.has('reads channel by channel')) return history
     return { ...history, channels: [engine.reread(first.channel, epoch === history.epoch ? first.after : 0), ...history.channels.slice(1)] }
   }
@@ -456,11 +456,11 @@ class SimulatedBackplane implements Backplane, BackplaneLog {
     if (!this.#isOver) this.#commands.send(() => this.#engine.release(this, owner))
   }
 
-  async signal(text: string): Promise<readonly string[]> {
+  async broadcast(text: string): Promise<readonly string[]> {
     const engine = this.#engine
     const carry = (): readonly string[] => {
       const nodes = engine.has('knows no other process') ? [this] : [...engine.processes]
-      for (const node of nodes) if (node === this || !engine.has('loses signals')) node.#carry(() => node.#host?.signal(text))
+      for (const node of nodes) if (node === this || !engine.has('loses signals')) node.#carry(() => node.#host?.controlMessage(text))
       return nodes.map(({ processId }) => processId)
     }
     return engine.hasLog ? this.#ask(carry) : this.#ask(carry, -1)
@@ -470,7 +470,7 @@ class SimulatedBackplane implements Backplane, BackplaneLog {
     if (this.#isOver) return
     this.#commands.send(() => {
       for (const node of this.#engine.processes) {
-        if (node.processId === processId || this.#engine.has('sends to all')) node.#carry(() => node.#host?.signal(text))
+        if (node.processId === processId || this.#engine.has('sends to all')) node.#carry(() => node.#host?.controlMessage(text))
       }
     })
   }

@@ -5,7 +5,7 @@ import type {
   BackplaneHost,
   BackplaneLog,
   History,
-  Place,
+  ChannelPosition,
   Publication,
   Published,
   Refused,
@@ -51,9 +51,9 @@ export class SimulatedEngine {
     return position
   }
 
-  read(epoch: string, places: readonly Place[]): History {
+  read(epoch: string, positions: readonly ChannelPosition[]): History {
     const newest = ++this.#last
-    const channels = places.map(({ channel, after }) => {
+    const channels = positions.map(({ channel, after }) => {
       const from = epoch === this.epoch ? after : 0
       const kept = this.#kept.get(channel)
       if (this.unreadable.has(channel)) return { floor: 0, events: [], refusal: new Error(`${channel} must not be read`) }
@@ -182,9 +182,9 @@ export class SimulatedBackplane implements Backplane, BackplaneLog {
     for (const channel of channels) this.#subscribed.delete(channel)
   }
 
-  read(token: string, epoch: string, places: readonly Place[]): Promise<History> {
+  read(token: string, epoch: string, positions: readonly ChannelPosition[]): Promise<History> {
     return this.#answer(() => {
-      const history = this.#engine.read(epoch, places)
+      const history = this.#engine.read(epoch, positions)
       this.#tell(() => this.#host?.reached(token))
       return history
     })
@@ -202,7 +202,7 @@ export class SimulatedBackplane implements Backplane, BackplaneLog {
 
   release(): void {}
 
-  async signal(): Promise<readonly string[]> {
+  async broadcast(): Promise<readonly string[]> {
     return [this.processId]
   }
 
