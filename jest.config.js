@@ -1,6 +1,6 @@
 /** Runs that take minutes, for `npm run test:long`. Simulations are in both, at every change with a tenth of their lives. */
-const LONG = ['memory', 'slow-client', 'package', 'redis-failures', 'redis-failures-unreachable', 'demo-jobs']
-const SIMULATIONS = ['delivery-simulation', 'replica-simulation', 'hub-latest-simulation']
+const LONG = ['memory', 'stream/slow-client', 'package', 'redis/failures', 'redis/failures-unreachable', 'demo/demo-jobs']
+const SIMULATIONS = ['delivery/delivery-simulation', 'replica/replica-simulation', 'hub/latest-simulation']
 const isLong = process.env.LONG === '1'
 
 /** @type {import('jest').Config} */

@@ -137,8 +137,9 @@ describe('show', () => {
   })
 
   it('cuts no character in half', () => {
-    for (let n = 0; n < 4; n++)
+    for (let n = 0; n < 4; n++) {
       expect(describeValue({ ['x'.repeat(n + 1)]: '😀'.repeat(28), y: '😀'.repeat(60) }).isWellFormed()).toBe(true)
+    }
   })
 
   it('cuts what is long, and says so', () => {

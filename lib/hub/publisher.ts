@@ -63,8 +63,9 @@ export class Publisher {
   #store(channel: string, event: string, payload: unknown, { key, idempotencyKey }: PublishOptions): string | Promise<string> {
     const { backplane, channels, serialize } = this.#parts
     const text = toText(payload, serialize, () => publishing(channel, event))
-    if (this.isClosed)
+    if (this.isClosed) {
       throw new SseError('SSE_HUB_CLOSED', `publish: the hub is closed, so nothing can be published to ${describeValue(channel)}`)
+    }
     const bounds = channels.boundsOf(channel)
     const answer = backplane.publish({ channel, event, text, isString: typeof payload === 'string', key, idempotencyKey, bounds })
     return isThenable(answer)

@@ -94,8 +94,9 @@ const SECONDS_UNTIL = 100_000_000_000
 function checkTime(name: string, value: Date | number | undefined): number {
   if (value === undefined) return Infinity
   const ms = value instanceof Date ? value.getTime() : value
-  if (typeof ms !== 'number')
+  if (typeof ms !== 'number') {
     throw new TypeError(`${name} must be a Date or a number of milliseconds since 1970, got ${describeValue(value)}`)
+  }
   if (Number.isNaN(ms)) throw new RangeError(`${name} must be a valid time, got ${describeValue(value)}`)
   if (ms > 0 && ms < SECONDS_UNTIL) {
     throw new RangeError(`${name} is in milliseconds since 1970, and looks like seconds: multiply it by 1,000; got ${describeValue(value)}`)

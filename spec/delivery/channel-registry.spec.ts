@@ -1,0 +1,168 @@
+import { type Channel, type Consumer, ChannelCursor } from '../../lib/delivery/channel.ts'
+import { ChannelRegistry } from '../../lib/delivery/channel-registry.ts'
+import { replayBounds, type ReplayOptions } from '../../lib/log/replay-log.ts'
+
+const consumer: Consumer = { position: 0, deliver: () => true, restart() {}, leftLockstep() {} }
+
+function makeRegistry(options: ReplayOptions = {}, maxTotalBytes = 1_000_000) {
+  const registry = new ChannelRegistry(() => replayBounds('replay', options), maxTotalBytes)
+  let position = 0
+  const publish = (name: string, count = 1, size = 100): Channel => {
+    const channel = registry.get(name)
+    for (let n = 0; n < count; n++) registry.append(channel, 'x'.repeat(size), ++position, true)
+    return channel
+  }
+  return { registry, publish }
+}
+
+function follow(channel: Channel): ChannelCursor {
+  const member = new ChannelCursor(channel, consumer)
+  channel.add(member)
+  return member
+}
+
+const kept = ({ log }: Channel): number => log.count
+
+/** What a channel counts that keeps so many events of 1,000 bytes. */
+function cost(events: number): number {
+  const { registry, publish } = makeRegistry()
+  publish('a', events, 1_000)
+  return registry.bytes
+}
+
+beforeEach(() => jest.useFakeTimers())
+afterEach(() => jest.useRealTimers())
+
+describe('ChannelRegistry', () => {
+  it('makes a channel once', () => {
+    const { registry } = makeRegistry()
+    expect(registry.find('a')).toBeUndefined()
+    expect(registry.get('a')).toBe(registry.get('a'))
+    expect(registry.find('a')).toBe(registry.get('a'))
+    expect(registry.size).toBe(1)
+  })
+
+  it('trims at once where nobody follows, and after the offer where somebody does', () => {
+    const { registry, publish } = makeRegistry({ maxEvents: 2 })
+    expect(kept(publish('a', 5))).toBe(2)
+    const followed = registry.get('b')
+    follow(followed)
+    publish('b', 5)
+    expect(kept(followed)).toBe(5)
+    registry.settle(followed, followed.log.last)
+    expect(kept(followed)).toBe(2)
+  })
+
+  it('takes from the log that was not published to for longest when all are too large together', () => {
+    // Each event has a page of its own.
+    const fill = (maxTotalBytes?: number) => {
+      const made = makeRegistry({ maxBytes: 8_000 }, maxTotalBytes)
+      return { ...made, channels: [made.publish('a', 3, 2_000), made.publish('b', 3, 2_000), made.publish('c', 1, 2_000)] }
+    }
+    const most = fill().registry.bytes
+    const { registry, publish, channels } = fill(most)
+    publish('a', 1, 2_000)
+    expect(channels.map(kept)).toEqual([4, 2, 1])
+    expect(registry.bytes).toBe(most)
+    publish('c', 2, 2_000)
+    expect(channels.map(kept)).toEqual([4, 0, 3])
+    expect(registry.bytes).toBeLessThan(most)
+  })
+
+  it('forgets a channel whose events all had to go, unless somebody follows it, and lets go of its page', () => {
+    const { registry, publish } = makeRegistry({}, 10 * cost(1))
+    const followed = registry.get('followed')
+    follow(followed)
+    publish('followed', 1, 1_000)
+    registry.settle(followed, followed.log.last)
+    for (let n = 0; n < 100; n++) publish(`c${n}`, 1, 1_000)
+    expect(registry.bytes).toBeLessThanOrEqual(10 * cost(1))
+    expect(registry.size).toBe(11)
+    expect([kept(followed), registry.find('followed'), registry.find('c89'), registry.find('c90')?.log.count]).toEqual([
+      0,
+      followed,
+      undefined,
+      1,
+    ])
+    // Nobody can tell any more whether a client of it has missed something.
+    const forgotten = registry.get('c89')
+    expect(forgotten.log.floor).toBe(followed.log.last + 90)
+  })
+
+  it('does not look through all channels again and again while nothing can be dropped', () => {
+    const most = 10 * cost(1)
+    const { registry, publish } = makeRegistry({}, most)
+    const channels = Array.from({ length: 300 }, (_, n) => {
+      follow(registry.get(`c${n}`))
+      return publish(`c${n}`, 1, 1_000)
+    })
+    const drops = channels.map(({ log }) => jest.spyOn(log, 'dropOldest'))
+    // Each is offered in turn, the newest first: the older ones still wait, and none of them is asked more than once.
+    for (const channel of channels.toReversed()) registry.settle(channel, channel.log.last)
+    expect(registry.bytes).toBe(most)
+    const asked = drops.reduce((sum, drop) => sum + drop.mock.calls.length, 0)
+    expect(asked).toBeLessThan(300 * 4)
+  })
+
+  it('bounds what waits to be offered over all channels as well', () => {
+    const { registry, publish } = makeRegistry({ maxBytes: 4_000_000 }, 1_000)
+    for (let n = 0; n < 20; n++) {
+      follow(registry.get(`c${n}`))
+      publish(`c${n}`, 10, 100_000)
+    }
+    expect(registry.bytes).toBeLessThanOrEqual(4 * 1_000 + 4_194_304)
+    expect(registry.bytes).toBeGreaterThan(4_000_000)
+  })
+
+  it('drops by age with one timer that does not keep the process alive, and stops it when nothing is left', () => {
+    const { publish, registry } = makeRegistry({ maxAgeMs: 1_000 })
+    const [a, b] = [publish('a', 3), publish('b', 3)]
+    expect(jest.getTimerCount()).toBe(1)
+    jest.advanceTimersByTime(700)
+    expect([a, b].map(kept)).toEqual([3, 3])
+    publish('b')
+    jest.advanceTimersByTime(500)
+    expect([a, b].map(kept)).toEqual([0, 1])
+    jest.advanceTimersByTime(5_000)
+    expect([registry.size, jest.getTimerCount()]).toEqual([0, 0])
+  })
+
+  it('forgets a channel after maxAgeMs without event and consumer; its last position becomes the floor of later ones', () => {
+    const { registry, publish } = makeRegistry({ maxAgeMs: 1_000 })
+    const a = publish('a', 3)
+    const followed = publish('followed', 1)
+    const member = follow(followed)
+    jest.advanceTimersByTime(3_000)
+    expect([registry.find('a'), registry.find('followed')]).toEqual([undefined, followed])
+    expect(registry.get('new').log.floor).toBe(a.log.last)
+    expect(registry.get('a').log.floor).toBe(3)
+    followed.remove(member)
+    registry.left(followed)
+    jest.advanceTimersByTime(900)
+    expect(registry.find('followed')).toBe(followed)
+    jest.advanceTimersByTime(600)
+    expect(registry.find('followed')).toBeUndefined()
+    expect(registry.get('newer').log.floor).toBe(4)
+  })
+
+  it('keeps a channel without replay for maxAgeMs, so that a client of it is not reset for nothing', () => {
+    const { registry, publish } = makeRegistry({ maxEvents: 0, maxAgeMs: 1_000 })
+    publish('a')
+    jest.advanceTimersByTime(900)
+    expect(registry.find('a')?.log.floor).toBe(1)
+    jest.advanceTimersByTime(600)
+    expect(registry.find('a')).toBeUndefined()
+  })
+
+  it('forgets a channel that never had an event as soon as nobody follows it', () => {
+    const { registry } = makeRegistry()
+    const channel = registry.get('a')
+    const [one, two] = [follow(channel), follow(channel)]
+    channel.remove(one)
+    registry.left(channel)
+    expect(registry.find('a')).toBe(channel)
+    channel.remove(two)
+    registry.left(channel)
+    expect([registry.find('a'), jest.getTimerCount()]).toEqual([undefined, 0])
+  })
+})

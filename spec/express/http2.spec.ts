@@ -1,0 +1,347 @@
+import { once } from 'node:events'
+import http2 from 'node:http2'
+import type { AddressInfo } from 'node:net'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import vm from 'node:vm'
+import { createParser, type EventSourceMessage } from 'eventsource-parser'
+import { Hub, sseMiddleware, type SseMiddlewareOptions, type SseStream } from 'express-sse-hub'
+import { until } from '../support/client.ts'
+
+/** The process outside Jest: there, and only there, are the warnings of Node's own modules emitted. */
+const realProcess = vm.runInThisContext('process') as NodeJS.Process
+
+type Handler = (sse: SseStream, req: http2.Http2ServerRequest, res: http2.Http2ServerResponse) => unknown
+
+const closers: (() => void)[] = []
+const warnings: Error[] = []
+const onWarning = (warning: Error): void => void warnings.push(warning)
+
+beforeEach(() => {
+  warnings.length = 0
+  realProcess.on('warning', onWarning)
+})
+afterEach(async () => {
+  for (const close of closers.splice(0)) close()
+  await nextTurn()
+  realProcess.off('warning', onWarning)
+  // oxlint-disable-next-line jest/no-standalone-expect -- holds for every test of this file
+  expect(warnings).toEqual([])
+})
+
+/** Serves HTTP/2 without TLS, without Express, and opens one session to it. */
+async function open(handler: Handler, options?: SseMiddlewareOptions, timeoutMs = 0) {
+  const middleware = sseMiddleware(options)
+  const refusals: unknown[] = []
+  const server = http2.createServer((req, res) => {
+    middleware(req, res, (error) => {
+      if (error !== undefined) {
+        refusals.push(error)
+        res.statusCode = 406
+        res.end()
+        return
+      }
+      const { sse } = res as unknown as { sse: SseStream }
+      void handler(sse, req, res)
+    })
+  })
+  server.setTimeout(timeoutMs)
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  const session = http2.connect(url)
+  session.on('error', () => {})
+  await once(session, 'connect')
+  closers.push(() => {
+    session.destroy()
+    server.close()
+  })
+  return { server, session, refusals, url }
+}
+
+/** One request on a session. */
+async function get(session: http2.ClientHttp2Session, headers: http2.OutgoingHttpHeaders = {}) {
+  const stream = session.request({ ':path': '/', accept: 'text/event-stream', ...headers })
+  const events: EventSourceMessage[] = []
+  const comments: string[] = []
+  const client = { stream, events, comments, text: '', ended: false, head: {} as http2.IncomingHttpHeaders }
+  const parser = createParser({ onEvent: (event) => events.push(event), onComment: (comment) => comments.push(comment) })
+  stream.setEncoding('utf8')
+  stream.on('data', (text: string) => {
+    client.text += text
+    parser.feed(text)
+  })
+  stream.on('error', () => {}).on('close', () => (client.ended = true))
+  client.head = (await once(stream, 'response'))[0] as http2.IncomingHttpHeaders
+  return client
+}
+
+describe('a stream on HTTP/2', () => {
+  test('has the head of an event stream, without a Connection header', async () => {
+    const { session } = await open((sse) => sse.open())
+    const client = await get(session)
+    const { date, ...head } = client.head
+    expect(date).toEqual(expect.any(String))
+    expect(head).toEqual({
+      ':status': 200,
+      'content-type': 'text/event-stream; charset=utf-8',
+      'cache-control': 'no-cache, no-store, no-transform',
+      'x-accel-buffering': 'no',
+      [http2.sensitiveHeaders]: [],
+    })
+    await until(() => client.text === 'retry: 2000\n', 'the retry field came')
+  })
+
+  test('with `retryMs: false` has its head at once, too', async () => {
+    const { session } = await open((sse) => sse.open(), { retryMs: false, keepAliveMs: false })
+    const client = await get(session)
+    expect(client.head[':status']).toBe(200)
+    expect(client.text).toBe('')
+  })
+
+  test('is not ended by a timeout of the server, which holds again once the last stream of the session is over', async () => {
+    const streams: SseStream[] = []
+    const sessions = new Set<unknown>()
+    const { server, session, url } = await open(
+      (sse, req) => {
+        streams.push(sse)
+        sessions.add(req.stream.session)
+        sse.open()
+      },
+      { keepAliveMs: false },
+      100,
+    )
+    const timedOut: unknown[] = []
+    server.on('timeout', (quiet: unknown) => timedOut.push(quiet))
+    const clients = [await get(session), await get(session)]
+    // A session without a stream that came later times out; theirs would have done so before it.
+    const idle = http2.connect(url)
+    closers.push(() => idle.destroy())
+    await until(() => timedOut.length === 1, 'a session without a stream timed out')
+    expect([timedOut.some((quiet) => sessions.has(quiet)), sessions.size]).toEqual([false, 1])
+    streams[0]?.close()
+    await until(() => clients[0]?.ended === true, 'the first stream ended')
+    expect(clients[1]?.ended).toBe(false)
+    streams[1]?.close()
+    await until(() => timedOut.some((quiet) => sessions.has(quiet)), 'the session timed out once it had no stream')
+  })
+
+  test('carries events, comments and sources, and ends by close()', async () => {
+    const { session } = await open(async (sse) => {
+      await sse.send('ü', { event: 'tick', id: '1' })
+      await sse.comment('hello')
+      await sse.stream([1, 2])
+      sse.close({ reconnect: false })
+    })
+    const client = await get(session)
+    await until(() => client.ended, 'it is over')
+    expect(client.text).toBe(
+      'retry: 2000\nid: 1\nevent: tick\ndata: ü\n\n: hello\ndata: 1\n\ndata: 2\n\nretry: 2000000000\nevent: stream-close\ndata: \n\n',
+    )
+  })
+
+  test('several on one session live and leave by themselves', async () => {
+    const streams: SseStream[] = []
+    const { session } = await open((sse) => {
+      streams.push(sse)
+      sse.open()
+    })
+    const clients = [await get(session), await get(session), await get(session)]
+    const { signal } = streams[1] as SseStream
+    clients[1]?.stream.close(http2.constants.NGHTTP2_CANCEL)
+    await until(() => signal.aborted, 'the second left')
+    expect(streams.map(({ state }) => state)).toEqual(['open', 'closed', 'open'])
+    expect(await Promise.all(streams.map((stream) => stream.send('x')))).toEqual([true, false, true])
+    await until(() => clients[0]?.events.length === 1 && clients[2]?.events.length === 1, 'the others had it')
+    expect(clients[1]?.events).toEqual([])
+    session.destroy()
+    await until(() => streams.every(({ state }) => state === 'closed'), 'all are closed with the session')
+  })
+
+  test('subscribes to a hub, resumes, and is released when the client leaves', async () => {
+    const hub = new Hub()
+    const { session } = await open((sse) => sse.subscribe(hub, ['a']))
+    const first = await get(session)
+    await until(() => first.events.length === 1, 'it is live')
+    const id = await hub.publish('a', 'e', 1)
+    await until(() => first.events.length === 2, 'the event came')
+    first.stream.close()
+    await until(() => hub.channel('a').subscriberCount === 0, 'it is released')
+    await hub.publish('a', 'e', 2)
+    const second = await get(session, { 'last-event-id': id })
+    await until(() => second.events.length === 2, 'it resumed')
+    expect(second.events.map(({ event, data }) => (event === 'e' ? data : event))).toEqual(['2', 'stream-open'])
+  })
+
+  test('sends keep-alive comments', async () => {
+    const { session } = await open((sse) => sse.open(), { keepAliveMs: 20 })
+    const client = await get(session)
+    await until(() => client.comments.length >= 3, 'three comments came')
+    expect(client.events).toEqual([])
+  })
+
+  test('holds up an awaiting loop while its client does not read, and other streams of the session go on', async () => {
+    const streams: SseStream[] = []
+    const { session } = await open(
+      (sse) => {
+        streams.push(sse)
+        sse.open()
+      },
+      { stallTimeoutMs: false },
+    )
+    // The window of a session is shared by its streams: one that is held up must not use it up.
+    session.setLocalWindowSize(1_000_000)
+    const slow = await get(session)
+    slow.stream.pause()
+    const other = await get(session)
+    const [stream] = streams as [SseStream]
+    let sent = 0
+    let over = false
+    const loop = (async () => {
+      while (await stream.send('x'.repeat(1000))) sent++
+      over = true
+    })()
+    let same = 0
+    let last = -1
+    await until(() => {
+      same = sent === last && sent > 0 ? same + 1 : 0
+      last = sent
+      return same > 500
+    }, 'it is held up')
+    await streams[1]?.send('quick')
+    await until(() => other.events.length === 1, 'the other had it')
+    expect(over).toBe(false)
+    slow.stream.resume()
+    await until(() => sent > last + 500, 'it goes on')
+    slow.stream.close(http2.constants.NGHTTP2_CANCEL)
+    await loop
+    expect(stream.state).toBe('closed')
+  })
+
+  test('notices a client that resets its stream without an error while bytes wait for it', async () => {
+    const streams: SseStream[] = []
+    const { session } = await open(
+      (sse) => {
+        streams.push(sse)
+        sse.open()
+      },
+      { stallTimeoutMs: false },
+    )
+    const client = await get(session)
+    client.stream.pause()
+    const [stream] = streams as [SseStream]
+    const { signal } = stream
+    const full = stream.send('x'.repeat(500_000))
+    client.stream.close(http2.constants.NGHTTP2_NO_ERROR)
+    await until(() => signal.aborted, 'it is noticed')
+    expect(await full).toBe(false)
+    expect(stream.state).toBe('closed')
+  })
+
+  test('destroys a client that reads nothing for `stallTimeoutMs`', async () => {
+    const streams: SseStream[] = []
+    const { session } = await open(
+      (sse) => {
+        streams.push(sse)
+        sse.open()
+      },
+      { stallTimeoutMs: 100 },
+    )
+    const slow = await get(session)
+    slow.stream.pause()
+    const [stream] = streams as [SseStream]
+    while (await stream.send('x'.repeat(1000)));
+    expect(stream.state).toBe('closed')
+  })
+
+  test('keeps a client that reads slowly, at one flow-control window within `stallTimeoutMs`', async () => {
+    const hub = new Hub()
+    const { session } = await open((sse) => void sse.subscribe(hub, ['a']), { stallTimeoutMs: 600 })
+    const client = await get(session)
+    await until(() => client.events.length === 1, 'it is live')
+    // The pace of the client, not a wait of the test: what it took is taken on after a while.
+    client.stream.on('data', () => {
+      client.stream.pause()
+      setTimeout(() => client.stream.resume(), 90)
+    })
+    await hub.publish('a', 'item', 'x'.repeat(300_000))
+    await until(() => client.events.length === 2, 'it has the event')
+    expect(client.events[1]?.data).toHaveLength(300_000)
+    expect(hub.channel('a').subscriberCount).toBe(1)
+  })
+
+  test('more than `maxQueuedBytes` of sends that nobody awaits destroy it, and the session lives', async () => {
+    const streams: SseStream[] = []
+    const { session } = await open(
+      (sse) => {
+        streams.push(sse)
+        sse.open()
+      },
+      { maxQueuedBytes: 50_000 },
+    )
+    const slow = await get(session)
+    slow.stream.pause()
+    const [stream] = streams as [SseStream]
+    for (let n = 0; n < 5000 && stream.state === 'open'; n++) void stream.send('x'.repeat(1000))
+    expect(stream.state).toBe('closed')
+    const next = await get(session)
+    expect(await streams[1]?.send('x')).toBe(true)
+    await until(() => next.events.length === 1, 'the next one lives')
+  })
+
+  test('answers HEAD with the head alone', async () => {
+    const states: string[] = []
+    const { session } = await open(async (sse) => {
+      states.push(String(await sse.send('x')), sse.state)
+    })
+    const client = await get(session, { ':method': 'HEAD' })
+    await until(() => client.ended && states.length === 2, 'it is over')
+    expect(client.head[':status']).toBe(200)
+    expect(client.text).toBe('')
+    expect(states).toEqual(['false', 'closed'])
+  })
+
+  test('discards the body of a POST', async () => {
+    const { session } = await open((sse) => sse.send('x'))
+    const stream = session.request({ ':path': '/', ':method': 'POST', 'content-length': '1000000' })
+    let text = ''
+    stream
+      .setEncoding('utf8')
+      .on('data', (part: string) => (text += part))
+      .on('error', () => {})
+    const isSent = once(stream, 'finish')
+    stream.end('y'.repeat(1_000_000))
+    await isSent
+    await until(() => text.endsWith('data: x\n\n'), 'the event came')
+    expect(text).toBe('retry: 2000\ndata: x\n\n')
+  })
+
+  test('refuses a client that does not accept event streams through next, once', async () => {
+    const results: unknown[] = []
+    const { session, refusals } = await open(async (sse) => {
+      results.push(sse.open(), await sse.send('x'), sse.state)
+    })
+    const client = await get(session, { accept: 'application/json' })
+    await until(() => client.ended && results.length === 3, 'it is over')
+    expect(client.head[':status']).toBe(406)
+    expect(refusals).toEqual([expect.objectContaining({ code: 'SSE_NOT_ACCEPTABLE', status: 406 })])
+    expect(results).toEqual([false, false, 'closed'])
+  })
+
+  test('finds a client that left during an asynchronous check gone', async () => {
+    const hub = new Hub()
+    const outcomes: unknown[] = []
+    let came = false
+    const { session } = await open(async (sse, _req, res) => {
+      came = true
+      await once(res, 'close')
+      outcomes.push(sse.signal.aborted, sse.open(), await sse.send('x'), (await sse.subscribe(hub, ['a'])).isClosed)
+    })
+    const stream = session.request({ ':path': '/' })
+    stream.on('error', () => {})
+    await until(() => came, 'the request came')
+    stream.close(http2.constants.NGHTTP2_CANCEL)
+    await until(() => outcomes.length === 4, 'the handler is through')
+    expect(outcomes).toEqual([true, false, false, true])
+    expect(hub.channel('a').subscriberCount).toBe(0)
+  })
+})

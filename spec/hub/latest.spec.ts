@@ -1,0 +1,426 @@
+import { Hub, type HubOptions, type ReplayOptions, sseMiddleware, type SubscribeOptions } from 'express-sse-hub'
+import express from 'express'
+import { join } from '../../lib/stream/subscribable.ts'
+import { TestClient, until } from '../support/client.ts'
+import { FakeConnection, turn } from '../support/fake-connection.ts'
+import { serve, stopServers } from '../support/servers.ts'
+
+afterEach(stopServers)
+afterEach(() => {
+  jest.useRealTimers()
+})
+
+const latest = (options: ReplayOptions = {}): ReplayOptions => ({ latestPerKey: true, ...options })
+
+/** A hub whose channel `log` is an ordinary one; all others keep the latest per key. */
+function makeHub(options: ReplayOptions = {}): Hub {
+  return new Hub({ replay: (channel) => (channel === 'log' ? {} : latest(options)) })
+}
+
+/** A client without a socket, once it is live. */
+async function subscribe(hub: Hub, channels: string[], lastEventId = '', options: SubscribeOptions = {}): Promise<FakeConnection> {
+  const connection = new FakeConnection()
+  hub[join](channels, options).start(connection.asConnection, lastEventId)
+  while (connection.events.at(-1)?.event !== 'stream-open') await turn()
+  return connection
+}
+
+/** The same, and it takes nothing from now on. */
+async function full(hub: Hub, channels: string[], options: SubscribeOptions = {}): Promise<FakeConnection> {
+  const connection = await subscribe(hub, channels, '', options)
+  connection.output.full = true
+  return connection
+}
+
+/** The data of the events that belong to channels. */
+const data = (client: { channelEvents: readonly { data: string }[] }): string[] => client.channelEvents.map((event) => event.data)
+const resets = (client: { events: readonly { event?: string | undefined; data: string }[] }): unknown[] =>
+  client.events.filter(({ event }) => event === 'stream-reset').map((event) => JSON.parse(event.data) as unknown)
+const opened = (client: FakeConnection): unknown =>
+  JSON.parse(client.events.find(({ event }) => event === 'stream-open')?.data ?? '') as unknown
+
+async function setUp(options: HubOptions) {
+  const hub = new Hub(options)
+  const app = express()
+  app.use(sseMiddleware())
+  app.get('/', (req, res) => res.sse.subscribe(hub, (req.query['channels'] as string).split(',')))
+  const { url } = await serve(app)
+  const connect = (channels: string, lastEventId = ''): Promise<TestClient> =>
+    TestClient.open(`${url}/?channels=${channels}`, { headers: lastEventId === '' ? {} : { 'last-event-id': lastEventId } })
+  return { hub, connect }
+}
+
+describe('close({ reconnect: false }) on a channel that keeps the latest per key', () => {
+  it('gives what took the place of what was due: the client does not come back for it', async () => {
+    const hub = makeHub()
+    const connection = await full(hub, ['a', 'log'])
+    void hub.publish('a', 'price', 'old', { key: 'ACME' })
+    let isDone = false
+    expect(connection.feed?.finish(() => (isDone = true))).toBe(false)
+    void hub.publish('a', 'price', 'new', { key: 'ACME' })
+    connection.drain()
+    for (let n = 0; n < 5; n++) await turn()
+    expect([isDone, data(connection)]).toEqual([true, ['new']])
+  })
+})
+
+describe('replay: { latestPerKey: true }', () => {
+  it('gives a client that reconnects the newest event of each key, and every event without one, in the order of publishing', async () => {
+    const { hub, connect } = await setUp({ replay: latest() })
+    const client = await (await connect('rates')).live()
+    await hub.publish('rates', 'rate', 'usd 1', { key: 'usd' })
+    await client.received(1)
+    client.leave()
+    await until(() => hub.channel('rates').subscriberCount === 0, 'the client is gone')
+    const published: [string, string | undefined][] = [
+      ['usd 2', 'usd'],
+      ['note 1', undefined],
+      ['eur 1', 'eur'],
+      ['usd 3', 'usd'],
+      ['gbp 1', 'gbp'],
+      ['note 2', undefined],
+      ['eur 2', 'eur'],
+    ]
+    const ids: string[] = []
+    for (const [text, key] of published) ids.push(await hub.publish('rates', 'rate', text, { key }))
+    const again = await (await connect('rates', client.lastId)).live()
+    expect(again.channelEvents.map(({ id, data: text }) => [text, id])).toEqual([
+      ['note 1', ids[1]],
+      ['usd 3', ids[3]],
+      ['gbp 1', ids[4]],
+      ['note 2', ids[5]],
+      ['eur 2', ids[6]],
+    ])
+    expect(resets(again)).toEqual([])
+    // What it had is not given again, from wherever it resumes.
+    const third = await (await connect('rates', ids[4])).live()
+    expect(data(third)).toEqual(['note 2', 'eur 2'])
+  })
+
+  it('gives a client that keeps up every update', async () => {
+    const { hub, connect } = await setUp({ replay: latest() })
+    const client = await (await connect('rates')).live()
+    for (let n = 1; n <= 50; n++) {
+      await hub.publish('rates', 'rate', `${n}`, { key: `${n % 3}` })
+      await client.received(n)
+    }
+    expect(data(client)).toEqual(Array.from({ length: 50 }, (_, n) => `${n + 1}`))
+  })
+
+  it('gives what was published to a key several times in one turn once', async () => {
+    const hub = makeHub()
+    const connection = await subscribe(hub, ['rates'])
+    for (let n = 1; n <= 50; n++) void hub.publish('rates', 'rate', `${n}`, { key: n === 7 ? 'other' : 'same' })
+    await turn()
+    expect(data(connection)).toEqual(['7', '50'])
+  })
+
+  it.each([
+    ['one channel', ['rates']],
+    ['several', ['rates', 'log', 'more']],
+  ])('lets a slow client of %s catch up with the state, without a reset, however many updates there were', async (_, channels) => {
+    const hub = makeHub({ maxEvents: 5 })
+    const connection = await full(hub, channels)
+    for (let n = 1; n <= 20_000; n++) {
+      const key = ['usd', 'eur', 'gbp'][n % 3]
+      await hub.publish('rates', 'rate', `${key} ${n}`, { key })
+    }
+    expect(data(connection)).toEqual([])
+    connection.drain()
+    await until(() => connection.channelEvents.length >= 3, 'the client has caught up')
+    await hub.publish('rates', 'rate', 'marker')
+    await until(() => data(connection).includes('marker'), 'the client is live')
+    expect(data(connection)).toEqual(['usd 19998', 'eur 19999', 'gbp 20000', 'marker'])
+    expect(resets(connection)).toEqual([])
+  })
+
+  it('gives a client that takes a little now and then what is the newest by then, in order, and in the end the state', async () => {
+    const hub = makeHub({ maxEvents: 20 })
+    const connection = await full(hub, ['rates'])
+    for (let n = 1; n <= 2_000; n++) {
+      await hub.publish('rates', 'rate', n, { key: `${n % 10}` })
+      if (n % 97 === 0) {
+        connection.drain(1)
+        await turn()
+      }
+    }
+    connection.drain()
+    await until(() => data(connection).at(-1) === '2000', 'the client has the newest event')
+    const numbers = data(connection).map(Number)
+    expect(numbers).toEqual(numbers.toSorted((a, b) => a - b))
+    expect(numbers.slice(-10)).toEqual(Array.from({ length: 10 }, (_, n) => 1_991 + n))
+    expect(numbers.length).toBeLessThan(500)
+    expect(resets(connection)).toEqual([])
+  })
+
+  it('gives a client that is behind nothing that was replaced, though another was given it from the same place', async () => {
+    const hub = makeHub()
+    await hub.publish('rates', 'rate', 'note')
+    const quick = await subscribe(hub, ['rates'])
+    const slow = await full(hub, ['rates'])
+    for (const key of ['a', 'b']) await hub.publish('rates', 'rate', `${key} 1`, { key })
+    await until(() => data(quick).length === 2, 'the other was given it')
+    void hub.publish('rates', 'rate', 'a 2', { key: 'a' })
+    slow.output.full = false
+    slow.feed?.flush()
+    expect(data(slow)).toEqual(['b 1', 'a 2'])
+    await until(() => data(quick).length === 3, 'the other was given that too')
+    expect(data(quick)).toEqual(['a 1', 'b 1', 'a 2'])
+  })
+
+  it('loses nothing in a burst larger than what may wait, where newer events took the place of the rest', async () => {
+    const hub = makeHub({ maxBytes: 1_000 })
+    const connection = await subscribe(hub, ['rates'])
+    // 20 MB in one turn, of which 4 MiB may wait.
+    void hub.publish('rates', 'rate', 'first', { key: 'other' })
+    for (let n = 1; n <= 200; n++) void hub.publish('rates', 'rate', `${n} ${'x'.repeat(100_000)}`, { key: 'same' })
+    await until(() => connection.channelEvents.length >= 2, 'the burst is delivered')
+    expect(data(connection).map((text) => text.split(' ', 1)[0])).toEqual(['first', '200'])
+    expect(resets(connection)).toEqual([])
+  })
+
+  it('counts what is kept when a client rewinds', async () => {
+    const hub = makeHub()
+    for (let n = 1; n <= 30; n++) await hub.publish('rates', 'rate', n, n % 10 === 5 ? {} : { key: `${n % 3}` })
+    // 5, 15 and 25 have no key; the others are the last of each.
+    expect(data(await subscribe(hub, ['rates'], '', { rewind: 100 }))).toEqual(['5', '15', '25', '28', '29', '30'])
+    for (const rewind of [1, 2, 4, 6]) {
+      const connection = await subscribe(hub, ['rates'], '', { rewind })
+      expect(data(connection)).toEqual(['5', '15', '25', '28', '29', '30'].slice(-rewind))
+      expect(opened(connection)).toMatchObject({ replayed: rewind })
+    }
+  })
+
+  it('resets nobody because of what a newer event took the place of, though it was far more than maxEvents and maxBytes', async () => {
+    const { hub, connect } = await setUp({ replay: latest({ maxEvents: 4, maxBytes: 2_000 }) })
+    const first = await hub.publish('rates', 'rate', 'start')
+    for (let n = 1; n <= 1_000; n++) await hub.publish('rates', 'rate', `${n} ${'x'.repeat(200)}`, { key: `${n % 3}` })
+    const client = await (await connect('rates', first)).live()
+    expect(data(client).map((text) => Number.parseInt(text, 10))).toEqual([998, 999, 1_000])
+    expect(resets(client)).toEqual([])
+  })
+
+  it.each<[string, ReplayOptions]>([
+    ['maxEvents', { maxEvents: 4 }],
+    ['maxBytes', { maxBytes: 4 * 250 }],
+  ])('resets who is behind when there are more keys than %s allows, and nobody who keeps up', async (_, options) => {
+    const { hub, connect } = await setUp({ replay: latest(options) })
+    const live = await (await connect('rates')).live()
+    const ids: string[] = []
+    for (let n = 1; n <= 20; n++) {
+      ids.push(await hub.publish('rates', 'rate', `${n} ${'x'.repeat(150)}`, { key: `${n % 5}` }))
+      await live.received(n)
+    }
+    const behind = await (await connect('rates', ids[14])).live()
+    expect([data(behind), resets(behind)]).toEqual([[], [{ channels: ['rates'], reason: 'expired' }]])
+    const near = await (await connect('rates', ids[15])).live()
+    expect([data(near).map((text) => Number.parseInt(text, 10)), resets(near)]).toEqual([[17, 18, 19, 20], []])
+    expect([live.channelEvents.length, resets(live)]).toEqual([20, []])
+  })
+
+  it('resets a slow client as slow when keys were dropped that it has not had', async () => {
+    const hub = makeHub({ maxEvents: 4 })
+    const connection = await full(hub, ['rates'])
+    for (let n = 1; n <= 5; n++) {
+      await hub.publish('rates', 'rate', n, { key: `${n}` })
+      await turn()
+    }
+    connection.drain()
+    await turn()
+    expect([data(connection), resets(connection)]).toEqual([[], [{ channels: ['rates'], reason: 'slow' }]])
+    await hub.publish('rates', 'rate', 6, { key: '1' })
+    await turn()
+    expect(data(connection)).toEqual(['6'])
+  })
+
+  it('keeps a key that is published again after its event was dropped', async () => {
+    const hub = makeHub({ maxEvents: 2 })
+    for (const key of ['a', 'b', 'c', 'a', 'a', 'd']) await hub.publish('rates', 'rate', key, { key })
+    expect(data(await subscribe(hub, ['rates'], '', { rewind: 9 }))).toEqual(['a', 'd'])
+  })
+
+  it('drops the newest event of a key too when it is too old, and resets who has not had it', async () => {
+    jest.useFakeTimers({ doNotFake: ['setImmediate', 'nextTick', 'queueMicrotask'] })
+    const hub = makeHub({ maxAgeMs: 1_000 })
+    const start = await hub.publish('log', 'e', 'start')
+    await hub.publish('rates', 'rate', 'usd 1', { key: 'usd' })
+    const second = await hub.publish('rates', 'rate', 'usd 2', { key: 'usd' })
+    jest.advanceTimersByTime(600)
+    await hub.publish('rates', 'rate', 'eur 1', { key: 'eur' })
+    jest.advanceTimersByTime(399)
+    expect(data(await subscribe(hub, ['rates'], start))).toEqual(['usd 2', 'eur 1'])
+    jest.advanceTimersByTime(1)
+    const behind = await subscribe(hub, ['rates'], start)
+    expect([data(behind), resets(behind)]).toEqual([[], [{ channels: ['rates'], reason: 'expired' }]])
+    const current = await subscribe(hub, ['rates'], second)
+    expect([data(current), resets(current)]).toEqual([['eur 1'], []])
+  })
+
+  it('asks a filter of a client that is behind about the newest event of each key alone', async () => {
+    const hub = makeHub({ maxEvents: 100 })
+    const asked: unknown[] = []
+    const filter: SubscribeOptions['filter'] = (event) => {
+      asked.push(event.data)
+      return (event.data as number) % 2 === 0
+    }
+    const connection = await full(hub, ['rates'], { filter })
+    for (let n = 1; n <= 1_000; n++) await hub.publish('rates', 'rate', n, { key: `${n % 4}` })
+    connection.drain()
+    await until(() => asked.length >= 4, 'the client has caught up')
+    expect(asked).toEqual([997, 998, 999, 1_000])
+    expect(data(connection)).toEqual(['998', '1000'])
+    await hub.publish('rates', 'rate', 1_001, { key: '0' })
+    await hub.publish('rates', 'rate', 1_002, { key: '1' })
+    await until(() => data(connection).includes('1002'), 'the client is live')
+    expect(data(connection)).toEqual(['998', '1000', '1002'])
+    expect(resets(connection)).toEqual([])
+  })
+
+  it('moves the id of a client that wants nothing of it, so that it is not reset when it comes back', async () => {
+    const { hub, connect } = await setUp({ replay: latest({ maxEvents: 8 }) })
+    const filter: SubscribeOptions['filter'] = () => false
+    const connection = await subscribe(hub, ['rates'], '', { filter })
+    for (let n = 1; n <= 100; n++) {
+      await hub.publish('rates', 'rate', n, { key: `${n % 20}` })
+      await turn()
+    }
+    const { id } = connection.events.at(-1) ?? {}
+    const client = await (await connect('rates', id)).live()
+    expect(resets(client)).toEqual([])
+    expect(data(connection)).toEqual([])
+  })
+
+  it('lets a filter publish to the key that it is asked about', async () => {
+    const hub = makeHub()
+    const seen: unknown[] = []
+    const connection = await subscribe(hub, ['rates'], '', {
+      filter: (event) => {
+        seen.push(event.data)
+        const n = event.data as number
+        if (n < 5) for (const key of ['a', 'b']) void hub.publish('rates', 'rate', n + 1, { key })
+        return true
+      },
+    })
+    void hub.publish('rates', 'rate', 1, { key: 'a' })
+    void hub.publish('rates', 'rate', 2, { key: 'b' })
+    await until(() => data(connection).slice(-2).join() === '5,5', 'the last of both keys came')
+    expect(seen.map(String)).toEqual(data(connection))
+    expect(data(connection)).toEqual(data(connection).toSorted())
+    expect(data(await subscribe(hub, ['rates'], '', { rewind: 10 }))).toEqual(['5', '5'])
+  })
+
+  it('merges with other channels in the order of publishing', async () => {
+    const { hub, connect } = await setUp({ replay: (channel) => (channel === 'log' ? {} : latest()) })
+    const start = await hub.publish('log', 'e', 'start')
+    for (const [channel, text, key] of [
+      ['rates', 'usd 1', 'usd'],
+      ['log', 'log 1', undefined],
+      ['rates', 'eur 1', 'eur'],
+      ['more', 'usd 1 of more', 'usd'],
+      ['log', 'log 2', undefined],
+      ['rates', 'usd 2', 'usd'],
+      ['rates', 'note', undefined],
+      ['log', 'log 3', undefined],
+    ] as const) {
+      await hub.publish(channel, 'e', text, { key })
+    }
+    const client = await (await connect('rates,log,more', start)).live()
+    expect(data(client)).toEqual(['log 1', 'eur 1', 'usd 1 of more', 'log 2', 'usd 2', 'note', 'log 3'])
+    expect(resets(client)).toEqual([])
+  })
+
+  it('gives a worker that resumes, and one that pulls slowly, the state too', async () => {
+    const hub = makeHub({ maxEvents: 5 })
+    const start = await hub.publish('rates', 'rate', 0)
+    const slow = hub.events(['rates'])
+    for (let n = 1; n <= 5_000; n++) {
+      await hub.publish('rates', 'rate', n, { key: `${n % 3}` })
+      await turn()
+    }
+    await hub.publish('rates', 'rate', 'end')
+    const pull = async (events: AsyncIterable<{ data: unknown }>): Promise<unknown[]> => {
+      const pulled: unknown[] = []
+      for await (const event of events) {
+        pulled.push(event.data)
+        if (event.data === 'end') break
+      }
+      return pulled
+    }
+    expect(await pull(hub.events(['rates'], { lastEventId: start }))).toEqual([4_998, 4_999, 5_000, 'end'])
+    const slowly = (await pull(slow)) as number[]
+    expect(slowly.slice(-4)).toEqual([4_998, 4_999, 5_000, 'end'])
+    expect(new Set(slowly).size).toBe(slowly.length)
+    // It was handed 64 KiB that it did not ask for.
+    expect(slowly.length).toBeLessThan(2_000)
+    expect(hub.stats().resets).toBe(0)
+  })
+
+  it.each<[string, HubOptions['replay']]>([
+    ['by default', undefined],
+    ['because of the bounds of all', { latestPerKey: false }],
+    ['because of its own', (channel) => ({ latestPerKey: channel !== 'c' })],
+  ])('is what a key needs: on a channel that keeps all events %s it rejects, and stores nothing', async (_, replay) => {
+    const hub = new Hub({ replay })
+    for (const round of [1, 2]) {
+      await expect(hub.publish('c', 'e', 1, { key: 'k' })).rejects.toMatchObject({
+        code: 'SSE_INVALID_KEY',
+        status: 500,
+        message: "publish to 'c': a key needs a channel with replay: { latestPerKey: true }, got 'k'",
+      })
+      expect(hub.stats()).toMatchObject({ published: round - 1, channels: round - 1 })
+      await hub.publish('c', 'e', 1)
+    }
+  })
+
+  it.each([
+    ['an empty one', '', "''"],
+    ['one of 257 units', 'x'.repeat(257), 'xxx'],
+    ['one with a lone surrogate', '\ud800', 'd800'],
+    ['a number', 7, '7'],
+    ['null', null, 'null'],
+  ])('refuses a key that is none: %s', async (_, key, shown) => {
+    const hub = makeHub()
+    const publishing = hub.publish('rates', 'rate', 1, { key: key as string })
+    await expect(publishing).rejects.toMatchObject({
+      code: 'SSE_INVALID_KEY',
+      message: expect.stringMatching(/^publish: key must be /) as string,
+    })
+    await expect(publishing).rejects.toThrow(shown)
+    expect(hub.stats()).toMatchObject({ published: 0, channels: 0 })
+  })
+
+  it('tells keys of any letters apart', async () => {
+    const hub = makeHub()
+    const keys = ['x'.repeat(256), 'x', 'X', '__proto__', 'constructor', '\0', '\n', 'undefined', '1']
+    for (const round of [1, 2]) for (const key of keys) await hub.publish('rates', 'rate', `${round} ${keys.indexOf(key)}`, { key })
+    expect(data(await subscribe(hub, ['rates'], '', { rewind: 100 }))).toEqual(keys.map((_, n) => `2 ${n}`))
+  })
+
+  it('is a boolean', () => {
+    expect(() => new Hub({ replay: { latestPerKey: 1 as unknown as boolean } })).toThrow(/replay\.latestPerKey must be a boolean, got 1/)
+  })
+
+  it.each<[string, (hub: Hub) => Promise<FakeConnection> | null]>([
+    ['nobody follows', () => null],
+    ['a client that keeps up follows', (hub) => subscribe(hub, ['rates'])],
+    ['a client that takes nothing follows', (hub) => full(hub, ['rates', 'log'])],
+  ])('keeps few bytes over 100,000 updates of ten keys, while %s', async (_, follow) => {
+    const hub = makeHub()
+    const connection = await follow(hub)
+    let most = 0
+    for (let n = 1; n <= 100_000; n++) {
+      // Every hundredth turn, so that bursts are part of it.
+      void hub.publish('rates', 'rate', n, { key: `${n % 10}` })
+      if (n % 100 === 0) await turn()
+      most = Math.max(most, hub.stats().logBytes)
+    }
+    const [only = ''] = data(await subscribe(hub, ['rates'], '', { rewind: 1 }))
+    expect(only).toBe('100000')
+    // Ten events of some 60 bytes, in a page of 1 KiB that has had some more, and the objects around them.
+    expect(most).toBeLessThan(10_000)
+    expect(hub.stats().logBytes).toBeGreaterThan(0)
+    connection?.drain()
+    await until(() => connection === null || data(connection).at(-1) === '100000', 'the client has caught up')
+    expect(hub.stats().resets).toBe(0)
+  })
+})

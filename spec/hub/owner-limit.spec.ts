@@ -1,0 +1,119 @@
+import express from 'express'
+import { Hub, sseMiddleware } from 'express-sse-hub'
+import { TestClient, until } from '../support/client.ts'
+import { serve, stopServers } from '../support/servers.ts'
+
+afterEach(stopServers)
+
+async function setUp(
+  maxSubscribersPerOwner: { max: number; whenFull?: 'refuse' | 'close-oldest' },
+  maxSubscribers: number | false = false,
+) {
+  const hub = new Hub({ maxSubscribersPerOwner, maxSubscribers, replay: { maxBytes: 50_000_000 } })
+  const app = express()
+  app.use(sseMiddleware())
+  app.get('/:owner', (req, res) => res.sse.subscribe(hub, 'a', { owner: req.params.owner }))
+  const { url } = await serve(app)
+  const connect = (owner: string): Promise<TestClient> => TestClient.open(`${url}/${owner}`)
+  return { hub, url, connect, live: async (owner: string) => (await connect(owner)).live() }
+}
+
+const ENDED = /\n\nretry: [123]\d{4}\nevent: stream-end\ndata: \{"reason":"limit"\}\n\n$/
+
+describe("maxSubscribersPerOwner: { whenFull: 'close-oldest' }", () => {
+  it('lets one more in and ends the oldest stream of that owner, after what was published before', async () => {
+    const { hub, live } = await setUp({ max: 2, whenFull: 'close-oldest' })
+    const other = await live('bob')
+    const clients = [await live('ann'), await live('ann')]
+    void hub.publish('a', 'item', 1)
+    for (let n = 2; n < 5; n++) {
+      clients.push(await live('ann'))
+      const oldest = clients[n - 2] as TestClient
+      await oldest.over()
+      expect(oldest.text).toMatch(ENDED)
+      expect(hub.stats()).toMatchObject({ subscribers: 3, refusals: 0 })
+    }
+    expect(clients.slice(0, 2).map(({ data }) => data)).toEqual([[1], [1]])
+    await hub.publish('a', 'item', 999)
+    for (const client of [other, ...clients.slice(3)]) await until(() => client.data.at(-1) === 999, 'those who are left go on')
+  })
+
+  it('counts from anew when a stream has ended by itself', async () => {
+    const { hub, live } = await setUp({ max: 1, whenFull: 'close-oldest' })
+    const first = await live('ann')
+    first.leave()
+    await until(() => hub.stats().subscribers === 0, 'it has left')
+    const second = await live('ann')
+    await hub.publish('a', 'item', 1)
+    await second.received(1)
+    expect(second.ended).toBe(false)
+  })
+
+  it('frees the place of a client that reads nothing', async () => {
+    const { hub, live } = await setUp({ max: 1, whenFull: 'close-oldest' })
+    const ghost = await live('ann')
+    ghost.pause()
+    for (let n = 0; n < 200; n++) await hub.publish('a', 'item', { x: 'x'.repeat(100_000) })
+    const next = await live('ann')
+    expect(hub.stats().subscribers).toBe(1)
+    await hub.publish('a', 'item', 999)
+    await until(() => next.data.at(-1) === 999, 'the next one is served')
+  })
+
+  it.each<[string, Record<string, string>]>([
+    ['does not accept event streams', { accept: 'application/json' }],
+    ['asks for the head alone', { method: 'HEAD' }],
+  ])('ends nobody for a client that %s', async (_what, { method = 'GET', ...headers }) => {
+    const { hub, live, url } = await setUp({ max: 1, whenFull: 'close-oldest' })
+    const first = await live('ann')
+    await fetch(`${url}/ann`, { method, headers })
+    await hub.publish('a', 'item', 1)
+    await first.received(1)
+    expect([first.ended, hub.stats().subscribers]).toEqual([false, 1])
+  })
+
+  it('lets an owner replace its stream while the hub is full', async () => {
+    const { hub, live } = await setUp({ max: 1, whenFull: 'close-oldest' }, 2)
+    await live('bob')
+    const first = await live('ann')
+    await live('ann')
+    await first.over()
+    expect(hub.stats()).toMatchObject({ subscribers: 2, refusals: 0 })
+  })
+
+  it('refuses one more by default', async () => {
+    for (const limit of [{ max: 1 }, { max: 1, whenFull: 'refuse' as const }]) {
+      const { hub, live, connect } = await setUp(limit)
+      const first = await live('ann')
+      const second = await connect('ann')
+      await second.over()
+      expect(second.named('stream-end').map(({ data }) => data)).toEqual(['{"reason":"limit"}'])
+      await hub.publish('a', 'item', 1)
+      await first.received(1)
+    }
+  })
+})
+
+describe('maxSubscribersPerOwner', () => {
+  it.each<[string, unknown, string, RegExp]>([
+    ['{ max: 0 }', { max: 0 }, 'RangeError', /Hub: maxSubscribersPerOwner must be an integer, 1 or more, or false, got 0/],
+    [
+      "{ max: 1, whenFull: 'close' }",
+      { max: 1, whenFull: 'close' },
+      'TypeError',
+      /Hub: maxSubscribersPerOwner\.whenFull must be 'refuse' or 'close-oldest', got 'close'/,
+    ],
+    [
+      '{ maximum: 1 }',
+      { maximum: 1 },
+      'TypeError',
+      /Hub: maxSubscribersPerOwner: there is no option 'maximum'; the options are max, whenFull/,
+    ],
+    ["'5'", '5', 'TypeError', /Hub: maxSubscribersPerOwner must be an integer, 1 or more, or false, got '5'/],
+    ['null', null, 'TypeError', /Hub: maxSubscribersPerOwner.*null/],
+  ])('is checked when the hub is made: %s', (_what, maxSubscribersPerOwner, name, message) => {
+    expect(() => new Hub({ maxSubscribersPerOwner: maxSubscribersPerOwner as number })).toThrow(
+      expect.objectContaining({ name, message: expect.stringMatching(message) as string }) as Error,
+    )
+  })
+})

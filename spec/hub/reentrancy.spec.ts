@@ -1,0 +1,194 @@
+import diagnosticsChannel from 'node:diagnostics_channel'
+import {
+  type DiagnosticMessages,
+  Hub,
+  type HubOptions,
+  sseMiddleware,
+  type SseStream,
+  type SubscribeOptions,
+  type Subscription,
+} from 'express-sse-hub'
+import express from 'express'
+import { join } from '../../lib/stream/subscribable.ts'
+import { TestClient, until } from '../support/client.ts'
+import { FakeConnection, turn } from '../support/fake-connection.ts'
+import { serve, stopServers } from '../support/servers.ts'
+
+const stops: (() => void)[] = []
+
+afterEach(async () => {
+  for (const stop of stops.splice(0)) stop()
+  jest.restoreAllMocks()
+  jest.useRealTimers()
+  await stopServers()
+})
+
+/** Listens to what a hub says of itself, until the test is over. */
+function listen<K extends keyof DiagnosticMessages>(hub: Hub, kind: K, listener: (message: DiagnosticMessages[K]) => void): void {
+  const onMessage = (message: unknown): void => {
+    if ((message as DiagnosticMessages[K]).hub === hub) listener(message as DiagnosticMessages[K])
+  }
+  diagnosticsChannel.subscribe(`express-sse-hub:${kind}`, onMessage)
+  stops.push(() => diagnosticsChannel.unsubscribe(`express-sse-hub:${kind}`, onMessage))
+}
+
+async function setUp(options: SubscribeOptions = {}, hubOptions: HubOptions = {}) {
+  const hub = new Hub(hubOptions)
+  const streams: SseStream[] = []
+  const subscriptions: Subscription[] = []
+  const app = express()
+  app.use(sseMiddleware())
+  app.get('/', async (_req, res) => {
+    streams.push(res.sse)
+    subscriptions.push(await res.sse.subscribe(hub, ['a'], options))
+  })
+  const { url } = await serve(app)
+  return { hub, streams, subscriptions, connect: () => TestClient.open(url), live: async () => (await TestClient.open(url)).live() }
+}
+
+/** A subscriber without a socket. */
+function follow(hub: Hub, options: SubscribeOptions): FakeConnection {
+  const connection = new FakeConnection()
+  hub[join](['a'], options).start(connection.asConnection, '')
+  return connection
+}
+
+describe('a listener of', () => {
+  it('subscribe that disconnects the stream gives its place back', async () => {
+    const { hub, connect, subscriptions } = await setUp({ owner: 'k' }, { maxSubscribersPerOwner: 1 })
+    const closed: unknown[] = []
+    listen(hub, 'close', ({ owner }) => closed.push(owner))
+    listen(hub, 'subscribe', ({ owner = '' }) => void hub.disconnect(owner))
+    for (let n = 0; n < 3; n++) {
+      const client = await connect()
+      await client.over()
+      expect(client.events.map(({ data }) => data)).toEqual(['{"reason":"disconnected"}'])
+    }
+    expect(closed).toEqual(['k', 'k', 'k'])
+    expect(subscriptions.map((subscription) => subscription.isClosed)).toEqual([true, true, true])
+    expect([hub.stats().subscribers, hub.channel('a').subscriberCount]).toEqual([0, 0])
+    await hub.close()
+  })
+
+  it('subscribe that ends the only other consumer of a channel cuts the new one off from nothing', async () => {
+    const hub = new Hub()
+    const streams: FakeConnection[] = []
+    listen(hub, 'subscribe', () => streams.at(-1)?.leave())
+    streams.push(follow(hub, {}))
+    const second = follow(hub, {})
+    await hub.publish('a', 'item', 'heard')
+    await turn()
+    expect(second.channelEvents.map(({ data }) => data)).toEqual(['heard'])
+    expect(hub.channel('a').subscriberCount).toBe(1)
+  })
+
+  it('publish that ends the last consumer leaves the bounds of the log in force', async () => {
+    jest.useFakeTimers({ doNotFake: ['setImmediate', 'nextTick', 'queueMicrotask'] })
+    const hub = new Hub({ replay: { maxAgeMs: 1_000, maxEvents: 1 } })
+    follow(hub, { owner: 'k' })
+    listen(hub, 'publish', () => void hub.disconnect('k'))
+    await hub.publish('a', 'item', 1)
+    for (let n = 0; n < 20; n++) {
+      await turn()
+      jest.advanceTimersByTime(500)
+    }
+    expect(hub.stats()).toMatchObject({ channels: 0, logBytes: 0 })
+  })
+
+  it('close finds the subscriber gone', () => {
+    const hub = new Hub()
+    const connection = follow(hub, {})
+    const seen: number[] = []
+    listen(hub, 'close', () => seen.push(hub.stats().subscribers))
+    connection.leave()
+    expect(seen).toEqual([0])
+  })
+
+  it('reset that disconnects the stream releases it', async () => {
+    const { hub, connect } = await setUp({ owner: 'k', filter: () => true })
+    listen(hub, 'reset', () => void hub.disconnect('k'))
+    await hub.publish('a', 'item', 1)
+    const connection = new FakeConnection()
+    hub[join](['a'], { owner: 'k' }).start(connection.asConnection, 'forged')
+    await (await connect()).live()
+    await hub.publish('a', 'item', 2)
+    expect(connection.channelEvents).toEqual([])
+    expect(hub.stats().subscribers).toBe(1)
+  })
+})
+
+describe('a stream whose subscription the program closed', () => {
+  it('is left alone by a drain that began before', async () => {
+    const { hub, live, streams, subscriptions } = await setUp()
+    for (let n = 0; n < 3; n++) await live()
+    const closed = hub.close({ drainMs: 300 })
+    await turn()
+    subscriptions[2]?.close()
+    await closed
+    expect([streams[2]?.state, await streams[2]?.send('direct')]).toEqual(['open', true])
+  })
+})
+
+describe('a predicate of disconnect', () => {
+  it('that returns a promise which rejects is no unhandled rejection', async () => {
+    const { hub, live } = await setUp()
+    await live()
+    const unhandled: unknown[] = []
+    const onUnhandled = (error: unknown): void => void unhandled.push(error)
+    process.on('unhandledRejection', onUnhandled)
+    stops.push(() => process.off('unhandledRejection', onUnhandled))
+    await expect(hub.disconnect((() => Promise.reject(new Error('boom'))) as never)).rejects.toThrow('must return a boolean')
+    for (let n = 0; n < 3; n++) await turn()
+    expect(unhandled).toEqual([])
+    expect(hub.stats().subscribers).toBe(1)
+  })
+})
+
+describe('an onError hook', () => {
+  it('that throws what has no text form stops no subscriber, and becomes a warning', async () => {
+    const warning = jest.spyOn(process, 'emitWarning').mockImplementation(() => {})
+    const hub = new Hub({
+      onError: () => {
+        // oxlint-disable-next-line typescript/only-throw-error -- that is what it is about
+        throw Object.create(null)
+      },
+    })
+    const connection = follow(hub, {
+      filter: ({ data }) => {
+        if (data === 1) throw new Error('no')
+        return true
+      },
+    })
+    await hub.publish('a', 'item', 1)
+    await turn()
+    await hub.publish('a', 'item', 2)
+    await turn()
+    expect(connection.channelEvents.map(({ data }) => data)).toEqual(['2'])
+    expect(warning).toHaveBeenCalledTimes(1)
+  })
+})
+
+describe('access that ended', () => {
+  it('lets nothing be sent directly either', async () => {
+    const end = Date.now() + 60_000
+    const { live, streams } = await setUp({ expiresAt: end })
+    const client = await live()
+    jest.spyOn(Date, 'now').mockReturnValue(end)
+    expect(await streams[0]?.send('late')).toBe(false)
+    await client.over()
+    expect(client.text).not.toContain('late')
+  })
+})
+
+describe('hub.close({ drainMs })', () => {
+  it('is over when everybody has left', async () => {
+    const { hub, live } = await setUp()
+    const clients = [await live(), await live(), await live()]
+    let isClosed = false
+    const closed = hub.close({ drainMs: 600_000 }).then(() => (isClosed = true))
+    for (const client of clients) client.leave()
+    await until(() => isClosed, 'the hub is closed')
+    await closed
+    expect(hub.stats().subscribers).toBe(0)
+  })
+})

@@ -1,0 +1,124 @@
+import { Redis } from 'ioredis'
+import type { Hub } from '../../lib/index.ts'
+import { join } from '../../lib/stream/subscribable.ts'
+import { until } from '../support/client.ts'
+import { FakeConnection } from '../support/fake-connection.ts'
+import { RedisProxy } from '../support/failures/redis-proxy.ts'
+import { describeRedis, RedisServer, redisHub } from '../support/redis.ts'
+
+const OPTIONS = { probeMs: 50, timeoutMs: 2_000 }
+
+async function subscribe(hub: Hub, lastEventId: string, owner: string): Promise<FakeConnection> {
+  const connection = new FakeConnection()
+  const plan = hub[join](['a'], { owner })
+  const refusal = plan.refusal() ?? (await plan.prepare(lastEventId))
+  try {
+    if (refusal !== undefined) throw new Error(`refused: ${refusal.reason}`)
+    plan.start(connection.asConnection, lastEventId)
+  } finally {
+    plan.cancel()
+  }
+  return connection
+}
+
+const dataOf = (connection: FakeConnection): number[] => connection.channelEvents.map(({ data }) => Number(data))
+const numbers = (from: number, to: number): number[] => Array.from({ length: to - from }, (_, n) => from + n)
+
+describeRedis('a Redis that is full, and evicts nothing', () => {
+  let server: RedisServer
+  let redis: Redis
+  const hubs: Hub[] = []
+  const errors: unknown[] = []
+  const hubOf = (url = server.url): Hub => {
+    hubs.push(redisHub('p', { maxSubscribersPerOwner: 2, onError: (error) => void errors.push(error) }, OPTIONS, url))
+    return hubs.at(-1) as Hub
+  }
+
+  beforeEach(async () => {
+    server = await RedisServer.start('--save', '', '--appendonly', 'no', '--maxmemory-policy', 'noeviction')
+    redis = new Redis(server.url)
+  })
+
+  afterEach(async () => {
+    await Promise.all(hubs.splice(0).map((hub) => hub.close()))
+    redis.disconnect()
+    await server.stop()
+    errors.length = 0
+  })
+
+  const used = async (): Promise<number> => Number(/used_memory:(\d+)/.exec(await redis.info('memory'))?.[1])
+
+  /** Stores as much as there is room for, and takes away a little of that room. */
+  async function fill(): Promise<void> {
+    await redis.config('SET', 'maxmemory', (await used()) + 20_000_000)
+    for (let n = 0, isFull = false; !isFull; n++) {
+      isFull = await redis.set(`filler:${n}`, 'x'.repeat(1_000_000)).then(
+        () => false,
+        () => true,
+      )
+    }
+    await redis.config('SET', 'maxmemory', (await used()) - 5_000_000)
+  }
+
+  async function free(): Promise<void> {
+    await redis.unlink(...(await redis.keys('filler:*')))
+  }
+
+  /** Waits until the hubs have probed a few times, and have been healthy meanwhile. */
+  async function probed(): Promise<void> {
+    const reads = async (): Promise<number> => Number(/cmdstat_evalsha:calls=(\d+)/.exec(await redis.info('commandstats'))?.[1])
+    for (const end = (await reads()) + 6 * hubs.length; (await reads()) < end;) {
+      expect(hubs.map((hub) => hub.health())).toEqual(hubs.map(() => true))
+    }
+  }
+
+  it('takes no event, and goes on to serve those who reconnect, disconnects, limits and health; what follows is lost for nobody', async () => {
+    const [one, two] = [hubOf(), hubOf()]
+    const stream = await subscribe(one, '', 'u')
+    const ids: string[] = []
+    for (const n of numbers(0, 10)) ids.push(await one.publish('a', 'e', n))
+    await fill()
+    for (const hub of [one, two]) {
+      await expect(hub.publish('a', 'e', 'too much')).rejects.toMatchObject({
+        code: 'SSE_BACKPLANE_UNAVAILABLE',
+        message: expect.stringContaining('OOM') as string,
+      })
+    }
+    await probed()
+    // A process that begins now serves as well.
+    const three = hubOf()
+    const late = await subscribe(three, ids[3] as string, 'v')
+    expect(dataOf(late)).toEqual(numbers(4, 10))
+    await subscribe(two, '', 'v')
+    await expect(subscribe(one, '', 'v')).rejects.toThrow('refused: maxSubscribersPerOwner')
+    await until(() => hubs.every((hub) => hub.health()), 'all are healthy')
+    expect(await two.disconnect('u')).toBe(1)
+    expect(stream.isOpen).toBe(false)
+    expect(await three.stats({ all: true })).toMatchObject({ processes: 3, missing: 0, subscribers: 2 })
+    await probed()
+    const back = await subscribe(two, ids[9] as string, 'u')
+    await free()
+    for (const n of numbers(10, 20)) await three.publish('a', 'e', n)
+    await until(() => [late, back].every((each) => dataOf(each).at(-1) === 19), 'all has come')
+    expect([dataOf(stream), dataOf(late), dataOf(back)]).toEqual([numbers(0, 10), numbers(4, 20), numbers(10, 20)])
+    expect([stream, late, back].flatMap(({ events }) => events.filter(({ event }) => event === 'stream-reset'))).toEqual([])
+    expect(errors).toEqual([])
+  })
+
+  it('is told how many streams of an owner are left when it comes back', async () => {
+    const proxy = new RedisProxy(server.port)
+    const hub = hubOf(await proxy.listen())
+    const streams = [await subscribe(hub, '', 'u'), await subscribe(hub, '', 'u')]
+    await fill()
+    proxy.cut()
+    await until(() => !hub.health(), 'the outage is noticed')
+    streams[0]?.leave()
+    proxy.mend()
+    await until(() => hub.health(), 'it is back')
+    const end = Date.now() + 10_000
+    for (let counts: string[] = []; counts.join() !== '1'; counts = await redis.hvals('{p}:l:u')) expect(Date.now()).toBeLessThan(end)
+    expect((await subscribe(hub, '', 'u')).isOpen).toBe(true)
+    await hub.close()
+    await proxy.close()
+  })
+})

@@ -1,0 +1,74 @@
+import { historyOf, parseMessage } from '../../lib/redis/message.ts'
+
+const EPOCH = 'abcdefghij'
+
+function message(position: number, prev: number, text = `t${position}`, key = ''): string {
+  return `${EPOCH} ${position} ${prev} 1\ncreated\n${key}\n${text}`
+}
+
+/** The floor, and the positions of what is kept. */
+function readOf(...raw: Parameters<typeof historyOf>): [number, ...number[]] {
+  const { floor, events } = historyOf(...raw)
+  return [floor, ...events.map(({ position }) => position)]
+}
+
+describe('a message', () => {
+  it('is read as it was stored', () => {
+    expect(parseMessage(`${EPOCH} 1800000000000001 1800000000000000 0\ncreated\n"k\\n\\"é"\n{"a":\n1}\n`)).toEqual({
+      epoch: EPOCH,
+      event: {
+        position: 1_800_000_000_000_001,
+        prev: 1_800_000_000_000_000,
+        event: 'created',
+        text: '{"a":\n1}\n',
+        isString: false,
+        key: 'k\n"é',
+      },
+    })
+    expect(parseMessage(message(2, 1, '')).event).toEqual({
+      position: 2,
+      prev: 1,
+      event: 'created',
+      text: '',
+      isString: true,
+      key: undefined,
+    })
+  })
+
+  it.each([
+    '',
+    'x',
+    '\n\n\n',
+    `${EPOCH} 1 0 1\ncreated\n`,
+    `${EPOCH} 1 0 2\ne\n\nt`,
+    `${EPOCH} -1 0 1\ne\n\nt`,
+    `short 1 0 1\ne\n\nt`,
+    `${EPOCH} 1 0 1\ne\nno json\nt`,
+  ])('is refused when no script can have written it: %j', (text) => {
+    expect(() => parseMessage(text)).toThrow(/is not (an event of a hub|valid JSON)/)
+  })
+})
+
+describe('the history of a channel', () => {
+  it('begins before the first message that is kept', () => {
+    expect(readOf(['7', [message(5, 3), message(7, 5)], []])).toEqual([3, 5, 7])
+  })
+
+  it('is complete where nothing was read, and begins after what is gone', () => {
+    expect(readOf([''])).toEqual([0])
+    expect(readOf(['9'])).toEqual([9])
+    expect(readOf(['9', [], []])).toEqual([9])
+  })
+
+  it('is nothing where the newest message is gone', () => {
+    expect(readOf(['9', [message(5, 3), message(7, 5)], []])).toEqual([9])
+  })
+
+  it('begins after a message that is gone from the middle', () => {
+    expect(readOf(['9', [message(2, 1), message(3, 2), message(7, 5), message(9, 7)], []])).toEqual([5, 7, 9])
+  })
+
+  it('goes over messages that were replaced', () => {
+    expect(readOf(['9', [message(2, 1), message(7, 5), message(9, 8)], ['kx', '9', 'l7', '2', 'l9', '7']])).toEqual([1, 2, 7, 9])
+  })
+})

@@ -1,0 +1,255 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import net from 'node:net'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import type { Request, Response } from 'express'
+import type { SseMiddlewareOptions, SseStream } from 'express-sse-hub'
+import { TestClient, until } from '../support/client.ts'
+import * as support from '../support/open-stream.ts'
+import { EXPRESS_VERSIONS, stopServers } from '../support/servers.ts'
+
+afterEach(stopServers)
+
+const KIB = 'x'.repeat(1024)
+
+/**
+ * The time, and the time for which the process ran (ms). A pause is the lesser of what both say: where the machine is
+ * busy with something else, the time alone would tell of that.
+ */
+function clocks(): { wall: number; cpu: number } {
+  const { user, system } = process.cpuUsage()
+  return { wall: performance.now(), cpu: (user + system) / 1000 }
+}
+
+describe.each(EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
+  const serveWith = (handler: (req: Request, res: Response) => unknown, options?: SseMiddlewareOptions) =>
+    support.serveWith(express, handler, options)
+
+  /** A stream whose client has read the head and stopped. */
+  const stalled = async (options?: SseMiddlewareOptions) => {
+    const opened = await support.openStream(express, options)
+    opened.client.pause()
+    return opened
+  }
+
+  /** Sends without end, one at a time; `sent` tells how many had room. */
+  const sendLoop = (stream: SseStream) => {
+    const loop = { sent: 0, over: false, error: undefined as unknown }
+    const run = async (): Promise<void> => {
+      while (await stream.send(KIB)) loop.sent++
+      loop.over = true
+    }
+    run().catch((error: unknown) => (loop.error = error))
+    return loop
+  }
+
+  /** Waits until the loop is held up: nothing is sent in hundreds of turns of the event loop, though the socket lives. */
+  const heldUp = async (loop: { readonly sent: number }, res: Response) => {
+    let turns = 0
+    let last = -1
+    await until(() => {
+      turns = loop.sent === last && (res.socket?.writableLength ?? 0) > 0 ? turns + 1 : 0
+      last = loop.sent
+      return turns > 300
+    }, 'the loop is held up')
+  }
+
+  test('an awaiting loop is held up by a client that does not read, and goes on when it does', async () => {
+    const { client, res, stream } = await stalled({ keepAliveMs: false })
+    const loop = sendLoop(stream)
+    await heldUp(loop, res)
+    expect(res.socket?.writableLength).toBeLessThan(65_536)
+    const before = loop.sent
+    client.resume()
+    await until(() => loop.sent > before + 1000, 'the loop goes on')
+    expect(loop.over).toBe(false)
+    client.leave()
+    await until(() => loop.over, 'the loop is over')
+    expect(loop.error).toBeUndefined()
+  })
+
+  test('an awaiting loop ends when the client that does not read dies', async () => {
+    const { client, res, stream } = await stalled()
+    const loop = sendLoop(stream)
+    await heldUp(loop, res)
+    client.leave()
+    await until(() => loop.over, 'the loop is over')
+    expect(stream.state).toBe('closed')
+  })
+
+  test('a client that reads nothing for `stallTimeoutMs` is destroyed, and what waits for room resolves false', async () => {
+    const { res, stream } = await stalled({ stallTimeoutMs: 100 })
+    const loop = sendLoop(stream)
+    const { signal } = stream
+    await until(() => loop.over, 'the loop is over')
+    expect(loop.sent).toBeGreaterThan(0)
+    expect(stream.state).toBe('closed')
+    expect(signal.aborted).toBe(true)
+    expect(res.socket?.destroyed ?? true).toBe(true)
+  })
+
+  test('with `stallTimeoutMs: false` it is kept, while another stream of the same server is destroyed', async () => {
+    const patient = await stalled({ stallTimeoutMs: false, keepAliveMs: 50 })
+    const loop = sendLoop(patient.stream)
+    await heldUp(loop, patient.res)
+    const other = await stalled({ stallTimeoutMs: 200 })
+    const marker = sendLoop(other.stream)
+    await until(() => marker.over, 'the marker is over')
+    expect(patient.stream.state).toBe('open')
+    expect(loop.over).toBe(false)
+  })
+
+  test('a slow client that reads a little now and then is not destroyed', async () => {
+    const { client, res, stream } = await stalled({ stallTimeoutMs: 150, keepAliveMs: false })
+    const loop = sendLoop(stream)
+    await until(() => (res.socket?.writableLength ?? 0) > 0, 'the socket is full')
+    const other = await stalled({ stallTimeoutMs: 600 })
+    const marker = sendLoop(other.stream)
+    // In each round the client reads a part of what the kernels hold, until bytes have left the server.
+    let rounds = 0
+    while (!marker.over) {
+      const { sent } = loop
+      client.resume()
+      await until(() => loop.sent > sent, 'some of it was read')
+      client.pause()
+      rounds++
+    }
+    expect(rounds).toBeGreaterThan(3)
+    expect(stream.state).toBe('open')
+  })
+
+  test('more than `maxQueuedBytes` of sends that nobody awaits destroy the stream, and later sends resolve false', async () => {
+    const { client, res, stream } = await stalled({ maxQueuedBytes: 100_000, keepAliveMs: false })
+    const results: Promise<boolean>[] = []
+    let most = 0
+    // In one turn of the event loop the kernel may take some megabytes, and no more.
+    for (let i = 0; i < 20_000 && stream.state === 'open'; i++) {
+      results.push(stream.send(KIB))
+      most = Math.max(most, res.socket?.writableLength ?? 0)
+    }
+    expect(stream.state).toBe('closed')
+    expect(most).toBeGreaterThan(50_000)
+    expect(most).toBeLessThan(110_000)
+    expect(await results.at(-1)).toBe(false)
+    expect(await stream.send('x')).toBe(false)
+    const settled = await Promise.all(results)
+    expect(settled).toContain(true)
+    expect(stream.signal.aborted).toBe(true)
+    client.resume()
+    await client.over()
+  })
+
+  test('a single event may be larger than `maxQueuedBytes` when nothing waits', async () => {
+    const { client, stream } = await stalled({ maxQueuedBytes: 0 })
+    client.resume()
+    for (let i = 0; i < 3; i++) expect(await stream.send('y'.repeat(3_000_000))).toBe(true)
+    await client.received(3)
+    expect(client.events.map(({ data }) => data.length)).toEqual([3_000_000, 3_000_000, 3_000_000])
+  })
+
+  test('keep-alive comments are not sent to a full socket', async () => {
+    const { client, res, stream } = await stalled({ keepAliveMs: 20, stallTimeoutMs: false })
+    const loop = sendLoop(stream)
+    await heldUp(loop, res)
+    const queued = res.socket?.writableLength
+    const marker = await openWith({ keepAliveMs: 20 })
+    await until(() => marker.comments.length >= 5, 'the marker has had five comments')
+    expect(res.socket?.writableLength).toBe(queued)
+    expect(client.comments).toEqual([])
+  })
+
+  const openWith = async (options: SseMiddlewareOptions) => {
+    const { url } = await serveWith((_req, res) => void res.sse.open(), options)
+    return TestClient.open(url)
+  }
+
+  describe('a program that sends as fast as it can', () => {
+    // The client is a process of its own, so that the time it takes is not taken for the server's.
+    const READER = `require('node:http').get(process.argv[1], (response) => response.on('data', () => {}))`
+
+    test.each<[string, (stream: SseStream, count: () => void) => Promise<unknown>]>([
+      [
+        'with an endless generator',
+        (stream, count) =>
+          stream.stream(
+            (function* () {
+              for (;;) {
+                count()
+                yield 'tick'
+              }
+            })(),
+          ),
+      ],
+      [
+        'with an endless async generator',
+        (stream, count) =>
+          stream.stream(
+            (async function* () {
+              for (;;) {
+                count()
+                yield 'tick'
+              }
+            })(),
+          ),
+      ],
+      [
+        'in a loop that awaits every send',
+        async (stream, count) => {
+          while (await stream.send('tick')) count()
+        },
+      ],
+      [
+        'in a loop that awaits every comment',
+        async (stream, count) => {
+          while (await stream.comment('tick')) count()
+        },
+      ],
+    ])('leaves the event loop its turns %s', async (_what, produce) => {
+      let sent = 0
+      let over = false
+      const { url } = await serveWith(async (_req, res) => {
+        await produce(res.sse, () => sent++)
+        over = true
+      })
+      const reader = spawn(process.execPath, ['-e', READER, url], { stdio: 'ignore' })
+      await until(() => sent > 0, 'it sends')
+      const pauses: number[] = []
+      const enough = sent + 100_000
+      const isEnough = () => sent >= enough
+      let from = clocks()
+      while (!isEnough()) {
+        await nextTurn()
+        const now = clocks()
+        pauses.push(Math.min(now.wall - from.wall, now.cpu - from.cpu))
+        from = now
+      }
+      let ticks = 0
+      const timer = setInterval(() => ticks++, 1)
+      await until(() => ticks >= 20, 'timers fire')
+      clearInterval(timer)
+      reader.kill()
+      await until(() => over, 'the leaving is noticed')
+      expect(pauses.length).toBeGreaterThan(10)
+      pauses.sort((a, b) => a - b)
+      expect(pauses[Math.floor(pauses.length * 0.99)]).toBeLessThan(100)
+    })
+  })
+
+  test('a client that never reads a byte does not hold up another', async () => {
+    const { url, port } = await serveWith(
+      async (_req, res) => {
+        for (let i = 0; i < 20_000 && (await res.sse.send(KIB)); i++);
+        res.sse.close()
+      },
+      { stallTimeoutMs: false },
+    )
+    const idle = net.connect(port, '127.0.0.1')
+    idle.on('error', () => {}).pause()
+    await once(idle, 'connect')
+    idle.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n')
+    const client = await TestClient.open(url)
+    await client.over()
+    expect(client.events).toHaveLength(20_000)
+    idle.destroy()
+  })
+})

@@ -1,0 +1,241 @@
+import { EventSource } from 'eventsource'
+import type { Request, Response } from 'express'
+import supertest from 'supertest'
+import { Hub, sseMiddleware, type SseMiddlewareOptions, type SseStream } from 'express-sse-hub'
+import { TestClient, until } from '../support/client.ts'
+import * as support from '../support/open-stream.ts'
+import { EXPRESS_VERSIONS, serve, stopServers } from '../support/servers.ts'
+
+const sources: EventSource[] = []
+afterEach(async () => {
+  for (const source of sources.splice(0)) source.close()
+  await stopServers()
+})
+
+describe.each(EXPRESS_VERSIONS)('the end of a stream on %s', (_name, express) => {
+  const serveWith = (handler: (req: Request, res: Response) => unknown, options?: SseMiddlewareOptions) =>
+    support.serveWith(express, handler, options)
+
+  const openStream = (options?: SseMiddlewareOptions) => support.openStream(express, options)
+
+  const openSource = (url: string): EventSource => {
+    const source = new EventSource(url)
+    sources.push(source)
+    return source
+  }
+
+  describe('by close()', () => {
+    test('ends the response after everything that was sent', async () => {
+      const { stream, client } = await openStream()
+      for (let n = 0; n < 500; n++) void stream.send(n)
+      stream.close()
+      expect(stream.state).toBe('closed')
+      expect(await stream.send('late')).toBe(false)
+      await client.over()
+      expect(client.data).toEqual(Array.from({ length: 500 }, (_, n) => n))
+    })
+
+    test('ends the response after what is due to its subscription', async () => {
+      const hub = new Hub()
+      const { stream, client } = await openStream()
+      const subscription = await stream.subscribe(hub, ['a'])
+      const published = Promise.all(Array.from({ length: 100 }, (_, n) => hub.publish('a', 'e', n)))
+      stream.close()
+      expect(subscription.isClosed).toBe(true)
+      expect(hub.channel('a').subscriberCount).toBe(0)
+      await client.over()
+      await published
+      expect(client.data).toEqual(Array.from({ length: 100 }, (_, n) => n))
+    })
+
+    test('aborts the signal, once, whether it was taken before or is taken after', async () => {
+      const first = await openStream()
+      const onAbort = jest.fn()
+      first.stream.signal.addEventListener('abort', onAbort)
+      first.stream.close()
+      first.stream.close()
+      await first.client.over()
+      expect(onAbort).toHaveBeenCalledTimes(1)
+      const second = await openStream()
+      second.stream.close()
+      expect(second.stream.signal.aborted).toBe(true)
+    })
+
+    test('that a listener of the signal calls again does nothing more', async () => {
+      const { stream, client } = await openStream()
+      stream.signal.addEventListener('abort', () => stream.close({ reconnect: false }))
+      stream.close()
+      await client.over()
+      expect(client.text).toBe('retry: 2000\n')
+    })
+
+    test('before the head was sent, sends it, so that the client comes back', async () => {
+      const app = express()
+      app.use(sseMiddleware())
+      app.get('/', (_req, res) => res.sse.close())
+      const answer = await supertest(app).get('/')
+      expect([answer.status, answer.text]).toEqual([200, 'retry: 2000\n'])
+    })
+
+    test('makes an EventSource come back, with the id of the last event', async () => {
+      const ids: string[] = []
+      const { url } = await serveWith(
+        async (_req, res) => {
+          ids.push(res.sse.lastEventId)
+          await res.sse.send('x', { id: `i${ids.length}` })
+          if (ids.length < 3) res.sse.close()
+        },
+        { retryMs: 1 },
+      )
+      openSource(url)
+      await until(() => ids.length === 3, 'it came back twice')
+      expect(ids).toEqual(['', 'i1', 'i2'])
+    })
+
+    test.each<[string, unknown, RegExp]>([
+      ['an unknown option', { reconect: false }, /reconect.*reconnect/],
+      ['a reconnect that is no boolean', { reconnect: 'no' }, /reconnect must be a boolean, got 'no'/],
+      ['no object', false, /options must be an object, got false/],
+    ])('refuses %s, and the stream goes on', async (_what, options, message) => {
+      const { stream } = await openStream()
+      expect(() => stream.close(options as never)).toThrow(message)
+      expect(stream.state).toBe('open')
+    })
+  })
+
+  describe('by close({ reconnect: false })', () => {
+    test('sends one stream-close event with a retry of 23 days', async () => {
+      const { stream, client } = await openStream()
+      stream.close({ reconnect: false })
+      stream.close({ reconnect: false })
+      await client.over()
+      expect(client.text).toBe('retry: 2000\nretry: 2000000000\nevent: stream-close\ndata: \n\n')
+      expect(client.events).toEqual([{ event: 'stream-close', id: undefined, data: '' }])
+      expect(client.retries).toEqual([2000, 2_000_000_000])
+    })
+
+    test('answers 204 before the head was sent', async () => {
+      const states: string[] = []
+      const app = express()
+      app.use(sseMiddleware())
+      app.get('/', (_req, res) => {
+        res.sse.close({ reconnect: false })
+        states.push(res.sse.state)
+        states.push(String(res.sse.open()))
+      })
+      const answer = await supertest(app).get('/')
+      expect([answer.status, answer.text]).toEqual([204, ''])
+      expect(states).toEqual(['closed', 'false'])
+    })
+
+    test.each<[string, (stream: SseStream) => unknown]>([
+      ['after events', (stream) => stream.send('x')],
+      ['before the head', () => {}],
+    ])('%s, makes an EventSource stay away', async (_what, before) => {
+      let finals = 0
+      let others = 0
+      const app = express()
+      app.use(sseMiddleware({ retryMs: 5 }))
+      app.get('/final', async (_req, res) => {
+        finals++
+        await before(res.sse)
+        res.sse.close({ reconnect: false })
+      })
+      app.get('/other', (_req, res) => {
+        others++
+        res.sse.close()
+      })
+      const { url } = await serve(app)
+      const source = openSource(`${url}/final`)
+      await new Promise((resolve) => source.addEventListener('error', resolve, { once: true }))
+      expect(finals).toBe(1)
+      // The other one was told the same retry time and comes back over and over: the first would have, too.
+      openSource(`${url}/other`)
+      await until(() => others >= 10, 'the other came back')
+      expect(finals).toBe(1)
+    })
+  })
+
+  describe('by `maxLifetimeMs`', () => {
+    test('comes at 80 to 100 % of it, and an EventSource comes back', async () => {
+      let requests = 0
+      const { url } = await serveWith(
+        (_req, res) => {
+          requests++
+          res.sse.open()
+        },
+        { maxLifetimeMs: 100, retryMs: 1 },
+      )
+      openSource(url)
+      await until(() => requests >= 3, 'it came back twice')
+      expect(requests).toBeGreaterThanOrEqual(3)
+    })
+
+    test('is no failure: what was sent arrives, and the stream is closed', async () => {
+      const { stream, client } = await openStream({ maxLifetimeMs: 50 })
+      await stream.send('x')
+      await client.over()
+      expect(client.text).toBe('retry: 2000\ndata: x\n\n')
+      expect(stream.state).toBe('closed')
+      expect(await stream.send('late')).toBe(false)
+    })
+  })
+
+  describe('keep-alive comments', () => {
+    test('are sent while nothing else is', async () => {
+      const { client } = await openStream({ keepAliveMs: 30 })
+      await until(() => client.comments.length >= 4, 'four comments came')
+      expect(client.text).toMatch(/^retry: 2000\n(:\n)+$/)
+    })
+
+    test('are left out with `keepAliveMs: false`, and `retryMs: false` sends no retry', async () => {
+      const silent = await openStream({ keepAliveMs: false, retryMs: false })
+      const marker = await openStream({ keepAliveMs: 20 })
+      await until(() => marker.client.comments.length >= 5, 'the marker had five')
+      await silent.stream.send('x')
+      await silent.client.received(1)
+      expect(silent.client.text).toBe('data: x\n\n')
+      expect(silent.client.retries).toEqual([])
+    })
+
+    test('wait for silence: a stream that is written to in every tick has none', async () => {
+      const busy = await openStream({ keepAliveMs: 1000 })
+      const marker = await openStream({ keepAliveMs: 40 })
+      let sent = 0
+      await until(() => {
+        if (marker.client.comments.length > sent) void busy.stream.send(sent++)
+        return sent >= 8
+      }, 'eight events were sent')
+      await busy.client.received(8)
+      expect(busy.client.comments).toEqual([])
+    })
+  })
+
+  describe('the signal', () => {
+    test('is one object, aborted when the client leaves an idle stream, too', async () => {
+      const streams: SseStream[] = []
+      const { url } = await serveWith((_req, res) => {
+        streams.push(res.sse)
+        res.write('not yet a stream')
+      })
+      const client = await TestClient.open(url)
+      const [stream] = streams as [SseStream]
+      const { signal } = stream
+      expect(stream.signal).toBe(signal)
+      expect(signal.aborted).toBe(false)
+      client.leave()
+      await until(() => signal.aborted, 'it is aborted')
+    })
+
+    test('is aborted when the program answers otherwise', async () => {
+      let signal: AbortSignal | undefined
+      const { url } = await serveWith((_req, res) => {
+        signal = res.sse.signal
+        res.json('x')
+      })
+      await (await TestClient.open(url)).over()
+      await until(() => signal?.aborted === true, 'it is aborted')
+      expect(signal?.aborted).toBe(true)
+    })
+  })
+})

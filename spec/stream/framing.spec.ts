@@ -1,0 +1,318 @@
+import { spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import net from 'node:net'
+import path from 'node:path'
+import { gunzipSync } from 'node:zlib'
+import express, { type Request, type Response } from 'express'
+import { Hub, sseMiddleware, type SseMiddlewareOptions, type SubscribeOptions } from 'express-sse-hub'
+import { ChunkedBody } from '../support/chunked-body.ts'
+import { TestClient, until } from '../support/client.ts'
+import { randomFrom } from '../support/random.ts'
+import { serve, stopServers } from '../support/servers.ts'
+
+const sockets: net.Socket[] = []
+afterEach(async () => {
+  for (const socket of sockets.splice(0)) socket.destroy()
+  await stopServers()
+})
+
+interface SetUp {
+  readonly middleware?: SseMiddlewareOptions
+  readonly subscribe?: SubscribeOptions
+  readonly handler?: (req: Request, res: Response) => unknown
+  readonly hub?: Hub
+}
+
+/** An app whose `/events` is a subscribed stream, unless it has a handler of its own, and whose `/next` is an answer. */
+async function setUp({ middleware, subscribe, handler, hub = new Hub() }: SetUp = {}) {
+  const app = express()
+  const responses: Response[] = []
+  app.use(sseMiddleware(middleware))
+  app.get('/events', (req, res) => {
+    responses.push(res)
+    return handler === undefined ? res.sse.subscribe(hub, 'a', subscribe) : handler(req, res)
+  })
+  app.get('/next', (_req, res) => void res.send('next'))
+  return { hub, responses, ...(await serve(app)) }
+}
+
+/** A socket that sends requests, and keeps what is answered. */
+async function raw(port: number) {
+  const socket = net.connect(port, '127.0.0.1')
+  sockets.push(socket)
+  const chunks: Buffer[] = []
+  socket.on('data', (chunk: Buffer) => chunks.push(chunk)).on('error', () => {})
+  await once(socket, 'connect')
+  return {
+    socket,
+    text: () => Buffer.concat(chunks).toString(),
+    bytes: () => Buffer.concat(chunks),
+    get: (target: string, version = '1.1', headers = '') =>
+      socket.write(`GET ${target} HTTP/${version}\r\nHost: test\r\nAccept: text/event-stream\r\n${headers}\r\n`),
+  }
+}
+
+describe('the end of a stream on HTTP/1.1', () => {
+  const failing = { snapshot: () => Promise.reject(new Error('no')) }
+  it.each<[string, SetUp, (hub: Hub, res: Response) => unknown]>([
+    ['close()', {}, (_hub, res) => res.sse.close()],
+    ['close({ reconnect: false })', {}, (_hub, res) => res.sse.close({ reconnect: false })],
+    ['the closing of the hub', {}, (hub) => hub.close()],
+    ['disconnect()', {}, (hub) => hub.disconnect(() => true)],
+    ['disconnect() for good', {}, (hub) => hub.disconnect({ channel: 'a' }, { reconnect: false })],
+    ['the end of its access', { subscribe: { expiresAt: 0 } }, () => {}],
+    [
+      'a limit',
+      { hub: new Hub({ maxSubscribersPerOwner: { max: 1, whenFull: 'close-oldest' } }), subscribe: { owner: 'u' } },
+      (_hub, res) => fetch(urlOf(res), { headers: { accept: 'text/event-stream' } }),
+    ],
+    ['its lifetime', { middleware: { maxLifetimeMs: 50 } }, () => {}],
+    ['a snapshot that failed', { subscribe: failing, hub: new Hub({ onError() {} }) }, () => {}],
+    ['the end of a source', { handler: (_req, res) => res.sse.stream(['a', 'b'], { end: true }) }, () => {}],
+  ])('by %s is the last chunk, and an end for fetch', async (_how, options, end) => {
+    for (const compress of [false, true] as const) {
+      const { hub, responses, url, port } = await setUp({ ...options, middleware: { compress, ...options.middleware } })
+      const wire = await raw(port)
+      wire.get('/events', '1.1', 'Accept-Encoding: gzip\r\n')
+      await until(() => responses.length === 1 && responses[0]?.sse.state !== 'idle', 'it is open')
+      const read = fetch(`${url}/events`, { headers: { accept: 'text/event-stream' } }).then((response) => response.text())
+      await until(() => responses.length === 2, 'both are there')
+      for (const res of responses.slice(0, 2)) await end(hub, res)
+      expect(await read).toMatch(/^(retry: |$)/)
+      await until(() => wire.text().endsWith('\r\n0\r\n\r\n'), 'the last chunk came')
+    }
+  })
+
+  it.each<[string, SetUp, (res: Response) => unknown]>([
+    ['a destroyed response', {}, (res) => res.destroy()],
+    ['a destroyed socket', {}, (res) => res.socket?.destroy()],
+    [
+      'a client that takes no more direct sends',
+      { middleware: { maxQueuedBytes: 1 } },
+      (res) => {
+        for (let n = 0; n < 400 && res.sse.state === 'open'; n++) void res.sse.send(randomBytes(50_000).toString('base64'))
+      },
+    ],
+  ])('is none where it was cut by %s: fetch fails', async (_how, options, cut) => {
+    for (const compress of [false, true] as const) {
+      const { responses, url, port } = await setUp({ ...options, middleware: { compress, ...options.middleware } })
+      const wire = await raw(port)
+      wire.get('/events', '1.1', 'Accept-Encoding: gzip\r\n')
+      const response = await fetch(`${url}/events`, { headers: { accept: 'text/event-stream' } })
+      await until(() => responses.length === 2, 'both are there')
+      const closed = once(wire.socket, 'close')
+      for (const res of responses) cut(res)
+      await expect(response.text()).rejects.toThrow('terminated')
+      await closed
+      expect(wire.text()).not.toContain('\r\n0\r\n\r\n')
+    }
+  })
+
+  it('is none where the process was killed: fetch fails', async () => {
+    const server = spawn(process.execPath, ['--import', 'tsx', path.join(__dirname, '../support/stream-server.ts')], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    try {
+      const [line] = (await once(server.stdout, 'data')) as [Buffer]
+      const response = await fetch(line.toString().trim(), { headers: { accept: 'text/event-stream' } })
+      const reader = (response.body as ReadableStream<Uint8Array>).getReader()
+      await reader.read()
+      server.kill('SIGKILL')
+      await expect(
+        (async () => {
+          while (!(await reader.read()).done);
+        })(),
+      ).rejects.toThrow('terminated')
+    } finally {
+      server.kill('SIGKILL')
+    }
+  })
+})
+
+describe('a connection on HTTP/1.1', () => {
+  it('serves the next request after the end of a stream, which leaves nothing behind on it', async () => {
+    const { responses, port } = await setUp({ handler: (_req, res) => res.sse.send('x'.repeat(200_000)).then(() => res.sse.close()) })
+    const wire = await raw(port)
+    let before: Record<string, number> | undefined
+    for (let n = 1; n <= 20; n++) {
+      wire.get('/events')
+      await until(() => wire.text().split('\r\n0\r\n\r\n').length === n + 1, `stream ${n} ended`)
+      const socket = responses[0]?.req.socket as net.Socket
+      const counts = Object.fromEntries(['drain', 'close', 'error', 'timeout'].map((name) => [name, socket.listenerCount(name)]))
+      before ??= counts
+      expect([counts, socket.writableCorked]).toEqual([before, 0])
+    }
+    wire.get('/next')
+    await until(() => wire.text().endsWith('next'), 'the next answer came')
+  })
+
+  it('answers pipelined requests in turn', async () => {
+    const { hub, responses, port } = await setUp()
+    const wire = await raw(port)
+    wire.get('/events')
+    wire.get('/events')
+    wire.get('/next')
+    for (const n of [0, 1]) {
+      await until(() => hub.stats().subscribers === 1 && responses[n]?.sse.state === 'open', `stream ${n} is open`)
+      await hub.publish('a', 'item', n)
+      responses[n]?.sse.close()
+    }
+    await until(() => wire.text().endsWith('next'), 'the last answer came')
+    const heads = [...wire.text().matchAll(/HTTP\/1\.1 200 OK/g)].map(({ index }) => index)
+    const answers = heads.map((from, n) => wire.text().slice(from, heads[n + 1]))
+    expect(answers.map((answer) => [...answer.matchAll(/^data: (\d)$/gm)].map(([, data]) => data))).toEqual([['0'], ['1'], []])
+    expect(answers.slice(0, 2).every((answer) => answer.endsWith('\r\n0\r\n\r\n'))).toBe(true)
+  })
+
+  it.each([15_000, false] as const)(
+    'holds one place of a hub, however many requests are pipelined on it, and gives it back (keepAliveMs: %p)',
+    async (keepAliveMs) => {
+      const asked = jest.fn(() => true)
+      const hub = new Hub({ maxSubscribers: 1_000 })
+      const { responses, port } = await setUp({ hub, middleware: { keepAliveMs }, handler: (req, res) => route(req, res, () => {}) })
+      const route = hub.handler({ channels: 'a', authorize: asked })
+      const wire = await raw(port)
+      wire.socket.write('GET /events HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(1_000))
+      await until(() => responses.length === 1_000 && hub.stats().subscribers > 0, 'all requests are there')
+      expect([hub.stats().subscribers, asked.mock.calls.length]).toEqual([1, 1])
+      wire.socket.destroy()
+      await until(() => hub.stats().subscribers === 0, 'the place was given back')
+      // Whatever was waiting is over, and was never looked at.
+      await (await TestClient.open(`http://127.0.0.1:${port}/events`)).live()
+      expect([hub.stats().subscribers, asked.mock.calls.length]).toEqual([1, 2])
+    },
+  )
+
+  it.each([true, false])(
+    'refuses a pipelined stream that was disconnected while it waited for its turn (reconnect: %p)',
+    async (reconnect) => {
+      const { hub, responses, port } = await setUp({ subscribe: { owner: 'u' } })
+      const wire = await raw(port)
+      wire.get('/events')
+      wire.get('/events')
+      await until(() => responses.length === 2 && hub.stats().subscribers === 1, 'the second one waits')
+      expect(await hub.disconnect('u', { reconnect })).toBe(1)
+      await until(() => wire.text().split('\r\n0\r\n\r\n').length === 3, 'both have ended')
+      expect([hub.stats().subscribers, hub.stats().refusals]).toEqual([0, 1])
+      expect(wire.text().slice(wire.text().lastIndexOf('HTTP/1.1'))).toContain(
+        reconnect ? '{"reason":"disconnected"}' : 'event: stream-close',
+      )
+    },
+  )
+
+  it('is closed where a stream is refused because the hub is closing, and its head says so', async () => {
+    const { hub, port } = await setUp()
+    await hub.close()
+    const wire = await raw(port)
+    const closed = once(wire.socket, 'close')
+    wire.get('/events')
+    await closed
+    expect(wire.text()).toMatch(/\r\nConnection: close\r\n[^]*\{"reason":"closing"\}\n\n\r\n0\r\n\r\n$/)
+  })
+
+  it('has the timeout of its server again after a stream, where Node sets none', async () => {
+    const { responses, server, port } = await setUp({ handler: (_req, res) => res.sse.close() })
+    Object.assign(server, { keepAliveTimeout: 0, timeout: 60_000 })
+    const wire = await raw(port)
+    for (let n = 1; n <= 2; n++) {
+      wire.get('/events')
+      await until(() => wire.text().split('\r\n0\r\n\r\n').length === n + 1, 'it has ended')
+      await until(() => responses[0]?.req.socket.timeout === 60_000, 'the timeout is there again')
+    }
+    expect(new Set(responses.map(({ req }) => req.socket)).size).toBe(1)
+  })
+
+  it.each<[string, (hub: Hub, res: Response) => unknown]>([
+    ['the hub closes', (hub) => hub.close()],
+    ['the program closes the stream', (_hub, res) => res.sse.close()],
+  ])('does not keep a server from closing when %s', async (_who, end) => {
+    const { hub, responses, server, port } = await setUp()
+    // Longer than the test may take: an idle connection would hold the server until then.
+    server.keepAliveTimeout = 120_000
+    const wire = await raw(port)
+    wire.get('/events')
+    await until(() => hub.stats().subscribers === 1, 'it is subscribed')
+    const closed = Promise.all([once(server, 'close'), once(wire.socket, 'close')])
+    server.close()
+    await end(hub, responses[0] as Response)
+    await closed
+    expect(wire.text()).toMatch(/\r\n0\r\n\r\n$/)
+  })
+})
+
+describe('the body', () => {
+  it('ends with the connection on HTTP/1.0, and is not framed', async () => {
+    const { hub, responses, port } = await setUp()
+    const wire = await raw(port)
+    wire.get('/events', '1.0')
+    await until(() => hub.stats().subscribers === 1, 'it is subscribed')
+    for (let n = 0; n < 3; n++) void hub.publish('a', 'item', n)
+    await until(() => wire.text().includes('data: 2'), 'the events came')
+    const closed = once(wire.socket, 'close')
+    responses[0]?.sse.close()
+    await closed
+    const [head = '', ...body] = wire.text().split('\r\n\r\n')
+    expect(head).not.toMatch(/transfer-encoding/i)
+    expect(head).toMatch(/\r\nConnection: close$/)
+    expect(body.join('')).toMatch(/^retry: 2000\nid: .*\nevent: stream-open\ndata: .*\n\n(id: .*\nevent: item\ndata: \d\n\n){3}$/)
+  })
+
+  it('is the same on HTTP/1.0, HTTP/1.1 and in gzip, for events of all sizes from several channels, behind a filter, live and replayed', async () => {
+    const random = randomFrom(11)
+    const hub = new Hub({ replay: { maxBytes: 100_000_000 } })
+    const filter = ({ data }: { data: unknown }): boolean => !String(data).startsWith('no')
+    const { responses, port } = await setUp({
+      middleware: { compress: 'shared' },
+      handler: (req, res) =>
+        res.sse.subscribe(hub, req.query['many'] === undefined ? 'a' : ['a', 'b'], {
+          rewind: 1_000,
+          ...(req.query['filter'] === undefined ? {} : { filter }),
+        }),
+    })
+    const text = (): string =>
+      `${random() < 0.2 ? 'no' : 'yes'} ${'ü'.repeat(Math.floor(random() * (random() < 0.1 ? 100_000 : 300)))}\nend`
+    const publish = async (): Promise<void> => {
+      for (let n = 0; n < 150; n++) {
+        const published = hub.publish(random() < 0.5 ? 'a' : 'b', 'item', text())
+        if (random() < 0.3) await published
+      }
+    }
+    await publish()
+    for (const query of ['', '?many', '?filter', '?many&filter']) {
+      responses.length = 0
+      const wires = await Promise.all([1, 2, 3].map(() => raw(port)))
+      wires[0]?.get(`/events${query}`, '1.0')
+      wires[1]?.get(`/events${query}`)
+      wires[2]?.get(`/events${query}`, '1.1', 'Accept-Encoding: gzip\r\n')
+      await until(() => responses.length === 3 && hub.stats().subscribers === 3, 'all are there')
+      await publish()
+      const last = await hub.publish('a', 'item', 'last')
+      const ended = wires.map(({ socket }) => once(socket, 'close'))
+      await until(() => (wires[0]?.text() ?? '').includes(last), 'the last event came')
+      await hub.disconnect(() => true, { reconnect: false })
+      await ended[0]
+      await until(
+        () => wires.slice(1).every(({ text: read, bytes }) => read().length > 0 && bytes().subarray(-7).toString() === '\r\n0\r\n\r\n'),
+        'the others ended',
+      )
+      const bodies = wires.map(({ bytes }) => bytes().subarray(bytes().indexOf('\r\n\r\n') + 4))
+      const plain = unchunk(bodies[1] as Buffer)
+      expect(plain.equals(bodies[0] as Buffer)).toBe(true)
+      expect(gunzipSync(unchunk(bodies[2] as Buffer)).equals(plain)).toBe(true)
+      expect(plain.toString().match(/^event: item$/gm)?.length).toBeGreaterThan(50)
+    }
+  })
+})
+
+function unchunk(bytes: Buffer): Buffer {
+  const parts: Buffer[] = []
+  const body = new ChunkedBody((part) => parts.push(part))
+  body.feed(bytes)
+  expect([body.isComplete, body.rest.length]).toEqual([true, 0])
+  return Buffer.concat(parts)
+}
+
+function urlOf(res: Response): string {
+  return `http://${res.req.headers.host === 'test' ? `127.0.0.1:${res.req.socket.localPort}` : res.req.headers.host}/events`
+}

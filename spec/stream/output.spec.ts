@@ -1,0 +1,320 @@
+import type { ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
+import { SharedBytes } from '../../lib/gzip/shared-bytes.ts'
+import { WriteBuffer } from '../../lib/stream/write-buffer.ts'
+import { Output } from '../../lib/stream/output.ts'
+import { TestClient, until } from '../support/client.ts'
+import { serve, stopServers } from '../support/servers.ts'
+
+afterEach(stopServers)
+
+/** An output on a real response, and the client that reads it. */
+async function openOutput(prepare: (res: ServerResponse) => void = () => {}, gather = new WriteBuffer()) {
+  const ticks = { tick: 0 }
+  const owner = { drained: jest.fn<void, []>(), failed: jest.fn<void, [unknown]>() }
+  const made: { output: Output; res: ServerResponse }[] = []
+  const { url } = await serve((req, res) => {
+    prepare(res)
+    res.removeHeader('Transfer-Encoding')
+    res.shouldKeepAlive = false
+    const output = new Output(res, owner, ticks, null, gather)
+    made.push({ output, res })
+    output.begin(req, SharedBytes.of(Buffer.from(':\n')))
+  })
+  const client = await TestClient.open(url)
+  const [{ output, res }] = made as [{ output: Output; res: ServerResponse }]
+  return { output, res, socket: res.socket as Socket, client, owner, ticks }
+}
+
+const MIB = 1_048_576
+const KIB_64 = 65_536
+const event = (letter: string, length: number): SharedBytes => SharedBytes.of(Buffer.from(`data: ${letter.repeat(length)}\n\n`))
+
+/** Writes shared bytes until the output is full, and reads nothing. */
+function fill(output: Output): number {
+  let written = 0
+  while (!output.full && written < 64 * MIB) {
+    output.write(event('f', 1_000))
+    written++
+  }
+  return written
+}
+
+describe('an output', () => {
+  test('writes the bytes as they are: without frames, the same for every client', async () => {
+    const first = await openOutput()
+    const second = await openOutput()
+    const shared = event('a', 10)
+    for (const { output } of [first, second]) {
+      output.write(shared)
+      output.end()
+    }
+    await first.client.over()
+    await second.client.over()
+    expect(first.client.text).toBe(`:\n${shared.bytes.toString()}`)
+    expect(second.client.text).toBe(first.client.text)
+    expect(first.client.response.headers).not.toHaveProperty('transfer-encoding')
+  })
+
+  test('is not full because of a write over the high-water mark that the kernel took', async () => {
+    const { output, socket, client } = await openOutput()
+    // Whether Node says "false" here differs between its versions.
+    const write = socket.write.bind(socket)
+    jest.spyOn(socket, 'write').mockImplementation((chunk) => write(chunk) && false)
+    output.write(event('a', KIB_64 - 8))
+    expect(socket.writableLength).toBe(0)
+    expect(output.full).toBe(false)
+    await client.received(1)
+  })
+
+  test('holds no more than one write of a large event that the socket does not take', async () => {
+    const { output, socket, client, owner } = await openOutput()
+    client.pause()
+    output.write(event('a', 32 * MIB))
+    expect(output.full).toBe(true)
+    expect(socket.writableLength).toBeGreaterThan(0)
+    expect(socket.writableLength).toBeLessThanOrEqual(KIB_64)
+    expect(owner.drained).not.toHaveBeenCalled()
+    client.resume()
+    await client.received(1)
+    expect(client.events[0]?.data).toHaveLength(32 * MIB)
+    await until(() => owner.drained.mock.calls.length === 1, 'the owner was told')
+    expect(output.full).toBe(false)
+  })
+
+  test('puts direct text after the large event that it is in the middle of', async () => {
+    const { output, client } = await openOutput()
+    client.pause()
+    output.write(event('a', 16 * MIB))
+    expect(output.full).toBe(true)
+    expect(output.writeDirect('data: direct\n\n')).toBe(true)
+    client.resume()
+    await client.received(2)
+    expect(client.events.map(({ data }) => data.length)).toEqual([16 * MIB, 'direct'.length])
+  })
+
+  test('finishes the large event that it is in the middle of before it ends', async () => {
+    const { output, client } = await openOutput()
+    client.pause()
+    output.write(event('a', 16 * MIB))
+    output.end()
+    client.resume()
+    await client.over()
+    expect(client.events.map(({ data }) => data.length)).toEqual([16 * MIB])
+  })
+
+  test('tells its owner once for each time it was full', async () => {
+    const { output, client, owner } = await openOutput()
+    for (let round = 1; round <= 3; round++) {
+      client.pause()
+      fill(output)
+      expect(output.full).toBe(true)
+      client.resume()
+      await until(() => owner.drained.mock.calls.length === round, 'the owner was told')
+      expect(output.full).toBe(false)
+    }
+    output.end()
+    await client.over()
+    expect(owner.drained).toHaveBeenCalledTimes(3)
+    expect(owner.failed).not.toHaveBeenCalled()
+  })
+
+  test('refuses direct text over the limit, and writes nothing of it', async () => {
+    const { output, socket, client } = await openOutput()
+    client.pause()
+    fill(output)
+    const queued = socket.writableLength
+    const block = `data: ${'d'.repeat(1_000 - 8)}\n\n`
+    let taken = 0
+    while (taken < 1_000 && output.writeDirect(block, 10_000)) taken++
+    expect(taken).toBe(10)
+    expect(socket.writableLength).toBe(queued + 10_000)
+    client.resume()
+    await until(() => client.events.filter(({ data }) => data.startsWith('d')).length === 10, 'what was taken came')
+    await until(() => !output.full, 'there is room')
+    expect(output.writeDirect(block, 0)).toBe(true)
+  })
+
+  test('does not count shared bytes that wait against the limit of direct text', async () => {
+    const { output, client } = await openOutput()
+    client.pause()
+    fill(output)
+    expect(output.writeDirect('data: d\n\n', 0)).toBe(true)
+    expect(output.writeDirect('data: d\n\n', 0)).toBe(false)
+  })
+
+  test('gathers what is written while it is corked into one write', async () => {
+    const { output, socket, client } = await openOutput()
+    await until(() => client.text === ':\n', 'the head came')
+    const before = socket.bytesWritten - socket.writableLength
+    const write = jest.spyOn(socket, 'write')
+    // However often it is corked, one uncork lets everything go.
+    output.cork()
+    output.cork()
+    for (let n = 0; n < 10; n++) output.write(event('a', 100))
+    expect(socket.bytesWritten - socket.writableLength).toBe(before)
+    expect(output.full).toBe(false)
+    output.uncork()
+    await client.received(10)
+    expect(write).toHaveBeenCalledTimes(1)
+  })
+
+  test('keeps the order of small and large writes while it is corked', async () => {
+    const { output, client } = await openOutput()
+    const lengths = [10, 5_000, 20, 30, 4_000, 4_000, 4_000, 4_000, 4_000, 100_000, 40]
+    output.cork()
+    for (const length of lengths) {
+      if (length > 65_536) output.uncork()
+      output.write(event('a', length))
+    }
+    output.uncork()
+    await client.received(lengths.length)
+    expect(client.events.map(({ data }) => data.length)).toEqual(lengths)
+  })
+
+  test('does not write over what a socket still holds, though others gather in the same place', async () => {
+    const gather = new WriteBuffer()
+    const [one, two] = [await openOutput(undefined, gather), await openOutput(undefined, gather)]
+    await until(() => one.client.text === ':\n', 'the head came')
+    one.socket.cork()
+    for (const [letter, { output }] of [
+      ['a', one],
+      ['b', two],
+      ['c', one],
+      ['d', two],
+    ] as const) {
+      output.cork()
+      for (let n = 0; n < 3; n++) output.write(event(letter, 10))
+      output.uncork()
+    }
+    one.socket.uncork()
+    await Promise.all([one.client.received(6), two.client.received(6)])
+    expect(one.client.events.map(({ data }) => data[0]).join('')).toBe('aaaccc')
+    expect(two.client.events.map(({ data }) => data[0]).join('')).toBe('bbbddd')
+  })
+
+  test('gathers nothing while another output does, and mixes nothing up', async () => {
+    const gather = new WriteBuffer()
+    const [one, two] = [await openOutput(undefined, gather), await openOutput(undefined, gather)]
+    one.output.cork()
+    one.output.write(event('a', 10))
+    two.output.cork()
+    two.output.write(event('b', 10))
+    one.output.write(event('c', 10))
+    two.output.uncork()
+    one.output.uncork()
+    await Promise.all([one.client.received(2), two.client.received(1)])
+    expect(one.client.text).toBe(`:\n${event('a', 10).bytes.toString()}${event('c', 10).bytes.toString()}`)
+    expect(two.client.text).toBe(`:\n${event('b', 10).bytes.toString()}`)
+  })
+
+  test('ends after what was gathered', async () => {
+    const { output, client } = await openOutput()
+    output.cork()
+    output.write(event('a', 10))
+    output.end()
+    await client.over()
+    expect(client.text).toBe(`:\n${event('a', 10).bytes.toString()}`)
+  })
+
+  test('is full when what was gathered does not leave', async () => {
+    const { output, client, owner } = await openOutput()
+    client.pause()
+    while (!output.full) {
+      output.cork()
+      for (let n = 0; n < 50; n++) output.write(event('a', 1_000))
+      output.uncork()
+    }
+    client.resume()
+    await until(() => owner.drained.mock.calls.length === 1, 'the owner was told')
+    expect(output.full).toBe(false)
+  })
+
+  describe('measures a stall', () => {
+    test('in ticks without a byte leaving, however much is added', async () => {
+      const { output, client, ticks } = await openOutput()
+      client.pause()
+      fill(output)
+      // The kernel may take a little more, in its own time.
+      await until(() => (ticks.tick++, output.stalledTicks() >= 200), 'nothing leaves')
+      const stalled = output.stalledTicks()
+      output.writeDirect('data: d\n\n')
+      ticks.tick += 5
+      expect(output.stalledTicks()).toBe(stalled + 5)
+      client.resume()
+      await until(() => output.stalledTicks() === 0, 'bytes leave')
+    })
+
+    test('after the end, too', async () => {
+      const { output, client, ticks } = await openOutput()
+      client.pause()
+      fill(output)
+      output.end()
+      expect(output.stalledTicks()).toBe(0)
+      await until(() => (ticks.tick++, output.stalledTicks() >= 200), 'nothing leaves')
+      expect(client.ended).toBe(false)
+    })
+  })
+
+  describe('behind something that wraps the response', () => {
+    test('goes through the wrapper, and flushes it after each write', async () => {
+      const seen: string[] = []
+      const flush = jest.fn()
+      const { output, client } = await openOutput((res) => {
+        const write = res.write.bind(res)
+        res.write = ((chunk: Buffer | string) => {
+          seen.push(String(chunk))
+          return write(chunk, 'utf8')
+        }) as typeof res.write
+        Object.assign(res, { flush })
+      })
+      output.write(event('a', 3))
+      output.writeDirect('data: d\n\n')
+      await client.received(2)
+      expect(seen).toEqual([':\n', 'data: aaa\n\n', 'data: d\n\n'])
+      expect(flush).toHaveBeenCalledTimes(3)
+    })
+
+    test('tells its owner when the wrapper throws, and takes nothing more', async () => {
+      let isBroken = false
+      const fault = new Error('wrapper broke')
+      const { output, owner } = await openOutput((res) => {
+        const write = res.write.bind(res)
+        res.write = ((chunk: Buffer) => {
+          if (isBroken) throw fault
+          return write(chunk, 'utf8')
+        }) as typeof res.write
+      })
+      isBroken = true
+      expect(() => output.write(event('a', 3))).not.toThrow()
+      expect(owner.failed.mock.calls).toEqual([[fault]])
+      expect(output.full).toBe(true)
+    })
+
+    test('keeps to the pace of the client as without it', async () => {
+      const { output, res, client, owner } = await openOutput((response) => {
+        const write = response.write.bind(response)
+        response.write = ((chunk: Buffer) => write(chunk, 'utf8')) as typeof response.write
+      })
+      client.pause()
+      output.write(event('a', 32 * MIB))
+      expect(output.full).toBe(true)
+      expect(res.writableLength).toBeLessThanOrEqual(KIB_64)
+      client.resume()
+      await client.received(1)
+      await until(() => owner.drained.mock.calls.length === 1, 'the owner was told')
+    })
+  })
+
+  test('is full, and throws nothing, once the client is gone', async () => {
+    const { output, res, client, owner } = await openOutput()
+    client.leave()
+    await until(() => res.destroyed, 'it is gone')
+    output.write(event('a', 3))
+    expect(output.full).toBe(true)
+    expect(output.writeDirect('data: d\n\n')).toBe(true)
+    output.end()
+    output.destroy()
+    expect(owner.failed).not.toHaveBeenCalled()
+  })
+})

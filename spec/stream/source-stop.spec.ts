@@ -1,0 +1,179 @@
+import { createReadStream } from 'node:fs'
+import { PassThrough, Readable } from 'node:stream'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import type { Request, Response } from 'express'
+import { sseMiddleware, type SseMiddlewareOptions, type SseStream } from 'express-sse-hub'
+import { TestClient, until } from '../support/client.ts'
+import * as support from '../support/open-stream.ts'
+import { watched } from '../support/watched.ts'
+import { EXPRESS_VERSIONS, serve, stopServers } from '../support/servers.ts'
+
+afterEach(stopServers)
+
+describe.each(EXPRESS_VERSIONS)('the source of stream() on %s', (_name, express) => {
+  const openStream = (options?: SseMiddlewareOptions) => support.openStream(express, options)
+
+  /** A stream that is idle, of a client that does not accept event streams. */
+  const refusedStream = async (use: (stream: SseStream) => Promise<unknown>) => {
+    const outcomes: unknown[] = []
+    const app = express()
+    app.set('env', 'test')
+    app.use(sseMiddleware())
+    app.get('/', async (_req: Request, res: Response) => {
+      outcomes.push(await use(res.sse).catch((error: unknown) => error))
+    })
+    const { url } = await serve(app)
+    const client = await TestClient.open(url, { headers: { accept: 'image/png' } })
+    expect(client.status).toBe(406)
+    client.resume()
+    await until(() => outcomes.length === 1, 'the handler is through')
+    return outcomes[0]
+  }
+
+  describe('when it ends its own stream', () => {
+    test.each<[string, (res: Response) => unknown]>([
+      ['res.end()', (res) => res.end()],
+      ['close()', (res) => res.sse.close()],
+    ])('by %s, is stopped and reports nothing: a generator and an async one', async (_how, end) => {
+      const reported: unknown[] = []
+      for (const isAsync of [false, true]) {
+        const { stream, res } = await openStream({ onError: (error) => reported.push(error) })
+        const log: string[] = []
+        const items = function* () {
+          yield* watched(log, [1])
+          end(res)
+          yield* watched(log, [2, 3])
+        }
+        const asynchronous = async function* () {
+          yield* items()
+        }
+        expect(await stream.stream(isAsync ? asynchronous() : items())).toBe(false)
+        await until(() => log.length === 2 || log.at(-1) === 'returned', 'it is stopped')
+        expect(log.filter((entry) => entry === 'started')).toHaveLength(log.filter((entry) => entry === 'returned').length)
+      }
+      expect(reported).toEqual([])
+    })
+  })
+
+  describe('when the client leaves', () => {
+    test('resolves false and returns a generator', async () => {
+      const { stream, client } = await openStream()
+      const log: string[] = []
+      const end = stream.stream(watched(log))
+      await client.received(100)
+      client.leave()
+      expect(await end).toBe(false)
+      expect(log).toEqual(['started', 'returned'])
+    })
+
+    test('returns a generator that waits for room', async () => {
+      const { stream, client } = await openStream()
+      client.pause()
+      const log: string[] = []
+      let items = 0
+      const end = stream.stream(watched(log), () => ({ data: 'x'.repeat(1000 + (items++ % 2)) }))
+      let same = 0
+      let last = -1
+      await until(() => {
+        same = items === last ? same + 1 : 0
+        last = items
+        return same > 500
+      }, 'it waits for room')
+      expect(log).toEqual(['started'])
+      client.leave()
+      expect(await end).toBe(false)
+      expect(log).toEqual(['started', 'returned'])
+    })
+
+    test('asks an async generator that waits for something to return, and does not wait for it', async () => {
+      const { stream, client } = await openStream()
+      const log: string[] = []
+      let release: () => void = () => {}
+      const generator = (async function* () {
+        try {
+          yield 'first'
+          await new Promise<void>((resolve) => (release = resolve))
+          yield 'never sent'
+        } finally {
+          log.push('returned')
+        }
+      })()
+      const returned = jest.spyOn(generator, 'return')
+      const end = stream.stream(generator)
+      await client.received(1)
+      expect(returned).not.toHaveBeenCalled()
+      client.leave()
+      expect(await end).toBe(false)
+      expect(returned).toHaveBeenCalledTimes(1)
+      expect(log).toEqual([])
+      release()
+      await until(() => log.length > 0, 'its clean-up ran')
+    })
+
+    test('destroys a Readable that waits for data, and reports nothing', async () => {
+      const onError = jest.fn()
+      const { stream, client } = await openStream({ onError })
+      const source = new PassThrough()
+      const end = stream.stream(source, (chunk: Buffer) => ({ data: chunk.toString() }))
+      source.write('first')
+      await client.received(1)
+      client.leave()
+      expect(await end).toBe(false)
+      expect(source.destroyed).toBe(true)
+      await until(() => source.closed, 'the source is closed')
+      for (let i = 0; i < 10; i++) await nextTurn()
+      expect(onError).not.toHaveBeenCalled()
+    })
+
+    test.each<[string, (stream: SseStream) => void]>([
+      ['by close()', (stream) => stream.close()],
+      ['for ever', (stream) => stream.close({ reconnect: false })],
+    ])('and when the program closes the stream %s', async (_what, close) => {
+      const { stream, client } = await openStream()
+      const log: string[] = []
+      const end = stream.stream(watched(log))
+      await client.received(10)
+      close(stream)
+      expect(await end).toBe(false)
+      expect(log).toEqual(['started', 'returned'])
+      await client.over()
+    })
+
+    test('afterwards resolves false, and stops the source before it was asked for an item', async () => {
+      const { stream, client } = await openStream()
+      client.leave()
+      await until(() => stream.state === 'closed', 'the stream is closed')
+      const log: string[] = []
+      expect(await stream.stream(watched(log))).toBe(false)
+      const source = new PassThrough()
+      expect(await stream.stream(source)).toBe(false)
+      expect(source.destroyed).toBe(true)
+      expect(log).toEqual([])
+    })
+  })
+
+  describe('for a client that is refused', () => {
+    test('stops the source', async () => {
+      const source = new PassThrough()
+      expect(await refusedStream((stream) => stream.stream(source))).toBe(false)
+      expect(source.destroyed).toBe(true)
+    })
+
+    test('a Readable that fails while it is stopped kills nothing', async () => {
+      const sources: Readable[] = []
+      const outcome = await refusedStream((stream) => {
+        const source = createReadStream('/nonexistent/file')
+        sources.push(source)
+        return stream.stream(source)
+      })
+      expect(outcome).toBe(false)
+      await until(() => sources[0]?.closed === true, 'the source is closed')
+    })
+
+    test('a Readable whose clean-up fails kills nothing', async () => {
+      const source = new Readable({ read() {}, destroy: (_error, done) => done(new Error('clean-up broke')) })
+      expect(await refusedStream((stream) => stream.stream(source))).toBe(false)
+      await until(() => source.closed, 'the source is closed')
+    })
+  })
+})
