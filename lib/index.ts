@@ -1,6 +1,6 @@
 export { channelOf } from './event/event-id.ts'
 export { encodeEvent } from './event/event.ts'
-export { Hub } from './hub/hub-constructor.ts'
+export { Hub } from './express/hub.ts'
 export { MemoryBackplane } from './backplanes/memory.ts'
 export { SseError } from './basics/errors.ts'
 export { sseMiddleware } from './express/middleware.ts'
@@ -20,11 +20,11 @@ export type {
   Publication,
   Published,
 } from './backplanes/backplane.ts'
-export type { AllStats, HubStats } from './hub/counters.ts'
-export type { DiagnosticMessages } from './hub/diagnostics.ts'
+export type { AllStats, HubStats } from './hub/hub-stats.ts'
+export type { DiagnosticMessages } from './hub/telemetry.ts'
 export type { HubEvents, ResetEvent } from './hub/event-iterator.ts'
 export type { HandlerOptions, HandlerRequest, SseHandler } from './express/handler.ts'
-export type { AnyHub, HubConstructor } from './hub/hub-constructor.ts'
+export type { AnyHub, HubConstructor } from './express/hub.ts'
 export type {
   ChannelHandle,
   DisconnectOptions,
@@ -39,10 +39,11 @@ export type {
   SubscriberInfo,
 } from './hub/hub-options.ts'
 export type { SseMiddleware, SseMiddlewareOptions } from './express/middleware.ts'
-export type { RefusalReason } from './stream/refusal.ts'
+export type { RefusalReason } from './hub/refusal.ts'
 export type { ReplayOptions } from './log/replay-log.ts'
 export type { HubSchemas, SchemaChannels, SchemaInputs, SchemaIssue, StandardSchema } from './event/schemas.ts'
 export type { Source, WebStream } from './stream/source.ts'
-export type { CloseOptions, SseStream, StreamOptions } from './stream/stream.ts'
-export type { StreamEndReason } from './stream/stream-end.ts'
-export type { Snapshot, SnapshotContext, SubscribeOptions, Subscription, TakeSnapshot } from './stream/subscription.ts'
+export type { CloseOptions, SseStream, StreamOptions } from './stream/sse-stream.ts'
+export type { StreamEndReason } from './hub/stream-end.ts'
+export type { Snapshot, SnapshotContext, SubscribeOptions, TakeSnapshot } from './delivery/subscribe-options.ts'
+export type { Subscription } from './hub/subscribable.ts'

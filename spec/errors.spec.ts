@@ -4,7 +4,7 @@ import { Hub, type HubOptions, SseError, type SseErrorCode, sseMiddleware, type 
 import express from 'express'
 import request from 'supertest'
 import { describeValue } from '../lib/basics/errors.ts'
-import { join } from '../lib/stream/subscribable.ts'
+import { join } from '../lib/hub/subscribable.ts'
 import { TestClient, until } from './support/client.ts'
 import { FakeConnection, turn } from './support/fake-connection.ts'
 import { EXPRESS_VERSIONS, serve, stopServers } from './support/servers.ts'
@@ -288,7 +288,7 @@ describe('onError of a hub', () => {
           throw 'a string'
         },
       ]
-      for (const filter of filters) hub[join](['a'], { filter }).start(new FakeConnection().asConnection, '')
+      for (const filter of filters) hub[join](['a'], { filter }, '').begin(new FakeConnection().asConnection)
       await hub.publish('a', 'e', 1)
       await turn()
       const warned = warning.mock.calls.map(([text, options]) => [String(text).split('\n')[0], options])
@@ -331,7 +331,7 @@ describe('onError of a hub', () => {
   it('is called with the fault itself, and nothing else than where it was', async () => {
     const onError = jest.fn()
     const hub = new Hub({ onError })
-    hub[join](['a'], { filter: fails }).start(new FakeConnection().asConnection, '')
+    hub[join](['a'], { filter: fails }, '').begin(new FakeConnection().asConnection)
     await hub.publish('a', 'e', 1)
     await turn()
     expect(onError.mock.calls).toEqual([[no, { where: 'filter' }]])

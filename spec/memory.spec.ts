@@ -1,7 +1,7 @@
 import type { Server } from 'node:http'
 import { Hub, sseMiddleware } from 'express-sse-hub'
 import express from 'express'
-import { join } from '../lib/stream/subscribable.ts'
+import { join } from '../lib/hub/subscribable.ts'
 import { TestClient, until } from './support/client.ts'
 import { FakeConnection, turn } from './support/fake-connection.ts'
 import { collectGarbage } from './support/garbage.ts'
@@ -31,7 +31,7 @@ describe('what is kept for long', () => {
       const [channel = '', key = ''] = body.split(';')
       await hub.publish(channel, 'item', n, { key, idempotencyKey: key })
       const connection = new FakeConnection()
-      hub[join]([channel], { owner: key }).start(connection.asConnection, '')
+      hub[join]([channel], { owner: key }, '').begin(connection.asConnection)
     }
     expect((await memory()).heap - before.heap).toBeLessThan(6_000_000)
     expect(hub.stats().subscribers).toBe(60)
@@ -141,7 +141,7 @@ describe('the memory of logs', () => {
       for (let n = 0; n < count; n++) {
         for (let i = 0; i < 20; i++) void hub.publish('a', 'item', { filler: 'x'.repeat(2_000) })
         const connection = new FakeConnection()
-        hub[join](['a'], { rewind: 20, filter: () => true }).start(connection.asConnection, '')
+        hub[join](['a'], { rewind: 20, filter: () => true }, '').begin(connection.asConnection)
         connection.leave()
         await turn()
       }

@@ -5,41 +5,52 @@ import { Channel } from './channel.ts'
 
 const MIN_SWEEP_MS = 100
 const MAX_SWEEP_MS = 30_000
-/** A copy of a log is kept for so long after the last who followed it: those who come back in time cost nothing. */
-const LINGER_MS = 10_000
-/** What waits to be offered may go beyond the bound of all logs as each log may go beyond its own. */
+/** Events that wait to be offered may take all logs past their common bound, as they may take each log past its own. */
 const WAITING_FACTOR = 4
 const WAITING_SLACK_BYTES = 4_194_304
 
+/** How logs are kept that are copies of logs elsewhere. */
+export interface CopyRetention {
+  /** How long a copy is kept after its last consumer has left. */
+  readonly lingerMs: number
+  /** Called when a copy has been dropped. */
+  readonly onDropped: (channel: Channel) => void
+}
+
 /**
- * The channels of a hub, and what bounds them together: the bytes that all logs hold, the age of what nobody publishes to any
- * more, and the forgetting of channels that are not used.
+ * The channels of a hub and the bounds that they share: the bytes of all logs, the age of events in channels that nobody publishes
+ * to, and the time after which an unused channel is forgotten.
  */
 export class ChannelRegistry {
-  #totals: LogTotals
-  readonly #onForgotten: ((channel: Channel) => void) | null
   readonly #boundsOf: (name: string) => ReplayBounds
   readonly #maxTotalBytes: number
+  #totals: LogTotals
+  /** How copies are kept; `null` if the logs are originals. */
+  #copies: CopyRetention | null = null
   readonly #channels = new Map<string, Channel>()
-  /** The channels that keep events which were offered, the one that was not published to for longest first. */
+  /** The channels that keep offered events, least recently published first. */
   readonly #byRecency = new Set<Channel>()
+  /** The last of {@link #byRecency}, so that a busy channel is not moved for each event. */
   #newest: Channel | null = null
-  /** The last position of a forgotten channel: nobody can tell any more what a channel made later had before it. */
+  /** The last position of all forgotten channels. It is the floor of each new channel, which may be one of them. */
   #floor = 0
   #sweepMs = MAX_SWEEP_MS
   #timer: NodeJS.Timeout | undefined
   #sweeping: Iterator<Channel> | null = null
   readonly #slice = new TimeSlice()
 
-  /**
-   * @param onForgotten is told of channels that are forgotten, where the logs are copies of what is kept elsewhere. A copy is
-   *   kept for as long as somebody follows it, and a little longer, whether it has events or not.
-   */
-  constructor(boundsOf: (name: string) => ReplayBounds, maxTotalBytes: number, onForgotten: ((channel: Channel) => void) | null = null) {
+  constructor(boundsOf: (name: string) => ReplayBounds, maxTotalBytes: number) {
     this.#boundsOf = boundsOf
     this.#maxTotalBytes = maxTotalBytes
     this.#totals = noTotals(maxTotalBytes)
-    this.#onForgotten = onForgotten
+  }
+
+  /**
+   * Keeps the logs as copies from now on. A copy lasts as long as it has a consumer and a little longer, with or without events,
+   * because it can be read again.
+   */
+  keepCopies(retention: CopyRetention): void {
+    this.#copies = retention
   }
 
   /** Bytes that all logs hold: see {@link LogTotals}. */
@@ -55,34 +66,34 @@ export class ChannelRegistry {
     return this.#channels.get(name)
   }
 
-  /** The bounds of the channel of that name; makes none. Throws what is wrong with them. */
+  /** The bounds of the channel of that name. Creates no channel. Throws if the bounds are invalid. */
   boundsOf(name: string): ReplayBounds {
     return this.#channels.get(name)?.log.bounds ?? this.#boundsOf(name)
   }
 
-  /** The channel of that name, made when there is none. */
+  /** The channel of that name, created if it does not exist. */
   get(name: string): Channel {
     let channel = this.#channels.get(name)
     if (channel === undefined) {
       const bounds = this.#boundsOf(name)
       channel = new Channel(detachString(name), new ReplayLog(bounds, this.#floor, this.#totals), performance.now())
       this.#channels.set(channel.name, channel)
-      if (this.#onForgotten !== null) this.#sweepWithin(LINGER_MS)
+      if (this.#copies !== null) this.#sweepWithin(this.#copies.lingerMs)
     }
     return channel
   }
 
-  /** Appends an encoded event to a channel's log. `age`: how long ago it was published, in ms. */
+  /** Appends an encoded event to a channel's log. `age` is the time since it was published, in ms. */
   append(channel: Channel, block: string, position: number, isString: boolean, key?: string, age = 0): void {
     const now = performance.now()
     channel.log.append(block, position, now - age, isString, key)
-    if (this.#onForgotten === null) channel.usedAt = now
-    if (channel.size === 0) this.settle(channel, position)
+    if (this.#copies === null) channel.usedAt = now
+    if (channel.consumerCount === 0) this.settle(channel, position)
     if (this.#totals.bytes > WAITING_FACTOR * this.#maxTotalBytes + WAITING_SLACK_BYTES) this.#evictWaiting()
     this.#sweepWithin(channel.log.bounds.maxAgeMs)
   }
 
-  /** The events of a channel up to `position` were offered to all who could take them: bounds hold now. */
+  /** Applies the bounds to a channel's events up to `position`, which have been offered to every consumer that could take them. */
   settle(channel: Channel, position: number): void {
     channel.log.offer(position)
     if (channel !== this.#newest) {
@@ -94,14 +105,14 @@ export class ChannelRegistry {
     this.#evict(channel)
   }
 
-  /** Nothing is known any more of what a channel had up to `position`. */
+  /** Gives up a channel's events up to `position`, because some of them are missing. */
   lose(channel: Channel, position: number): void {
     channel.log.lose(position)
     channel.gap = channel.log.floor
     if (channel.log.count === 0) this.#forgetRecency(channel)
   }
 
-  /** Another life of the logs begins: all are empty, and whoever follows them is told so. Nothing is known of what it had up to `floor`. */
+  /** Begins a new epoch with empty logs, of which nothing is known up to `floor`. Consumers are notified. */
   restart(floor: number): void {
     this.#floor = floor
     for (const channel of this.#channels.values()) {
@@ -110,18 +121,17 @@ export class ChannelRegistry {
     }
   }
 
-  /** Applies the bounds of age to what a channel keeps. */
+  /** Drops the events of a channel that are too old. */
   refresh(channel: Channel): void {
     this.#trim(channel, performance.now())
   }
 
-  /** Somebody stopped following the channel: one that never had an event is forgotten at once. */
-  left(channel: Channel): void {
-    if (channel.size > 0) return
+  /** Must be called when a consumer has left the channel. A channel that never had an event is forgotten at once. */
+  consumerLeft(channel: Channel): void {
+    if (channel.consumerCount > 0) return
     channel.usedAt = performance.now()
-    if (this.#onForgotten === null && channel.log.last === 0 && this.#channels.get(channel.name) === channel) {
-      this.#channels.delete(channel.name)
-    }
+    const isNew = channel.log.last === 0 && this.#channels.get(channel.name) === channel
+    if (this.#copies === null && isNew) this.#channels.delete(channel.name)
   }
 
   /** Drops everything and stops the timer. */
@@ -129,7 +139,7 @@ export class ChannelRegistry {
     this.#channels.clear()
     this.#byRecency.clear()
     this.#newest = null
-    // Whoever still reads a log goes on with it: it is not counted any more.
+    // An iterator that still reads a log keeps it, and it counts no more.
     this.#totals = noTotals(this.#maxTotalBytes)
     this.#sweeping = null
     this.#stop()
@@ -146,7 +156,7 @@ export class ChannelRegistry {
     if (this.#newest === channel) this.#newest = null
   }
 
-  /** @param current the channel that is being published to. */
+  /** Drops offered events of the least recently published channels until all logs are within their common bound. */
   #evict(current: Channel): void {
     const totals = this.#totals
     if (totals.bytes <= this.#maxTotalBytes) return
@@ -158,16 +168,16 @@ export class ChannelRegistry {
     }
   }
 
-  /** Frees what a channel without events holds: its page, and the channel itself where nothing needs it. */
-  #emptied(channel: Channel, isNeeded: boolean): void {
+  /** Frees what a channel without events holds: its page and, if it is unused, the channel itself. */
+  #emptied(channel: Channel, isCurrent: boolean): void {
     channel.log.release()
     this.#forgetRecency(channel)
-    if (isNeeded || channel.size > 0 || channel.pins > 0 || this.#channels.get(channel.name) !== channel) return
-    if (this.#onForgotten === null) this.#forget(channel)
-    else this.#drop(channel, this.#onForgotten)
+    if (isCurrent || channel.consumerCount > 0 || channel.pins > 0 || this.#channels.get(channel.name) !== channel) return
+    if (this.#copies === null) this.#forget(channel)
+    else this.#drop(channel, this.#copies)
   }
 
-  /** The last resort: what waits to be offered is too much as well. */
+  /** The last resort: drops events that have not been offered, too. */
   #evictWaiting(): void {
     const most = WAITING_FACTOR * this.#maxTotalBytes + WAITING_SLACK_BYTES
     for (const { log } of this.#channels.values()) {
@@ -202,8 +212,7 @@ export class ChannelRegistry {
     this.#slice.begin()
     const now = performance.now()
     for (let step = channels.next(); !step.done; step = channels.next()) {
-      if (this.#onForgotten === null) this.#keepOrForget(step.value, now)
-      else this.#keepOrDrop(step.value, now, this.#onForgotten)
+      this.#tidy(step.value, now)
       if (this.#slice.spend()) {
         setImmediate(this.#sweep)
         return
@@ -213,31 +222,31 @@ export class ChannelRegistry {
     if (this.#channels.size === 0) this.#stop()
   }
 
-  #keepOrForget(channel: Channel, now: number): void {
+  /** Drops the events of a channel that are too old, and the channel if it has been unused for long enough. */
+  #tidy(channel: Channel, now: number): void {
     const { log } = channel
     this.#trim(channel, now)
-    if (log.count > 0) return
-    log.release()
-    if (channel.size === 0 && now - channel.usedAt >= log.bounds.maxAgeMs) this.#forget(channel)
+    if (log.count === 0) log.release()
+    if (channel.consumerCount > 0) return
+    const unusedMs = now - channel.usedAt
+    if (this.#copies !== null) {
+      if (channel.pins === 0 && unusedMs >= this.#copies.lingerMs) this.#drop(channel, this.#copies)
+    } else if (log.count === 0 && unusedMs >= log.bounds.maxAgeMs) {
+      this.#forget(channel)
+    }
   }
 
-  /** Forgets a channel: nobody can tell any more what it had. */
+  /** Forgets a channel whose log is an original. Its last position becomes the floor of every channel created later. */
   #forget({ name, log }: Channel): void {
     this.#floor = Math.max(this.#floor, log.last)
     this.#channels.delete(name)
   }
 
-  /** What is kept elsewhere is read again when somebody asks for it. */
-  #keepOrDrop(channel: Channel, now: number, onForgotten: (channel: Channel) => void): void {
-    this.#trim(channel, now)
-    if (channel.log.count === 0) channel.log.release()
-    if (channel.size === 0 && channel.pins === 0 && now - channel.usedAt >= LINGER_MS) this.#drop(channel, onForgotten)
-  }
-
-  #drop(channel: Channel, onForgotten: (channel: Channel) => void): void {
+  /** Drops a channel whose log is a copy. */
+  #drop(channel: Channel, { onDropped }: CopyRetention): void {
     this.#channels.delete(channel.name)
     channel.log.clear()
     this.#forgetRecency(channel)
-    onForgotten(channel)
+    onDropped(channel)
   }
 }

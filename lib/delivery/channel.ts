@@ -1,63 +1,68 @@
 import type { Socket } from 'node:net'
+import { SwapList } from '../basics/swap-list.ts'
 import type { TimeSlice } from '../basics/time-slice.ts'
-import { SwapList, type Indexed } from '../basics/swap-list.ts'
-import type { GroupMembership } from '../gzip/gzip-body.ts'
 import type { ReplayLog } from '../log/replay-log.ts'
-import { LockstepGroup, type DirectWriter } from './lockstep-group.ts'
+import type { DirectWriter } from './direct-writer.ts'
+import { LockstepGroup, type LockstepMember } from './lockstep-group.ts'
 
-/** What follows channels: it is given what it has not had yet. */
+/** A consumer of channels: a cursor that the pump asks to take what follows its position. */
 export interface Consumer {
-  /** Where it stands belongs to a life of the hub that is over: it is told so before anything else. */
-  restart(): void
-  /** Everything at or before it was dealt with. */
+  /** Everything at or before this position has been dealt with. */
   readonly position: number
-  /** Takes what is due, as far as it can; `false` when the slice was over before it had all up to the position `goal`. */
+  /** Takes what is due, as far as it can. Returns `false` if the time slice ended before it had everything up to the position `goal`. */
   deliver(slice: TimeSlice, goal: number): boolean
-  /** It kept step with others up to the position, and goes on by itself. */
+  /** The log of a channel begins a new epoch: the consumer's position means nothing in it. */
+  restart(): void
+  /** The consumer was in a lockstep group up to this position, and goes on alone. */
   leftLockstep(position: number): void
 }
 
-/** One consumer's place in one channel. */
-export class ChannelCursor implements Indexed, GroupMembership {
-  index = -1
+/** One consumer's cursor in one channel. */
+export class ChannelCursor implements LockstepMember {
   readonly channel: Channel
   readonly consumer: Consumer
-  /** The consumer is given nothing of this channel at or before this position, whatever its cursor says. */
+  /** Lower bound of this channel alone: the consumer receives nothing of it at or before this position. */
   after = -1
-  /** The position of the event that was last found to be the first one after the cursor. */
+  /** Position of the event that was last found to be the next one. */
   due = 0
-  /** Whether it keeps step with others. */
   isInLockstep = false
+  index = -1
+  writer: DirectWriter | null = null
+  socket: Socket | null = null
+  isFramed = false
+  window = 0
+  sweep = 0
 
   constructor(channel: Channel, consumer: Consumer) {
     this.channel = channel
     this.consumer = consumer
   }
 
-  /** Goes on by itself, where it keeps step. */
+  /** Takes the cursor out of the channel's lockstep group, if it is in it. */
   part(): void {
     if (this.isInLockstep) this.channel.leaveLockstep(this)
   }
 }
 
-/** A named channel: its log, and who follows it. */
+/** A named channel: its log, and the cursors of its consumers. */
 export class Channel {
   readonly name: string
   readonly log: ReplayLog
-  /** The consumers that each stand at a place of their own, and those that keep step: made when the first does. */
+  /** The cursors that are each at a position of their own. */
   readonly alone = new SwapList<ChannelCursor>()
+  /** The cursors that have everything and receive the same chunks; created when the first cursor joins. */
   #lockstep: LockstepGroup<ChannelCursor> | null = null
-  /** Ends the id of each of its events. */
+  /** The end of the id of each of its events. */
   readonly idSuffix: string
-  /** How often another life of its log began. */
+  /** How many epochs its log has begun. */
   restarts = 0
-  /** How many subscriptions are about to begin: it is not forgotten before they have. */
+  /** How many pending subscriptions need it. It is not forgotten before they have begun or failed. */
   pins = 0
-  /** The floor of its log where it was raised by a loss upstream, which is no fault of a consumer. */
+  /** The floor of its log if the backplane lost events, rather than a consumer that was too slow; -1 otherwise. */
   gap = -1
   /** Whether the pump has it in its queue. */
   isQueued = false
-  /** When it was last published to or last followed, in monotonic ms. */
+  /** Monotonic time in ms at which it was last published to or last had a consumer. */
   usedAt: number
 
   constructor(name: string, log: ReplayLog, now: number) {
@@ -67,50 +72,49 @@ export class Channel {
     this.usedAt = now
   }
 
-  /** How many follow it. */
-  get size(): number {
+  get consumerCount(): number {
     return this.alone.size + (this.#lockstep?.size ?? 0)
   }
 
-  add(member: ChannelCursor): void {
-    this.alone.add(member)
+  add(cursor: ChannelCursor): void {
+    this.alone.add(cursor)
   }
 
-  remove(member: ChannelCursor): void {
-    if (member.isInLockstep) this.#lockstep?.remove(member)
-    else this.alone.remove(member)
-    member.isInLockstep = false
+  remove(cursor: ChannelCursor): void {
+    if (cursor.isInLockstep) this.#lockstep?.remove(cursor)
+    else this.alone.remove(cursor)
+    cursor.isInLockstep = false
   }
 
-  /** Lets a member that has all that there is keep step with the others who do, unless they are about to be given more. */
-  joinLockstep(member: ChannelCursor, socket: Socket, directWriter: DirectWriter): void {
-    const cohort = (this.#lockstep ??= new LockstepGroup())
+  /** Moves a cursor that is at the end of the log into the lockstep group, unless a sweep of the group is in progress. */
+  joinLockstep(cursor: ChannelCursor, socket: Socket, writer: DirectWriter): void {
+    const group = (this.#lockstep ??= new LockstepGroup())
     const { end } = this.log
-    if (!cohort.admits(end)) return
-    this.alone.remove(member)
-    cohort.add(member, socket, directWriter, end)
-    member.isInLockstep = true
+    if (!group.admits(end)) return
+    this.alone.remove(cursor)
+    group.add(cursor, socket, writer, end)
+    cursor.isInLockstep = true
   }
 
-  /** Up to where those who keep step with a member, and it, were given everything. */
-  positionOf(member: ChannelCursor): number {
-    return this.#lockstep?.positionOf(member) ?? 0
+  /** The position up to which a cursor in the lockstep group has received everything. */
+  lockstepPositionOf(cursor: ChannelCursor): number {
+    return this.#lockstep?.positionOf(cursor) ?? 0
   }
 
-  /** Lets a member that keeps step go on by itself. */
-  readonly leaveLockstep = (member: ChannelCursor): void => {
-    const position = this.positionOf(member)
-    this.remove(member)
-    this.add(member)
-    member.consumer.leftLockstep(position)
+  /** Takes a cursor out of the lockstep group. */
+  readonly leaveLockstep = (cursor: ChannelCursor): void => {
+    const position = this.lockstepPositionOf(cursor)
+    this.remove(cursor)
+    this.add(cursor)
+    cursor.consumer.leftLockstep(position)
   }
 
-  /** Gives those who keep step what they have not had, up to the position `goal`; `false` when the slice was over before. */
-  sweep(slice: TimeSlice, goal: number, counters: { delivered: number }): boolean {
+  /** Delivers to the lockstep group, up to the position `goal`. Returns `false` if the time slice ended before. */
+  sweepLockstep(slice: TimeSlice, goal: number, counters: { delivered: number }): boolean {
     return this.#lockstep?.sweep(this.log, goal, slice, counters, this.leaveLockstep) ?? true
   }
 
-  /** Another life of its log begins. */
+  /** Begins a new epoch with an empty log. */
   restart(): void {
     this.restarts++
     this.log.clear()

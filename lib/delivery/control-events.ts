@@ -3,25 +3,28 @@ import { formatEvent } from '../event/event.ts'
 import type { Timeline } from '../event/timeline.ts'
 import { SharedBytes } from '../gzip/shared-bytes.ts'
 
-/** Why events were lost: too old for the log, another life of the hub, a slow client, or an id that is not of this hub. */
+/**
+ * Why events were lost: `'expired'`, they were too old for the log; `'restarted'`, the log has begun a new epoch; `'slow'`, the
+ * client read too slowly; `'unknown-id'`, the client's id is not one of this hub.
+ */
 export type ResetReason = 'expired' | 'restarted' | 'slow' | 'unknown-id'
 
 const NOTHING = SharedBytes.of(Buffer.alloc(0))
 
-/** The blocks by which a hub tells its subscribers where they stand. Their ids belong to no channel. */
+/** Encodes the hub's own events: `stream-open`, `stream-reset` and `stream-position`. Their ids name no channel. */
 export class ControlEvents {
   readonly #timeline: Timeline
   #epoch = ''
   #position = -1
   #positionBlock = NOTHING
-  /** The last `stream-open`, and what it tells. */
+  /** The last `stream-open`, and what it was made of. */
   #open = { epoch: '', position: -1, channels: [] as readonly string[], replayed: 0, keepAliveMs: 0 as number | false, block: NOTHING }
 
   constructor(timeline: Timeline) {
     this.#timeline = timeline
   }
 
-  /** `stream-open`: the replay is over, and the client is live from here. Those who come together are given the same bytes. */
+  /** `stream-open`: the replay is complete, and the client is live. Clients that connect at the same time share the bytes. */
   open(position: number, channels: readonly string[], replayed: number, keepAliveMs: number | false): SharedBytes {
     const { epoch } = this.#timeline
     const last = this.#open
@@ -32,12 +35,12 @@ export class ControlEvents {
     return block
   }
 
-  /** `stream-reset`: events of these channels were lost. Without a position it leaves the client's id where it is. */
+  /** `stream-reset`: events of these channels were lost. Without a position it leaves the client's id as it is. */
   reset(position: number | undefined, channels: readonly string[], reason: ResetReason): Buffer {
     return this.#block('stream-reset', position, JSON.stringify({ channels, reason }))
   }
 
-  /** `stream-position`: moves the client's id over events that it did not want. All who are told the same are given the same bytes. */
+  /** `stream-position`: moves the client's id past events that it did not want. Clients at the same position share the bytes. */
   position(position: number): SharedBytes {
     const { epoch } = this.#timeline
     if (position !== this.#position || epoch !== this.#epoch) {
@@ -48,7 +51,7 @@ export class ControlEvents {
     return this.#positionBlock
   }
 
-  /** The `id:` line that begins an event. */
+  /** The `id:` line that a snapshot begins with. */
   id(position: number): Buffer {
     return Buffer.from(`id: ${formatId(this.#timeline.epoch, position)}\n`)
   }

@@ -1,30 +1,75 @@
 import type { TimeSlice } from '../basics/time-slice.ts'
-import { type Channel, type Consumer, ChannelCursor } from './channel.ts'
+import { type EventPosition, parseId } from '../event/event-id.ts'
+import type { LogHead, Timeline } from '../event/timeline.ts'
+import { type Channel, ChannelCursor, type Consumer } from './channel.ts'
+import type { ResetReason } from './control-events.ts'
 
-/** What {@link Cursor.find} found. */
+/** Where a client asks to begin: after the event of its id, or now if it has none. */
+export interface ResumePoint {
+  /** Whether the client has no id: it begins with a snapshot, or with the last events of each channel. */
+  readonly isFirst: boolean
+  /** The position in its id; `undefined` without an id, and for an id that no hub can have written. */
+  readonly position: EventPosition | undefined
+}
+
+/** Where a cursor starts. */
+export interface StartPosition {
+  /** -1 if nothing is known of what the client has. */
+  readonly position: number
+  /** The reason of the reset, should the client need one before its replay is complete. */
+  readonly reason: ResetReason
+  readonly isFirst: boolean
+}
+
+/** Reads a `Last-Event-ID`; `''` stands for none. */
+export function resumePoint(lastEventId: string): ResumePoint {
+  return { isFirst: lastEventId === '', position: lastEventId === '' ? undefined : parseId(lastEventId) }
+}
+
+/**
+ * Translates a client's resume point into a position of this hub.
+ *
+ * @param now the head of the log when a client without an id asked to subscribe. If the log has begun another epoch since, the
+ *   client is reset.
+ */
+export function startPosition({ isFirst, position }: ResumePoint, timeline: Timeline, now: LogHead = timeline): StartPosition {
+  const { epoch, newest } = timeline
+  if (isFirst) {
+    const isRestarted = now.epoch !== epoch
+    return { isFirst, position: isRestarted ? -1 : now.newest, reason: isRestarted ? 'restarted' : 'expired' }
+  }
+  if (position !== undefined && position.epoch !== epoch) return { isFirst, position: -1, reason: 'restarted' }
+  if (position === undefined || position.position > newest) return { isFirst, position: -1, reason: 'unknown-id' }
+  return { isFirst, position: position.position, reason: 'expired' }
+}
+
+/** The results of {@link Cursor.find}. */
 export const NOTHING = 0
 export const EVENT = 1
 export const LOSS = 2
 
 /**
- * A place in the logs of one or several channels, which it merges: whatever follows it, in order of position. All its
- * channels share one position; where one of them may only begin later, its member says so.
+ * A position in the logs of one or several channels, which it merges in order of position. The channels share one position; a
+ * channel that may only begin later has a lower bound of its own, `ChannelCursor.after`.
  */
 export abstract class Cursor implements Consumer {
-  readonly members: readonly ChannelCursor[]
+  readonly channelCursors: readonly ChannelCursor[]
   isActive = true
-  /** Everything at or before it was sent, found unwanted, or given up with a reset. */
+  /** Everything at or before it was sent, skipped as unwanted, or given up with a reset. */
   position = 0
-  /** The run that was found to come next: its channel, and the position up to which it may go. */
+  /**
+   * The answer of {@link find}: the channel of the next event, and the position up to which its events may be taken. The answer is
+   * in fields because `find` runs for every delivery and must allocate nothing.
+   */
   protected next: ChannelCursor | null = null
   protected until = 0
 
-  /** It follows its channels from here on: nothing may come in between, or a channel that nobody follows is forgotten. */
+  /** Joins the channels at once, because a channel without a consumer may be forgotten. */
   constructor(channels: readonly Channel[], position: number) {
-    this.members = channels.map((channel) => new ChannelCursor(channel, this))
-    // A field that begins as a number is changed in place; one that begins as `undefined` costs an object for each change.
+    this.channelCursors = channels.map((channel) => new ChannelCursor(channel, this))
+    // V8 changes a field in place if its first value is a number. A field that begins as undefined costs an object per change.
     this.position = position
-    for (const member of this.members) member.channel.add(member)
+    for (const cursor of this.channelCursors) cursor.channel.add(cursor)
   }
 
   abstract deliver(slice: TimeSlice | null, goal: number): boolean
@@ -32,49 +77,50 @@ export abstract class Cursor implements Consumer {
   abstract leftLockstep(position: number): void
 
   get names(): string[] {
-    return this.members.map(({ channel }) => channel.name)
+    return this.channelCursors.map(({ channel }) => channel.name)
   }
 
-  /** The cursor is over, and follows nothing any more. */
+  /** Leaves all channels, for good. */
   leave(): void {
     this.isActive = false
-    for (const member of this.members) member.channel.remove(member)
+    for (const cursor of this.channelCursors) cursor.channel.remove(cursor)
   }
 
   /**
-   * Looks for the first event after the cursor and not after `limit`. An EVENT is described by {@link next} and
-   * {@link until}, and lies where the log of its channel found it.
+   * Looks for the first event after the cursor and not after `limit`. For an EVENT, {@link next} and {@link until} describe the
+   * answer, and the channel's log has found the event.
    */
   protected find(limit: number): typeof NOTHING | typeof EVENT | typeof LOSS {
-    const { members } = this
-    if (members.length === 1) {
-      const member = members[0] as ChannelCursor
-      const { log } = member.channel
-      const from = this.after(member)
+    const { channelCursors } = this
+    // The usual case of one channel has a path of its own: there is nothing to merge.
+    if (channelCursors.length === 1) {
+      const cursor = channelCursors[0] as ChannelCursor
+      const { log } = cursor.channel
+      const from = this.after(cursor)
       if (log.floor > from) return LOSS
       if (!log.seek(from) || (limit !== Infinity && (log.page.positions[log.slot] as number) > limit)) return NOTHING
-      this.next = member
+      this.next = cursor
       this.until = limit
       return EVENT
     }
     let found = NOTHING as typeof NOTHING | typeof EVENT
     let earliest = Infinity
     let second = Infinity
-    for (const member of members) {
-      const { log } = member.channel
-      const from = this.after(member)
+    for (const cursor of channelCursors) {
+      const { log } = cursor.channel
+      const from = this.after(cursor)
       if (log.floor > from) return LOSS
       if (log.last <= from) continue
-      // What was found before is still there, unless a newer event took its place.
-      if (member.due <= from || log.bounds.latestPerKey) {
+      // An event that was found before is still there, unless a newer event has replaced it.
+      if (cursor.due <= from || log.bounds.latestPerKey) {
         if (!log.seek(from)) continue
-        member.due = log.page.positions[log.slot] as number
+        cursor.due = log.page.positions[log.slot] as number
       }
-      const at = member.due
+      const at = cursor.due
       if (at < earliest) {
         second = earliest
         earliest = at
-        this.next = member
+        this.next = cursor
         found = EVENT
       } else if (at < second) {
         second = at
@@ -85,34 +131,34 @@ export abstract class Cursor implements Consumer {
     return found
   }
 
-  /** Up to where a channel was dealt with. */
-  protected after(member: ChannelCursor): number {
-    return this.position > member.after ? this.position : member.after
+  /** The position up to which a channel has been dealt with. */
+  protected after(cursor: ChannelCursor): number {
+    return this.position > cursor.after ? this.position : cursor.after
   }
 
-  /** The channels of which events were lost. */
+  /** The channels that have lost events after the cursor. */
   protected lost(): ChannelCursor[] {
-    return this.members.filter((member) => member.channel.log.floor > this.after(member))
+    return this.channelCursors.filter((cursor) => cursor.channel.log.floor > this.after(cursor))
   }
 
-  /** Gives up what the lost channels had up to `position`; what the others have stays due. */
+  /** Gives up the events of the lost channels up to `position`. The events of the other channels stay due. */
   protected giveUp(lost: readonly ChannelCursor[], position: number): void {
-    for (const member of lost) member.after = position
-    if (lost.length === this.members.length) this.position = position
+    for (const cursor of lost) cursor.after = position
+    if (lost.length === this.channelCursors.length) this.position = position
   }
 
-  /** Nothing is known any more of what was dealt with: every channel has a loss. */
+  /** Forgets what was dealt with: every channel counts as lost. */
   protected forget(): void {
-    for (const member of this.members) {
-      member.after = -1
-      member.due = 0
+    for (const cursor of this.channelCursors) {
+      cursor.after = -1
+      cursor.due = 0
     }
     this.position = -1
   }
 
   /** Starts each channel at its n-th last event. */
   protected rewind(n: number): void {
-    for (const member of this.members) member.after = member.channel.log.positionBefore(n)
-    this.position = Math.min(...this.members.map((member) => member.after))
+    for (const cursor of this.channelCursors) cursor.after = cursor.channel.log.positionBefore(n)
+    this.position = Math.min(...this.channelCursors.map(({ after }) => after))
   }
 }

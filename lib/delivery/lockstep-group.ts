@@ -1,122 +1,115 @@
 import type { Socket } from 'node:net'
+import { SwapList, type Indexed } from '../basics/swap-list.ts'
 import { type TimeSlice, unitsFor } from '../basics/time-slice.ts'
-import type { Indexed } from '../basics/swap-list.ts'
-import { type GroupMembership, type GzipBody, RunningCrc } from '../gzip/gzip-body.ts'
+import { type GroupMembership, RunningCrc } from '../gzip/gzip-body.ts'
 import type { Chunk } from '../log/log-page.ts'
 import type { ReplayLog } from '../log/replay-log.ts'
-import { MAX_WRITE_BYTES, writeAll } from '../stream/output.ts'
+import { type DirectWriter, MAX_WRITE_BYTES, writeToSocket } from './direct-writer.ts'
 
-/** Where the bytes of a consumer that may keep step go. */
-export interface DirectWriter {
-  /** Whether it takes nothing now. */
-  readonly full: boolean
-  /** The socket that takes them; `null` where writing may call something of the program's. */
-  readonly socket: Socket | null
-  /** Whether its socket takes bytes that are framed as chunks. */
-  readonly isFramed: boolean
-  /** What makes a gzip stream of them. */
-  readonly gzip: GzipBody | null
-  /** Bytes that were written to its socket have stayed there. */
-  block(): void
+/** Value of {@link LockstepMember.window} for a member that takes the bytes as they are, without compression. */
+const UNCOMPRESSED = -1
+
+/** A cursor that can be in a lockstep group. The group alone changes these fields. */
+export interface LockstepMember extends Indexed, GroupMembership {
+  writer: DirectWriter | null
+  /** The writer's socket and framing, copied so that a delivery touches neither the writer nor the stream. */
+  socket: Socket | null
+  isFramed: boolean
+  /** Position of the oldest event that the member's gzip blocks may refer to. */
+  window: number
+  /** Number of the last sweep in which the member was visited. */
+  sweep: number
 }
 
-/** In place of the position from which on blocks may refer to events: there are no blocks, but the bytes as they are. */
-const PLAIN = -1
-
 /**
- * The members of a channel that keep step: they stand at one place of its log, have one cursor together, and are given
- * what follows it one after the other. Of each no more is touched than its socket.
+ * The cursors of one channel that are at the same position of its log and receive the same chunks.
  *
- * A sweep gives one chunk to all; it may last for several turns. Whoever leaves meanwhile is told where it stands.
+ * A sweep gives one chunk to every member and may take several turns of the event loop. This loop exists beside
+ * `Subscriber.deliver` because it serves most deliveries of a busy hub: for each member it touches one small object and the
+ * socket, and it neither searches the log nor calls the subscriber.
  */
-export class LockstepGroup<T extends Indexed & GroupMembership> {
-  readonly #members: T[] = []
-  readonly #writers: DirectWriter[] = []
-  readonly #sockets: Socket[] = []
-  /** The position from which on the blocks that each is given may refer to events, or {@link PLAIN}. */
-  readonly #windows: number[] = []
-  readonly #areFramed: boolean[] = []
+export class LockstepGroup<T extends LockstepMember> {
+  readonly #members = new SwapList<T>()
+  /** How many members take gzip. */
   #gzips = 0
-  /** Everything up to here was given to all of them, which is what is counted where some take gzip. */
+  /** Every member has received everything up to this position, apart from the chunk of the sweep in progress. */
   #position = 0
-  #tally = new RunningCrc()
-  /** What the sweep in progress gives, and whom it comes to next: in the order in which they joined, as memory is read best. */
+  /** Checksum of everything that was sent up to {@link #position} since the first gzip member joined. */
+  #crc = new RunningCrc()
+  /** The chunk of the sweep in progress, the number of that sweep, and the index of the member to visit next. */
   #chunk: Chunk | null = null
-  #at = 0
+  #sweep = 0
+  #at = -1
 
   get size(): number {
-    return this.#members.length
+    return this.#members.size
   }
 
-  /** Whether all of them have what somebody has who has everything up to `position`. */
+  /** Whether a cursor that has everything up to `position` can join now. */
   admits(position: number): boolean {
-    return this.#members.length === 0 || this.#position === position
+    return this.#members.size === 0 || (this.#position === position && this.#chunk === null)
   }
 
-  /** Takes in a member at a position that it {@link admits}. */
-  add(member: T, socket: Socket, directWriter: DirectWriter, position: number): void {
-    const { gzip } = directWriter
+  /** Adds a cursor at a position that the group {@link admits}. */
+  add(member: T, socket: Socket, writer: DirectWriter, position: number): void {
+    const { gzip, isFramed } = writer
     this.#position = position
-    member.index = this.#members.length
-    this.#members.push(member)
-    this.#writers.push(directWriter)
-    this.#sockets.push(socket)
-    this.#windows.push(gzip === null ? PLAIN : gzip.join(member, this.#tally, position))
-    this.#areFramed.push(directWriter.isFramed)
+    member.writer = writer
+    member.socket = socket
+    member.isFramed = isFramed
+    member.window = gzip === null ? UNCOMPRESSED : gzip.join(member, this.#crc, position)
     if (gzip !== null) this.#gzips++
+    this.#members.add(member)
   }
 
-  /** Up to where a member was given everything. */
+  /** The position up to which a member has received everything. */
   positionOf(member: T): number {
     return this.#hasChunk(member) ? (this.#chunk as Chunk).position : this.#position
   }
 
-  /** Lets a member go. */
   remove(member: T): void {
-    const { index } = member
-    const gzip = (this.#writers[index] as DirectWriter).gzip
+    const gzip = member.writer?.gzip ?? null
     if (gzip !== null) {
       this.#gzips--
-      gzip.leave(this.#hasChunk(member) ? this.#tally.after(this.#chunk as Chunk) : this.#tally, this.positionOf(member))
+      gzip.leave(this.#hasChunk(member) ? this.#crc.after(this.#chunk as Chunk) : this.#crc, this.positionOf(member))
     }
-    member.index = -1
-    // Nobody may come from the side that the sweep was at to the one where it was not.
-    const hole = index < this.#at ? --this.#at : index
-    if (hole !== index) this.#move(hole, index)
-    const last = this.#members.length - 1
-    if (last !== hole) this.#move(last, hole)
-    this.#members.pop()
-    this.#writers.pop()
-    this.#sockets.pop()
-    this.#windows.pop()
-    this.#areFramed.pop()
-    if (last === 0) this.#endSweep()
+    this.#members.remove(member)
+    member.writer = member.socket = null
+    if (this.#members.size === 0) this.#endSweep()
   }
 
   /**
-   * Gives everybody what follows in the log, at least up to the position `goal`. Who is full is handed to `onLeave`,
-   * which must remove it, and so is everybody where the log does not have any more what follows, or that is too large.
+   * Gives every member what follows in the log, at least up to the position `goal`.
    *
-   * @returns `false` when the slice was over before that.
+   * A member that cannot take the chunk is passed to `onLeave`, which must remove it. All members are, if the log has lost what
+   * follows or if the next event is too large for one write: each of them goes on alone.
+   *
+   * @returns `false` if the time slice ended before that.
    */
   sweep(log: ReplayLog, goal: number, slice: TimeSlice, counters: { delivered: number }, onLeave: (member: T) => void): boolean {
+    const { items } = this.#members
     for (;;) {
-      const chunk = (this.#chunk ??= this.#next(log, goal, onLeave))
+      const chunk = (this.#chunk ??= this.#beginSweep(log, goal, onLeave))
       if (chunk === null) return true
       const { framed, count } = chunk
       const units = unitsFor(framed.length)
-      while (this.#at < this.#members.length) {
-        const at = this.#at
-        const socket = this.#sockets[at] as Socket
-        const window = this.#windows[at] as number
-        // Somebody who has left, or was sent something else that has stayed where it is, is given nothing.
+      while (this.#at >= 0) {
+        const member = items[this.#at]
+        this.#at--
+        // Removals since the last turn have shortened the list, and have moved members down that were visited already.
+        if (member === undefined || member.sweep === this.#sweep) continue
+        const socket = member.socket as Socket
+        // The client has left, or something else that was sent to it has stayed in the socket's buffer.
         if (!socket.writable || socket.writableLength > 0) {
-          onLeave(this.#members[at] as T)
+          onLeave(member)
         } else {
-          this.#at = at + 1
+          member.sweep = this.#sweep
           counters.delivered += count
-          const block = window === PLAIN ? chunk : chunk.deflatedSince(window)
-          if (!writeAll(socket, this.#areFramed[at] ? block.framed : block.bytes)) this.#blocked(at, onLeave)
+          const block = member.window === UNCOMPRESSED ? chunk : chunk.deflatedSince(member.window)
+          if (!writeToSocket(socket, member.isFramed ? block.framed : block.bytes)) {
+            member.writer?.block()
+            onLeave(member)
+          }
         }
         if (slice.spend(units)) return false
       }
@@ -124,51 +117,38 @@ export class LockstepGroup<T extends Indexed & GroupMembership> {
     }
   }
 
-  /** Hands everybody to `onLeave`, which must remove it. */
+  /** Passes every member to `onLeave`, which must remove it. */
   disband(onLeave: (member: T) => void): void {
-    for (let last = this.#members.at(-1); last !== undefined; last = this.#members.at(-1)) onLeave(last)
+    for (let last = this.#members.items.at(-1); last !== undefined; last = this.#members.items.at(-1)) onLeave(last)
   }
 
-  /** The chunk that follows, if any does up to the position `goal`. */
-  #next(log: ReplayLog, goal: number, onLeave: (member: T) => void): Chunk | null {
-    if (this.#members.length === 0) return null
+  /** Finds the next chunk, if an event follows up to the position `goal`. */
+  #beginSweep(log: ReplayLog, goal: number, onLeave: (member: T) => void): Chunk | null {
+    if (this.#members.size === 0) return null
     const hasMore = this.#position < goal && log.seek(this.#position)
-    // A loss is told though nothing follows it, and what does not go out in one write is given to each by itself.
+    // A loss must be reported to each client, even if no event follows it.
     if (log.floor > this.#position || (hasMore && log.page.framedSizeOf(log.slot) > MAX_WRITE_BYTES)) {
       this.disband(onLeave)
       return null
     }
     if (!hasMore) return null
+    this.#sweep++
+    this.#at = this.#members.size - 1
     const { page, slot } = log
     const end = page.endOf(slot, Infinity)
     return page.chunk(slot, this.#gzips > 0 ? page.segmentEnd(slot, end) : end)
   }
 
-  #blocked(at: number, onLeave: (member: T) => void): void {
-    ;(this.#writers[at] as DirectWriter).block()
-    onLeave(this.#members[at] as T)
-  }
-
   #endSweep(): void {
     if (this.#chunk === null) return
-    if (this.#gzips > 0) this.#tally = this.#tally.after(this.#chunk)
+    if (this.#gzips > 0) this.#crc = this.#crc.after(this.#chunk)
     this.#position = this.#chunk.position
     this.#chunk = null
-    this.#at = 0
+    this.#at = -1
   }
 
-  /** Whether the sweep in progress has come to a member. */
+  /** Whether a member has received the chunk of the sweep in progress. */
   #hasChunk(member: T): boolean {
-    return this.#chunk !== null && member.index < this.#at
-  }
-
-  #move(from: number, to: number): void {
-    const member = this.#members[from] as T
-    this.#members[to] = member
-    this.#writers[to] = this.#writers[from] as DirectWriter
-    this.#sockets[to] = this.#sockets[from] as Socket
-    this.#windows[to] = this.#windows[from] as number
-    this.#areFramed[to] = this.#areFramed[from] as boolean
-    member.index = to
+    return this.#chunk !== null && member.sweep === this.#sweep
   }
 }

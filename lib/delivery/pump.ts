@@ -2,16 +2,16 @@ import { Fifo } from '../basics/fifo.ts'
 import { TimeSlice } from '../basics/time-slice.ts'
 import type { Channel, Consumer } from './channel.ts'
 
-/** A consumer that can be queued by itself. */
+/** A consumer that the pump can queue by itself. */
 export interface QueuedConsumer extends Consumer {
   isQueued: boolean
 }
 
 /**
- * Gives consumers what they have not had, once per turn of the event loop and in short slices of time.
+ * Asks consumers to take what is due, once per turn of the event loop and in short time slices.
  *
- * A round visits every consumer of a channel that was published to; when it is over, the channel's events up to its
- * start have been offered to all who could take them. Between rounds come the consumers that take bytes again.
+ * A round visits every consumer of a channel that was published to. After it, the channel's events up to the start of the round
+ * have been offered to every consumer that could take them. Between rounds, the pump serves consumers that accept bytes again.
  */
 export class Pump {
   readonly #onRound: (channel: Channel, position: number) => void
@@ -19,13 +19,12 @@ export class Pump {
   readonly #slice = new TimeSlice()
   readonly #channels = new Fifo<Channel>()
   readonly #consumers = new Fifo<QueuedConsumer>()
-  /**
-   * The round in progress: its channel, the index of the consumer that is next of those at places of their own,
-   * once those who keep step have had it, and the position that its log ended at, in which of its lives.
-   */
+  /** The channel of the round in progress; `null` between rounds. */
   #channel: Channel | null = null
-  #isSwept = false
+  /** Whether the round has served the lockstep group, and the index of the next of the other consumers. */
+  #isGroupServed = false
   #at = -1
+  /** The end of the channel's log when the round began, and the epoch that it belongs to. */
   #goal = 0
   #restarts = 0
   #consumersFirst = false
@@ -33,13 +32,13 @@ export class Pump {
   #nextRound: Promise<void> | null = null
   #resolve: (() => void) | null = null
 
-  /** @param onRound is told after each round up to which position a channel's events were offered. */
+  /** @param onRound called after each round with the position up to which the channel's events have been offered. */
   constructor(onRound: (channel: Channel, position: number) => void, counters: { delivered: number }) {
     this.#onRound = onRound
     this.#counters = counters
   }
 
-  /** A channel has an event that its consumers have not had. */
+  /** Queues a channel that has an event its consumers have not received. */
   published(channel: Channel): void {
     if (channel.isQueued) return
     channel.isQueued = true
@@ -47,7 +46,7 @@ export class Pump {
     this.#schedule()
   }
 
-  /** A consumer takes bytes again. */
+  /** Queues a consumer that accepts bytes again. */
   ready(consumer: QueuedConsumer): void {
     if (consumer.isQueued) return
     consumer.isQueued = true
@@ -55,7 +54,7 @@ export class Pump {
     this.#schedule()
   }
 
-  /** Settles when a round is over. Ask only after {@link published}. */
+  /** Resolves at the end of the next round. Call it only after {@link published}. */
   nextRound(): Promise<void> {
     this.#nextRound ??= new Promise((resolve) => (this.#resolve = resolve))
     return this.#nextRound
@@ -64,13 +63,13 @@ export class Pump {
   #schedule(): void {
     if (this.#isScheduled) return
     this.#isScheduled = true
-    setImmediate(this.#run)
+    setImmediate(this.#deliver)
   }
 
-  readonly #run = (): void => {
+  readonly #deliver = (): void => {
     this.#isScheduled = false
     this.#slice.begin()
-    // Neither may starve the other, so they take turns at being first.
+    // Channels and consumers take turns at being first, so that neither can use up every slice.
     this.#consumersFirst = !this.#consumersFirst
     const isDone = this.#consumersFirst ? this.#serveConsumers() && this.#serveChannels() : this.#serveChannels() && this.#serveConsumers()
     if (!isDone) this.#schedule()
@@ -87,39 +86,43 @@ export class Pump {
 
   #serveChannels(): boolean {
     for (;;) {
-      this.#channel ??= this.#begin()
+      this.#channel ??= this.#beginRound()
       const channel = this.#channel
       if (channel === null) return true
-      if (!this.#isSwept) {
-        if (!channel.sweep(this.#slice, this.#goal, this.#counters)) return false
-        this.#isSwept = true
+      if (!this.#isGroupServed) {
+        if (!channel.sweepLockstep(this.#slice, this.#goal, this.#counters)) return false
+        this.#isGroupServed = true
         this.#at = channel.alone.size - 1
       }
       const { end } = channel.log
-      // From the last down, at the index where the last slice ended: see SwapList.
+      // From the last index down, starting where the previous slice ended: see SwapList.
       while (this.#at >= 0) {
-        const member = channel.alone.items[this.#at]
-        // Who follows several channels is given what is new in all of them by the first that it is visited for.
-        if (member === undefined || member.consumer.position >= end || member.consumer.deliver(this.#slice, this.#goal)) this.#at--
+        const cursor = channel.alone.items[this.#at]
+        // A consumer of several channels takes what is new in all of them when the first of them is served.
+        if (cursor === undefined || cursor.consumer.position >= end || cursor.consumer.deliver(this.#slice, this.#goal)) this.#at--
         if (this.#slice.isOver) return false
       }
-      this.#channel = null
-      // Of another life of its log nothing was offered yet.
-      if (channel.restarts === this.#restarts) this.#onRound(channel, this.#goal)
-      this.#resolve?.()
-      this.#resolve = this.#nextRound = null
+      this.#endRound(channel)
       if (this.#slice.spend()) return false
     }
   }
 
-  /** Begins the round of the channel that has waited for longest. */
-  #begin(): Channel | null {
+  /** Begins the round of the channel that has waited longest. */
+  #beginRound(): Channel | null {
     const channel = this.#channels.shift()
     if (channel === undefined) return null
     channel.isQueued = false
-    this.#isSwept = false
+    this.#isGroupServed = false
     this.#goal = channel.log.last
     this.#restarts = channel.restarts
     return channel
+  }
+
+  #endRound(channel: Channel): void {
+    this.#channel = null
+    // If the log has begun a new epoch meanwhile, none of its events has been offered.
+    if (channel.restarts === this.#restarts) this.#onRound(channel, this.#goal)
+    this.#resolve?.()
+    this.#resolve = this.#nextRound = null
   }
 }

@@ -1,27 +1,28 @@
 import type { SharedBytes } from '../gzip/shared-bytes.ts'
 import type { Chunk } from '../log/log-page.ts'
 import type { Channel } from './channel.ts'
-import type { DirectWriter } from './lockstep-group.ts'
 import type { ResetReason } from './control-events.ts'
+import type { DirectWriter } from './direct-writer.ts'
 
-/** What takes a subscriber's events. */
+/** The receiver of a subscriber's events: a stream, or an iterator. */
 export interface Sink {
-  /** Whether it takes nothing now. */
+  /** Whether it accepts nothing at the moment. */
   readonly full: boolean
-  /** Where the bytes go that others who keep step are given too; `null` where there are none. */
+  /** Its output, for delivery in lockstep with other streams; `null` for a receiver that has no output. */
   readonly directWriter: DirectWriter | null
-  /** Takes a stretch of events of one channel, which others are given too. */
+  /** Receives consecutive events of one channel. Other sinks receive the same object. */
   events(chunk: Chunk, channel: Channel): void
-  /** The replay is over, with so many events: what follows is live. */
+  /** The replay is complete, with `replayed` events. Everything that follows is live. */
   opened(position: number, replayed: number): void
-  /** Events of these channels were lost. Without a position, a snapshot follows that has one. */
+  /** Events of the channels `lost` are lost. Without a position, a snapshot follows, which carries one. */
   reset(position: number | undefined, lost: readonly string[], reason: ResetReason): void
-  /** Everything up to the position was dealt with, though nothing of it was wanted. */
+  /** Everything up to the position has been dealt with, and nothing of it was wanted. */
   moved(position: number): void
-  /** Takes the encoded state of the channels, which others are given too, and the position that it belongs to. */
+  /** Receives the encoded snapshot, without its id, and the position that it belongs to. */
   snapshot(position: number, body: SharedBytes): void
-  /** Ends the stream: nothing more may be delivered, and the client has to reconnect. */
+  /** Ends the stream, so that the client reconnects. The subscriber delivers nothing after this call. */
   endForReconnect(reason: 'expired' | 'unavailable'): void
+  /** Gathers the writes up to {@link uncork} into one. */
   cork(): void
   uncork(): void
 }

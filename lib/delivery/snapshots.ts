@@ -4,22 +4,22 @@ import { checkEventName } from '../basics/names.ts'
 import { formatBody, type Serialize, toText } from '../event/event.ts'
 import type { Timeline } from '../event/timeline.ts'
 import { SharedBytes } from '../gzip/shared-bytes.ts'
-import type { Snapshot, TakeSnapshot } from '../stream/subscription.ts'
 import type { QueuedConsumer } from './pump.ts'
+import type { Snapshot, TakeSnapshot } from './subscribe-options.ts'
 
-/** A call that takes longer is not shared with those who come then: it may never end. */
+/** A call that has taken longer is not shared with later subscribers, because it may never end. */
 const MAX_SHARED_MS = 10_000
-/** This many consecutive calls for the same channels, each by a different function, within `UNSHARED_MS` cause a warning. */
+/** This many consecutive calls for the same channels, each of a different function, within `UNSHARED_MS` cause a warning. */
 const UNSHARED_CALLS = 10
 const UNSHARED_MS = 1_000
 
-/** One call of a snapshot function, and those who wait for it. */
+/** One call of a snapshot function, and the consumers that wait for it. */
 export class SnapshotCall {
-  /** The hub's newest position before the function was called: the state has everything up to here. */
+  /** The hub's newest position before the function was called. The state contains every event up to here. */
   readonly position: number
   readonly startedAt = performance.now()
   readonly waiting = new Set<QueuedConsumer>()
-  /** `undefined` while pending, `null` when it failed: else the encoded event without its id, for all who waited. */
+  /** The encoded event without its id; `undefined` while the call is pending, `null` if it failed. */
   body: SharedBytes | null | undefined
 
   constructor(position: number) {
@@ -28,21 +28,21 @@ export class SnapshotCall {
 }
 
 /**
- * Calls the snapshot functions of a hub. Subscribers of one owner who ask for the same channels by the same function while a call
- * is under way, or in the turn in which it ends, share it: a storm of reconnects costs one call at a time.
+ * Calls the snapshot functions of a hub. Subscribers share a call if they have the same owner, channels and function, and ask while
+ * it is in progress or in the turn in which it ends. So a storm of reconnects costs one call at a time.
  */
 export class Snapshots {
   readonly #timeline: Timeline
   readonly #serialize: Serialize
   readonly #onError: OnError
   readonly #wake: (consumer: QueuedConsumer) => void
-  /** The calls of a function by the channels, the oldest first. A function that the program drops takes its calls with it. */
+  /** The calls of each function, by owner and channels, the oldest first. */
   #calls = new WeakMap<TakeSnapshot, Map<string, SnapshotCall>>()
-  /** The last calls of different functions for the same channels: how many, and since when. */
-  #unshared = { key: '', count: 0, since: 0 }
+  /** Consecutive calls of different functions for the same owner and channels: how many, and since when. */
+  #unshared = { request: '', count: 0, since: 0 }
   #hasWarned = false
 
-  /** @param wake is told of each who waited, when the call is over. */
+  /** @param wake called for each waiting consumer at the end of a call. */
   constructor(timeline: Timeline, serialize: Serialize, onError: OnError, wake: (consumer: QueuedConsumer) => void) {
     this.#timeline = timeline
     this.#serialize = serialize
@@ -50,9 +50,9 @@ export class Snapshots {
     this.#wake = wake
   }
 
-  /** A call for these channels and this owner, begun now or shared, whose position is not before `floor`. */
+  /** Begins or shares a call for these channels and this owner. Its position is not before `floor`. */
   ask(take: TakeSnapshot, channels: readonly string[], owner: string | undefined, floor: number, consumer: QueuedConsumer): SnapshotCall {
-    const key = JSON.stringify([owner, ...channels.toSorted()])
+    const request = JSON.stringify([owner, ...channels.toSorted()])
     const known = this.#calls.get(take)
     const calls = known ?? new Map<string, SnapshotCall>()
     if (known === undefined) this.#calls.set(take, calls)
@@ -60,31 +60,31 @@ export class Snapshots {
       if (performance.now() - startedAt <= MAX_SHARED_MS) break
       calls.delete(name)
     }
-    let call = calls.get(key)
+    let call = calls.get(request)
     if (call === undefined || call.position < floor) {
       const begun = (call = new SnapshotCall(this.#timeline.newest))
-      calls.delete(key)
-      calls.set(key, begun)
-      const mayWarn = known === undefined && this.#isUnshared(key, begun.startedAt)
-      void this.#run(begun, take, channels, owner, mayWarn).then(() => setImmediate(forget, calls, key, begun))
+      calls.delete(request)
+      calls.set(request, begun)
+      const mayWarn = known === undefined && this.#isUnshared(request, begun.startedAt)
+      void this.#call(begun, take, channels, owner, mayWarn).then(() => setImmediate(forget, calls, request, begun))
     }
     if (call.body === undefined) call.waiting.add(consumer)
     return call
   }
 
-  /** The positions begin anew: no call that is under way is shared any more. */
+  /** Begins a new epoch: later subscribers share no call of the previous one. */
   restart(): void {
     this.#calls = new WeakMap()
   }
 
-  async #run(
+  async #call(
     call: SnapshotCall,
     take: TakeSnapshot,
     channels: readonly string[],
     owner: string | undefined,
     mayWarn: boolean,
   ): Promise<void> {
-    // Never from within the delivery: the function may publish, or close what is being delivered to.
+    // Not within the delivery, because the function may publish or close the stream that is being delivered to.
     await Promise.resolve()
     if (mayWarn) this.#warn(channels)
     try {
@@ -118,10 +118,10 @@ export class Snapshots {
     )
   }
 
-  /** Whether this is one of many calls for the same channels that could have been one. */
-  #isUnshared(key: string, now: number): boolean {
+  /** Whether so many calls for the same channels have been made, each of another function, that a warning is due. */
+  #isUnshared(request: string, now: number): boolean {
     const last = this.#unshared
-    if (last.key !== key || now - last.since > UNSHARED_MS) this.#unshared = { key, count: 0, since: now }
+    if (last.request !== request || now - last.since > UNSHARED_MS) this.#unshared = { request, count: 0, since: now }
     return ++this.#unshared.count === UNSHARED_CALLS
   }
 
@@ -133,6 +133,6 @@ export class Snapshots {
   }
 }
 
-function forget(calls: Map<string, SnapshotCall>, key: string, call: SnapshotCall): void {
-  if (calls.get(key) === call) calls.delete(key)
+function forget(calls: Map<string, SnapshotCall>, request: string, call: SnapshotCall): void {
+  if (calls.get(request) === call) calls.delete(request)
 }

@@ -1,97 +1,80 @@
-import type { OnError } from '../basics/on-error.ts'
 import { type TimeSlice, unitsFor } from '../basics/time-slice.ts'
 import type { Chunk, LogPage } from '../log/log-page.ts'
-import { type EventFilter, isWanted } from '../stream/event-filter.ts'
-import { MAX_WRITE_BYTES } from '../stream/output.ts'
-import type { SubscribeSettings, TakeSnapshot } from '../stream/subscription.ts'
 import type { Channel, ChannelCursor } from './channel.ts'
-import type { DirectWriter } from './lockstep-group.ts'
 import type { ResetReason } from './control-events.ts'
-import { Cursor, EVENT, LOSS, NOTHING } from './cursor.ts'
-import type { EventReader } from './event-reader.ts'
+import { Cursor, EVENT, LOSS, NOTHING, type StartPosition } from './cursor.ts'
+import type { DeliveryEngine } from './delivery-engine.ts'
+import { type DirectWriter, MAX_WRITE_BYTES } from './direct-writer.ts'
 import type { Sink } from './sink.ts'
-import type { SnapshotCall, Snapshots } from './snapshots.ts'
-import type { Start } from './start.ts'
-
-/** What the subscribers of a hub share. */
-export interface Delivery {
-  /** The one order of the hub's events. */
-  readonly timeline: { readonly newest: number }
-  readonly reader: EventReader
-  readonly snapshots: Snapshots
-  readonly onError: OnError
-  readonly counters: { delivered: number; resets: number }
-}
+import type { SnapshotCall } from './snapshots.ts'
+import type { EventFilter, SubscribeSettings, TakeSnapshot } from './subscribe-options.ts'
 
 /**
- * A cursor over the logs of one or several channels, and the sink that is given what follows it. Live delivery,
- * catching up and replay are the same loop: whatever is after the cursor, in order of position, as far as the sink
- * takes it.
+ * A cursor over the logs of one or several channels, with the sink that receives what follows it. Live delivery, catching up and
+ * replay are one loop: it gives the sink whatever is after the cursor, in order of position, as far as the sink accepts it.
  */
 export class Subscriber extends Cursor {
-  /** Whether the pump has it among those that take bytes again. */
   isQueued = false
   readonly #sink: Sink
-  readonly #delivery: Delivery
+  readonly #engine: DeliveryEngine
   readonly #settings: SubscribeSettings
-  /** Where its bytes go, if it may keep step with others; nothing is to be asked about any event then. */
+  /** The sink's output, if the subscriber may be in a lockstep group: none of its events needs a decision. */
   readonly #directWriter: DirectWriter | null
-  /** The snapshot that goes out before anything else does. */
+  /** The snapshot that must be sent before anything else. */
   #snapshot: SnapshotCall | null = null
   /** The newest position that the client has as an id. */
   #sent = -1
   #reason: ResetReason
-  /** The sink is told that it is live when what was published up to here is dealt with; -1 once it was. */
+  /** The client is live once everything up to this position has been dealt with; -1 once it is. */
   #openAt = 0
   #replayed = 0
-  /** What the filter has skipped since the client's id was last moved, and how much it may before the id is moved. */
+  /** Events and bytes that the filter has skipped since the client's id was last moved, and how many it may skip. */
   #skippedEvents = 0
   #skippedBytes = 0
   readonly #maxSkippedEvents: number = 1
   readonly #maxSkippedBytes: number = 1
   #isDelivering = false
-  /** The wanted events that were looked at and not given yet: a part of a page. */
+  /** Wanted events that the filter has passed and the sink has not received: slots of one page. */
   #page: LogPage | null = null
   #from = 0
   #to = 0
-  /** Where the subscription ends, and what is called when it got there. */
+  /** The position at which the subscription ends, and the function to call there. */
   #finishAt = Infinity
   #onFinished: (() => void) | null = null
 
-  constructor(channels: readonly Channel[], sink: Sink, delivery: Delivery, start: Start) {
+  constructor(channels: readonly Channel[], sink: Sink, engine: DeliveryEngine, settings: SubscribeSettings, start: StartPosition) {
     super(channels, start.position)
-    this.#sink = sink
-    this.#delivery = delivery
-    const { settings } = start
     const { filter, snapshot, rewind, expiresAt } = settings
+    this.#sink = sink
+    this.#engine = engine
     this.#settings = settings
     this.#reason = start.reason
     const isPlain = channels.length === 1 && filter === undefined && expiresAt === Infinity
     this.#directWriter = isPlain && !channels[0]?.log.bounds.latestPerKey ? sink.directWriter : null
-    this.#openAt = delivery.timeline.newest
+    this.#openAt = engine.timeline.newest
     if (filter !== undefined) {
-      // A client that is not told moves out of the log sooner than it hears of it: a quarter of the log is early enough.
+      // The client's id must move before it leaves the log. A quarter of the log is early enough.
       const bounds = channels.map(({ log }) => log.bounds)
       this.#maxSkippedEvents = Math.max(1, Math.min(...bounds.map(({ maxEvents }) => maxEvents)) / 4)
       this.#maxSkippedBytes = Math.max(1, Math.min(...bounds.map(({ maxBytes }) => maxBytes)) / 4)
     }
-    if (start.isFirst && snapshot !== undefined) this.giveUp(this.members, this.#ask(snapshot, this.members))
+    if (start.isFirst && snapshot !== undefined) this.giveUp(this.channelCursors, this.#requestSnapshot(snapshot, this.channelCursors))
     else if (start.isFirst && rewind > 0) this.rewind(rewind)
   }
 
   /**
-   * Gives the sink what follows the cursor until it is full, nothing follows or the slice is over.
+   * Gives the sink what follows the cursor until the sink is full, nothing follows or the time slice ends.
    *
-   * @returns `false` when the slice was over before everything up to the position `goal` was dealt with.
+   * @returns `false` if the slice ended before everything up to the position `goal` was dealt with.
    */
   deliver(slice: TimeSlice | null, goal: number): boolean {
     if (this.#isDelivering) return true
-    this.#member.part()
+    this.#firstCursor.part()
     this.#isDelivering = true
     const sink = this.#sink
     const { filter } = this.#settings
     if (this.isExpired) sink.endForReconnect('expired')
-    let gathered = 0
+    let corkedBytes = 0
     let isOver = false
     while (this.isActive && !sink.full && !isOver && (this.#snapshot === null || this.#giveSnapshot(this.#snapshot))) {
       const limit = this.#openAt < 0 ? this.#finishAt : this.#openAt
@@ -102,15 +85,15 @@ export class Subscriber extends Cursor {
         this.#giveId()
         sink.moved(this.position)
       } else if (found === EVENT) {
-        // Runs of several channels that interleave, and the stretches that a filter leaves, go out in one write.
-        if (gathered === 0 && (this.until < limit || filter !== undefined)) sink.cork()
-        const given = filter === undefined ? this.#giveRun() : this.#giveWanted(filter, slice)
-        gathered += given
-        if (gathered >= MAX_WRITE_BYTES) {
+        // Small stretches, of interleaved channels or left by a filter, are gathered into one write.
+        if (corkedBytes === 0 && (this.until < limit || filter !== undefined)) sink.cork()
+        const bytes = filter === undefined ? this.#giveStretch() : this.#giveWanted(filter, slice)
+        corkedBytes += bytes
+        if (corkedBytes >= MAX_WRITE_BYTES) {
           sink.uncork()
-          gathered = 0
+          corkedBytes = 0
         }
-        isOver = slice !== null && slice.spend(unitsFor(given))
+        isOver = slice !== null && slice.spend(unitsFor(bytes))
       } else if (this.#openAt >= 0) {
         this.#open()
       } else {
@@ -124,17 +107,21 @@ export class Subscriber extends Cursor {
     return !isOver || this.position >= goal
   }
 
-  /** Gives what is due, as far as the sink takes it, also when it is called from within a filter. */
+  /** Gives what is due, as far as the sink accepts it, even if it is called by a filter. */
   flush(): void {
-    this.#flushStretch()
+    this.#flushWanted()
     this.deliver(null, Infinity)
   }
 
-  /** Goes on to what is published now and, where it can be, no further: `true` when it is there, else `done` is called when it is. */
+  /**
+   * Delivers what has been published by now and, if possible, nothing that is published later.
+   *
+   * @returns `true` if that is done. Otherwise `done` is called then.
+   */
   finish(done: () => void, slice: TimeSlice | null = null): boolean {
     // With `latestPerKey`, a newer event at a later position may replace one that is due, so there is no fixed end.
-    const mayMove = this.members.some(({ channel }) => channel.log.bounds.latestPerKey)
-    this.#finishAt = mayMove ? Infinity : this.#delivery.timeline.newest
+    const mayMove = this.channelCursors.some(({ channel }) => channel.log.bounds.latestPerKey)
+    this.#finishAt = mayMove ? Infinity : this.#engine.timeline.newest
     this.deliver(slice, Infinity)
     if (!this.#isDelivering && this.#hasFinished()) return true
     this.#onFinished = done
@@ -142,7 +129,7 @@ export class Subscriber extends Cursor {
   }
 
   restart(): void {
-    const { newest } = this.#delivery.timeline
+    const { newest } = this.#engine.timeline
     this.forget()
     this.#reason = 'restarted'
     this.#sent = -1
@@ -158,23 +145,28 @@ export class Subscriber extends Cursor {
     this.#snapshot?.waiting.delete(this)
   }
 
-  /** The newest position that the client has as an id. */
-  get sent(): number {
-    const { channel, isInLockstep } = this.#member
-    return isInLockstep ? Math.max(this.#sent, channel.positionOf(this.#member)) : this.#sent
+  leftLockstep(position: number): void {
+    this.position = Math.max(this.position, position)
+    this.#sent = Math.max(this.#sent, position)
   }
 
-  /** Whether the access of the client has ended. */
+  /** The newest position that the client has as an id. */
+  get sent(): number {
+    const cursor = this.#firstCursor
+    return cursor.isInLockstep ? Math.max(this.#sent, cursor.channel.lockstepPositionOf(cursor)) : this.#sent
+  }
+
+  /** Whether the client's access has ended. */
   get isExpired(): boolean {
     const { expiresAt } = this.#settings
     return expiresAt !== Infinity && Date.now() >= expiresAt
   }
 
-  /** Moves the client's id to the hub's newest position; `false` where it is there, or has events due before it. */
+  /** Moves the client's id to the hub's newest position. Returns `false` if it is there already, or if events before it are due. */
   keepAlive(): boolean {
-    const { newest } = this.#delivery.timeline
+    const { newest } = this.#engine.timeline
     if (newest <= this.sent) return false
-    this.#member.part()
+    this.#firstCursor.part()
     if (this.#openAt >= 0 || this.#snapshot !== null || this.find(Infinity) !== NOTHING) return false
     this.position = newest
     this.#giveId()
@@ -183,39 +175,25 @@ export class Subscriber extends Cursor {
     return true
   }
 
-  leftLockstep(position: number): void {
-    this.position = Math.max(this.position, position)
-    this.#sent = Math.max(this.#sent, position)
+  /** The only cursor that can be in a lockstep group, because a subscriber of several channels has to merge them. */
+  get #firstCursor(): ChannelCursor {
+    return this.channelCursors[0] as ChannelCursor
   }
 
-  /** The one that keeps step with others, where any does. */
-  get #member(): ChannelCursor {
-    return this.members[0] as ChannelCursor
-  }
-
-  /** Keeps step with the others who have all that there is, where it may and does. */
+  /** Joins the channel's lockstep group, if the subscriber may and has everything. */
   #joinLockstep(): void {
-    const directWriter = this.#directWriter
-    if (
-      directWriter === null ||
-      directWriter.socket === null ||
-      directWriter.full ||
-      !this.isActive ||
-      this.#openAt >= 0 ||
-      this.#snapshot !== null ||
-      this.#finishAt !== Infinity
-    ) {
-      return
-    }
-    const { channel } = this.#member
-    if (this.position >= channel.log.end) channel.joinLockstep(this.#member, directWriter.socket, directWriter)
+    const writer = this.#directWriter
+    if (writer === null || writer.socket === null || writer.full || !this.isActive) return
+    if (this.#openAt >= 0 || this.#snapshot !== null || this.#finishAt !== Infinity) return
+    const cursor = this.#firstCursor
+    if (this.position >= cursor.channel.log.end) cursor.channel.joinLockstep(cursor, writer.socket, writer)
   }
 
   #hasFinished(): boolean {
     return this.#openAt < 0 && this.#snapshot === null && this.find(this.#finishAt) === NOTHING
   }
 
-  /** Gives the snapshot that comes before anything else, if it is there: `true` when events may follow. */
+  /** Gives the snapshot that must come first, if the call has ended. Returns `true` if events may follow it. */
   #giveSnapshot({ body }: SnapshotCall): boolean {
     if (body === null) this.#sink.endForReconnect('unavailable')
     if (body === null || body === undefined) return false
@@ -225,37 +203,35 @@ export class Subscriber extends Cursor {
     return !this.#sink.full
   }
 
-  /** Gives the run of events that was found: as far as its page goes and no other channel comes before. */
-  #giveRun(): number {
-    const member = this.next as ChannelCursor
-    const { log } = member.channel
-    log.seek(this.after(member))
+  /** Gives the events that {@link find} has found, up to the end of their page or to the next event of another channel. */
+  #giveStretch(): number {
+    const cursor = this.next as ChannelCursor
+    const { log } = cursor.channel
+    log.seek(this.after(cursor))
     const chunk = log.page.chunk(log.slot, this.#endOf(log.page, log.slot))
     this.position = chunk.position
-    this.#give(chunk, member.channel)
+    this.#give(chunk, cursor.channel)
     return chunk.framed.length
   }
 
-  /** The same for a filtered subscriber: the wanted stretches of the run, until the sink is full or the slice over. */
+  /** The same for a filtered subscriber: gives the wanted events, until the sink is full or the slice ends. */
   #giveWanted(filter: EventFilter, slice: TimeSlice | null): number {
-    const member = this.next as ChannelCursor
-    const { channel } = member
-    const { reader, onError } = this.#delivery
-    channel.log.seek(this.after(member))
+    const cursor = this.next as ChannelCursor
+    const { channel } = cursor
+    channel.log.seek(this.after(cursor))
     const { page, slot } = channel.log
     const end = this.#endOf(page, slot)
-    let given = 0
+    let bytes = 0
     this.#page = page
     this.#from = this.#to = slot
     while (this.#to < end && !this.#sink.full) {
       const at = this.#to
-      const event = reader.read(channel, page, at)
-      const wanted = event !== null && isWanted(filter, event, onError)
-      // The filter may have ended the subscription, which gave the stretch before this event.
+      const isWanted = this.#engine.reader.isWanted(filter, channel, page, at)
+      // The filter may have ended the subscription. The events before this one were flushed then.
       if (!this.isActive) break
       this.position = page.positions[at] as number
-      if (!wanted) {
-        given += this.#flushStretch()
+      if (!isWanted) {
+        bytes += this.#flushWanted()
         this.#from = at + 1
         this.#skippedEvents++
         this.#skippedBytes += page.sizeOf(at)
@@ -263,22 +239,23 @@ export class Subscriber extends Cursor {
       this.#to = at + 1
       if (slice !== null && slice.spend()) break
     }
-    given += this.#flushStretch()
+    bytes += this.#flushWanted()
     this.#page = null
-    return given
+    return bytes
   }
 
-  /** Where the run that begins in a slot ends for this sink. */
+  /** The slot at which a stretch that begins in `slot` ends for this sink. */
   #endOf(page: LogPage, slot: number): number {
     const end = page.endOf(slot, this.until)
     const { directWriter } = this.#sink
     if (directWriter === null || directWriter.gzip === null) return end
-    const cut = page.segmentEnd(slot, end)
-    if (cut < end) this.#sink.cork()
-    return cut
+    const segmentEnd = page.segmentEnd(slot, end)
+    if (segmentEnd < end) this.#sink.cork()
+    return segmentEnd
   }
 
-  #flushStretch(): number {
+  /** Gives the wanted events that the filter has passed so far. */
+  #flushWanted(): number {
     if (this.#page === null || this.#from === this.#to || !this.isActive) return 0
     const chunk = this.#page.chunk(this.#from, this.#to)
     this.#from = this.#to
@@ -287,33 +264,33 @@ export class Subscriber extends Cursor {
   }
 
   /**
-   * Tells the client which channels lost events. While others are complete its id stays where it is, so that a client
-   * that is cut off now loses nothing of them; of the lost ones nothing up to the newest position is given.
+   * Tells the client which channels have lost events. While other channels are complete, the client's id stays as it is, so that a
+   * client that is cut off now loses nothing of them. Of the lost channels, nothing up to the newest position is sent.
    *
-   * Where a snapshot follows, it is what carries the id, and until it is there nothing else is given.
+   * With a snapshot function, the snapshot carries the id, and nothing else is sent before it.
    */
   #reset(): void {
     const lost = this.lost()
     const names = lost.map(({ channel }) => channel.name)
     const take = this.#settings.snapshot
-    this.giveUp(lost, take === undefined ? this.#delivery.timeline.newest : this.#ask(take, lost))
+    this.giveUp(lost, take === undefined ? this.#engine.timeline.newest : this.#requestSnapshot(take, lost))
     if (take === undefined) this.#giveId()
-    this.#delivery.counters.resets++
+    this.#engine.counters.resets++
     this.#sink.reset(take === undefined ? this.position : undefined, names, this.#reasonFor(lost))
     if (this.#openAt < 0) this.#reason = 'slow'
   }
 
-  /** What the bounds of this hub drop was lost by a slow client; what was gone before it came here was not. */
+  /** The reason of a reset. A live client is `slow`, unless the backplane lost the events before this hub had them. */
   #reasonFor(lost: readonly ChannelCursor[]): ResetReason {
     const isGap = this.#reason === 'slow' && lost.some(({ channel }) => channel.gap === channel.log.floor)
     return isGap ? 'expired' : this.#reason
   }
 
-  /** Asks for a snapshot of channels; its position is returned. */
-  #ask(take: TakeSnapshot, members: readonly ChannelCursor[]): number {
-    const names = members.map(({ channel }) => channel.name)
-    const floor = Math.max(...members.map(({ channel }) => channel.log.floor))
-    this.#snapshot = this.#delivery.snapshots.ask(take, names, this.#settings.owner, floor, this)
+  /** Requests a snapshot of channels, and returns its position. */
+  #requestSnapshot(take: TakeSnapshot, cursors: readonly ChannelCursor[]): number {
+    const names = cursors.map(({ channel }) => channel.name)
+    const floor = Math.max(...cursors.map(({ channel }) => channel.log.floor))
+    this.#snapshot = this.#engine.snapshots.ask(take, names, this.#settings.owner, floor, this)
     return this.#snapshot.position
   }
 
@@ -329,11 +306,11 @@ export class Subscriber extends Cursor {
     this.#sent = chunk.position
     this.#skippedEvents = this.#skippedBytes = 0
     if (this.#openAt >= 0) this.#replayed += chunk.count
-    this.#delivery.counters.delivered += chunk.count
+    this.#engine.counters.delivered += chunk.count
     this.#sink.events(chunk, channel)
   }
 
-  /** The client is given the cursor as its id, with what follows. */
+  /** Notes that what is sent next carries the cursor's position as its id. */
   #giveId(): void {
     this.#sent = this.position
     this.#skippedEvents = this.#skippedBytes = 0

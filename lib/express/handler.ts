@@ -1,14 +1,13 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { SseError, describeValue } from '../basics/errors.ts'
-import type { OnError } from '../basics/on-error.ts'
 import { checkChannels, isName } from '../basics/names.ts'
 import { checkFunction, checkInteger, checkOptions } from '../basics/options.ts'
+import { checkSubscribeOptions, type SubscribeOptions } from '../delivery/subscribe-options.ts'
 import type { ChannelName } from '../event/channel-types.ts'
+import { fault, type HubCore } from '../hub/hub-core.ts'
+import type { Subscribable } from '../hub/subscribable.ts'
 import { isPipelined, whenTurn } from '../stream/client-disconnect.ts'
-import type { Refusal } from '../stream/refusal.ts'
-import type { SseStream } from '../stream/stream.ts'
-import { join, type Subscribable } from '../stream/subscribable.ts'
-import { checkSubscribeOptions, closedSubscription, type SubscribeOptions } from '../stream/subscription.ts'
+import type { SseStream } from '../stream/sse-stream.ts'
 import { sseMiddleware } from './middleware.ts'
 
 declare global {
@@ -20,53 +19,45 @@ declare global {
 }
 
 /**
- * A request as the callbacks of a route see it where they do not say what it is. For Express's own methods, annotate each of
- * them: `(req: Request) => …`.
+ * The request of a route's callback that does not declare another type. For Express's own methods, annotate the parameter:
+ * `(req: Request) => …`.
  */
 export type HandlerRequest = IncomingMessage &
   Express.Request & { readonly params: Readonly<Record<string, string>>; readonly query: Readonly<Record<string, unknown>> }
 
-/** What gives the channels of a request, and says which of them it may see. */
+/** The channels of a request, and which of them it may see. */
 type HandlerChannels<N extends string, R> =
   | {
       /** The channels of the route, or a function that gives those of a request. A single name works like a list of one. */
       readonly channels: N | readonly N[] | ((req: R) => N | readonly N[] | PromiseLike<N | readonly N[]>)
       /**
-       * Whether a request may see a channel, its replay included. Anything but `true` is a no, and one no answers the whole
-       * request with 403. Asked for every channel, wherever its name comes from, right before the subscription.
+       * Returns whether a request may see a channel and its replay. Anything but `true` means no, and one no refuses the whole request
+       * with 403. It is called for every channel, wherever its name comes from, right before the subscription.
        */
       readonly authorize?: ((req: R, channel: N) => boolean | PromiseLike<boolean>) | undefined
     }
   | {
-      /** Left out, the client names the channels in the query: `?channel=a&channel=b`. */
+      /** Without `channels`, the client names them in the query: `?channel=a&channel=b`. */
       readonly channels?: undefined
-      /** The same, and required. */
+      /** Returns whether a request may see a channel. It is required, because the client names the channels. */
       readonly authorize: (req: R, channel: N) => boolean | PromiseLike<boolean>
     }
 
 /** Options of {@link Hub.handler}. */
 export type HandlerOptions<C extends object, N extends ChannelName<C> = ChannelName<C>, R = HandlerRequest> = HandlerChannels<N, R> & {
-  /** How many channels a client may name; more are answered with 400. Default 20. */
+  /** How many channels a client may name. A request for more is answered with 400. Default 20. */
   readonly maxChannels?: number | undefined
-  /** The options of the subscription, or what gives those of a request. */
+  /** The options of the subscription, or a function that returns those of a request. */
   readonly subscribe?: SubscribeOptions<C, N> | ((req: R) => SubscribeOptions<C, N> | PromiseLike<SubscribeOptions<C, N>>) | undefined
 }
 
-/** What {@link Hub.handler} returns: a handler for Express. */
+/** The result of {@link Hub.handler}: a handler for Express. */
 export type SseHandler = (req: IncomingMessage, res: ServerResponse, next: (error?: unknown) => void) => void
-
-/** What a hub lends to its routes. */
-export interface HandlerParts {
-  readonly onError: OnError
-  /** Refuses a client for which a callback failed, and counts it. */
-  readonly refuse: (channels: readonly string[]) => Refusal
-}
 
 /** Makes a route that subscribes each request to channels of a hub. */
 export function makeHandler<C extends object, N extends ChannelName<C>, R>(
-  hub: Subscribable<C>,
+  hub: Subscribable<C> & Pick<HubCore, typeof fault>,
   options: HandlerOptions<C, N, R>,
-  parts: HandlerParts,
 ): SseHandler {
   if (options === undefined) {
     throw new TypeError('handler: options must be an object, got undefined; the options are channels, authorize, maxChannels, subscribe')
@@ -94,24 +85,20 @@ export function makeHandler<C extends object, N extends ChannelName<C>, R>(
     try {
       names = await namesFor(req)
       const settings = typeof subscribe === 'function' ? await ask('subscribe', () => optionsOf(subscribe(req))) : subscribe
-      // Last, so that nothing that takes time comes between the yes and the subscription.
+      // Last, so that no time passes between the permission and the subscription.
       if (authorize !== undefined) await authorizeAll(req, names, authorize)
       await stream.subscribe(hub, names, settings)
     } catch (error) {
       if (!(error instanceof CallbackFault)) throw error
       if (isClientError(error.cause)) throw error.cause
-      parts.onError(error.cause, { where: error.where })
-      await stream.subscribe(
-        refusing(() => parts.refuse(names)),
-        'refused',
-      )
+      await stream.subscribe(hub[fault](error.cause, error.where, names), 'refused')
     }
   }
   return (req, res, next) => {
     const response = res as ServerResponse & { sse?: SseStream }
     const go = (): void => {
       const serveNow = (): Promise<void> => serve(req as R & IncomingMessage, response.sse as SseStream)
-      // A pipelined request is looked at when its turn has come: what it may see is decided right before it is served.
+      // A pipelined request waits for its turn, because its permission is decided right before it is served.
       const served = isPipelined(req, res) ? whenTurn(req, res).then((isHere) => (isHere ? serveNow() : undefined)) : serveNow()
       void served.then(undefined, next)
     }
@@ -120,14 +107,14 @@ export function makeHandler<C extends object, N extends ChannelName<C>, R>(
   }
 }
 
-/** The options that a callback gave, which are its fault when they are wrong. */
+/** Checks the options that a callback returned, as a part of the callback: an invalid option is its fault. */
 async function optionsOf<T extends object>(given: T | PromiseLike<T>): Promise<T> {
   const options = await given
   checkSubscribeOptions(options)
   return options
 }
 
-/** A callback of the program failed, for which its client is not to blame. */
+/** The failure of a callback of the program. The client is not to blame for it. */
 class CallbackFault {
   readonly where: string
   readonly cause: unknown
@@ -167,7 +154,7 @@ function namedBy({ url = '' }: IncomingMessage, maxChannels: number): readonly s
   return possible(names)
 }
 
-/** Names that a request asks for, itself or through a function of the program: it is at fault where they are impossible. */
+/** Refuses impossible names. The request is at fault, even if a function of the program computed the name from it. */
 function possible<N extends string>(names: readonly N[]): readonly N[] {
   const wrong = names.findIndex((name) => !isName(name))
   if (wrong === -1) return names
@@ -178,15 +165,10 @@ function listOf<N extends string>(names: N | readonly N[]): readonly N[] {
   return [...new Set(Array.isArray(names) ? (names as readonly N[]) : [names as N])]
 }
 
-/** Whether a callback threw an error that refuses the client: one with a status from 400 to 499, as Express reads it. */
+/** Whether a callback threw an error that refuses the client: one with a `status` from 400 to 499, as Express reads it. */
 function isClientError(error: unknown): boolean {
   if (typeof error !== 'object' || error === null) return false
   const { status, statusCode } = error as { readonly status?: unknown; readonly statusCode?: unknown }
   const answer = status ?? statusCode
   return typeof answer === 'number' && answer >= 400 && answer < 500
-}
-
-/** Something to subscribe to that refuses every stream. */
-function refusing(refusal: () => Refusal): Subscribable<Record<'refused', object>> {
-  return { [join]: () => ({ channels: [], refusal, prepare() {}, wait() {}, cancel() {}, start: () => closedSubscription([]) }) }
 }

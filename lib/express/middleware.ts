@@ -13,9 +13,10 @@ import { checkDuration, checkFunction, checkInteger, checkOptions } from '../bas
 import { TurnBudget } from '../basics/turn-budget.ts'
 import type { Serialize } from '../event/event.ts'
 import { SharedBytes } from '../gzip/shared-bytes.ts'
-import { WriteBuffer } from '../stream/write-buffer.ts'
-import { SseStream, type StreamContext } from '../stream/stream.ts'
+import { ResponseStream, type StreamContext } from '../stream/response-stream.ts'
+import type { SseStream } from '../stream/sse-stream.ts'
 import { Watchdog } from '../stream/watchdog.ts'
+import { WriteBuffer } from '../stream/write-buffer.ts'
 
 declare global {
   // oxlint-disable-next-line typescript/no-namespace -- Express is extended through its global namespace
@@ -132,7 +133,7 @@ export function sseMiddleware(options: SseMiddlewareOptions = {}): SseMiddleware
     const response = res as ServerResponse & { sse?: SseStream }
     // Mounted twice, the inner one's options count; a stream that is in use stays.
     if (response.sse === undefined || response.sse.state === 'idle') {
-      response.sse = new SseStream(request, response, next, context)
+      response.sse = new ResponseStream(request, response, next, context)
     }
     next()
   }
@@ -163,7 +164,7 @@ function contextOf(options: SseMiddlewareOptions): StreamContext {
   return {
     watchdog,
     budget: new TurnBudget(),
-    gather: new WriteBuffer(),
+    writeBuffer: new WriteBuffer(),
     keepAliveMs,
     keepAlive: checkKeepAlive(options.keepAlive),
     keepAliveTicks: ticks(keepAliveMs),

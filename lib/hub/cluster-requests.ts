@@ -1,41 +1,29 @@
 import type { Backplane } from '../backplanes/backplane.ts'
 import { type Deferred, deferred } from '../basics/deferred.ts'
 import type { OnError } from '../basics/on-error.ts'
-import type { HubStats } from './counters.ts'
-import type { SharedTarget } from './subscription-registry.ts'
+import type { HubStats } from './hub-stats.ts'
+import { checkTarget, type SharedTarget, type SubscriptionRegistry } from './subscription-registry.ts'
 
-/** How long the other processes have for an answer. */
+/** The time in which the other processes must answer. */
 const ANSWER_MS = 2_000
 
-/** One process asks this of the others. */
-export interface Questions {
-  /** Ends the streams of an owner, or those that have only this channel; how many those were. */
-  disconnect(target: SharedTarget, reconnect: boolean): Promise<number>
-  stats(): HubStats
-  /** How long the oldest stream of an owner has been open, in ms; `null` where there is none. */
-  oldest(owner: string): number | null
-  /** Ends the oldest stream of an owner; `false` where there is none. */
-  closeOldest(owner: string): boolean
-  readonly onError: OnError
-}
-
-/** The answers of the other processes, and how many gave none in time. */
+/** The answers of the other processes, and how many did not answer in time. */
 export interface Answers<T> {
   readonly answers: readonly T[]
   readonly missing: number
 }
 
-type Question =
+type Request =
   | { readonly kind: 'disconnect'; readonly target: SharedTarget; readonly reconnect: boolean }
   | { readonly kind: 'stats' }
   | { readonly kind: 'oldest'; readonly owner: string }
   | { readonly kind: 'close-oldest'; readonly owner: string }
 
-/** A question, or the answer to one, as it goes from process to process. */
-interface Signal {
+/** A control message between processes: a request, or the answer to one. */
+interface ControlMessage {
   readonly id: number
   readonly from: string
-  readonly question?: Question
+  readonly request?: Request
   readonly answer?: unknown
 }
 
@@ -44,44 +32,52 @@ interface Answer {
   readonly answer: unknown
 }
 
-/** A question that waits for answers. */
-interface Asked {
+/** A request that waits for answers. */
+interface OpenRequest {
   readonly expected: Set<string>
   readonly answers: Answer[]
   readonly done: Deferred<void>
 }
 
-/** The other processes of a hub, and what they are asked. */
+/** Requests to the other processes that share a hub's backplane, and the answers to theirs. */
 export class ClusterRequests {
   readonly #backplane: Backplane
-  readonly #questions: Questions
-  readonly #asked = new Map<number, Asked>()
+  readonly #registry: SubscriptionRegistry
+  readonly #stats: () => HubStats
+  readonly #onError: OnError
+  readonly #open = new Map<number, OpenRequest>()
   #lastId = 0
 
-  constructor(backplane: Backplane, questions: Questions) {
+  /** @param stats returns the figures of this process. */
+  constructor(backplane: Backplane, registry: SubscriptionRegistry, stats: () => HubStats, onError: OnError) {
     this.#backplane = backplane
-    this.#questions = questions
+    this.#registry = registry
+    this.#stats = stats
+    this.#onError = onError
   }
 
-  /** Ends streams in all other processes. */
+  /** Ends the streams of a target in all other processes. Resolves with how many each of them ended. */
   async disconnect(target: SharedTarget, reconnect: boolean): Promise<Answers<number>> {
     return valuesOf(await this.#askAll({ kind: 'disconnect', target, reconnect }, true))
   }
 
+  /** The figures of all other processes. */
   async stats(): Promise<Answers<HubStats>> {
     return valuesOf(await this.#askAll({ kind: 'stats' }, false))
   }
 
-  /** Ends the oldest stream that an owner has in all processes, this one included; `false` where none was found. */
+  /** Closes the oldest stream of an owner in all processes, this one included. Resolves with `false` if none was found. */
   async closeOldest(owner: string): Promise<boolean> {
     const askedAt = performance.now()
-    const here = this.#questions.oldest(owner)
+    const here = this.#registry.ageOfOldest(owner)
     const { answers } = await this.#askAll({ kind: 'oldest', owner }, false)
-    // The others measured their ages later, about half a round trip after this process.
+    // The other processes measured their ages about half a round trip after this one.
     let oldest = { from: this.#backplane.processId, age: here === null ? -1 : here + (performance.now() - askedAt) / 2 }
-    for (const { from, answer } of answers) if (typeof answer === 'number' && answer > oldest.age) oldest = { from, age: answer }
+    for (const { from, answer } of answers) {
+      if (typeof answer === 'number' && answer > oldest.age) oldest = { from, age: answer }
+    }
     if (oldest.age < 0) return false
-    if (oldest.from === this.#backplane.processId) return this.#questions.closeOldest(owner)
+    if (oldest.from === this.#backplane.processId) return this.#registry.closeOldest(owner)
     const closed = await this.#ask({ kind: 'close-oldest', owner }, async (text) => {
       this.#backplane.send(oldest.from, text)
       return [oldest.from]
@@ -89,65 +85,67 @@ export class ClusterRequests {
     return closed.answers.some(({ answer }) => answer === true)
   }
 
-  /** A signal has come: a question that is answered, or an answer that is waited for. */
-  heard(text: string): void {
-    const { id, from, question, answer } = JSON.parse(text) as Signal
+  /** Receives a control message: answers a request, or notes an answer. */
+  received(text: string): void {
+    const { id, from, request, answer } = JSON.parse(text) as ControlMessage
     if (from === this.#backplane.processId) return
-    if (question === undefined) this.#answered(id, { from, answer })
-    else this.#answer(id, from, question).catch((error: unknown) => this.#questions.onError(error, { where: 'backplane' }))
+    if (request === undefined) this.#answered(id, { from, answer })
+    else this.#answer(id, from, request).catch((error: unknown) => this.#onError(error, { where: 'backplane' }))
   }
 
-  #askAll(question: Question, isVital: boolean): Promise<Answers<Answer>> {
-    return this.#ask(question, (text) => this.#backplane.broadcast(text, isVital))
+  #askAll(request: Request, isVital: boolean): Promise<Answers<Answer>> {
+    return this.#ask(request, (text) => this.#backplane.broadcast(text, isVital))
   }
 
-  /** Asks by `send`, which gives the ids of the processes that should answer. */
-  async #ask(question: Question, send: (text: string) => Promise<readonly string[]>): Promise<Answers<Answer>> {
+  /** Sends a request by `send`, which resolves with the ids of the processes that should answer, and collects the answers. */
+  async #ask(request: Request, send: (text: string) => Promise<readonly string[]>): Promise<Answers<Answer>> {
     const { processId } = this.#backplane
     const id = ++this.#lastId
-    const asked: Asked = { expected: new Set(), answers: [], done: deferred() }
-    this.#asked.set(id, asked)
+    const open: OpenRequest = { expected: new Set(), answers: [], done: deferred() }
+    this.#open.set(id, open)
     let timer: NodeJS.Timeout | undefined
     try {
-      const ids = await send(JSON.stringify({ id, from: processId, question } satisfies Signal))
-      // Some may have answered before it was known who should.
-      const early = new Set(asked.answers.map(({ from }) => from))
-      for (const other of ids) if (other !== processId && !early.has(other)) asked.expected.add(other)
-      if (asked.expected.size > 0) {
-        timer = setTimeout(asked.done.resolve, ANSWER_MS)
-        await asked.done.promise
+      const ids = await send(JSON.stringify({ id, from: processId, request } satisfies ControlMessage))
+      // Some processes may have answered before `send` resolved.
+      const early = new Set(open.answers.map(({ from }) => from))
+      for (const other of ids) if (other !== processId && !early.has(other)) open.expected.add(other)
+      if (open.expected.size > 0) {
+        timer = setTimeout(open.done.resolve, ANSWER_MS)
+        await open.done.promise
       }
-      return { answers: asked.answers, missing: asked.expected.size }
+      return { answers: open.answers, missing: open.expected.size }
     } finally {
       clearTimeout(timer)
-      this.#asked.delete(id)
+      this.#open.delete(id)
     }
   }
 
   #answered(id: number, answer: Answer): void {
-    const asked = this.#asked.get(id)
-    if (asked === undefined) return
-    asked.answers.push(answer)
-    if (asked.expected.delete(answer.from) && asked.expected.size === 0) asked.done.resolve()
+    const open = this.#open.get(id)
+    if (open === undefined) return
+    open.answers.push(answer)
+    if (open.expected.delete(answer.from) && open.expected.size === 0) open.done.resolve()
   }
 
-  async #answer(id: number, to: string, question: Question): Promise<void> {
-    const answer = await this.#answerTo(question)
-    if (answer !== undefined) this.#backplane.send(to, JSON.stringify({ id, from: this.#backplane.processId, answer } satisfies Signal))
+  async #answer(id: number, to: string, request: Request): Promise<void> {
+    const answer = await this.#answerTo(request)
+    if (answer !== undefined)
+      this.#backplane.send(to, JSON.stringify({ id, from: this.#backplane.processId, answer } satisfies ControlMessage))
   }
 
-  #answerTo(question: Question): unknown {
-    switch (question.kind) {
+  #answerTo(request: Request): unknown {
+    switch (request.kind) {
       case 'disconnect':
-        return this.#questions.disconnect(question.target, question.reconnect)
+        // A target from another process is checked like one from this process.
+        return this.#registry.disconnect(checkTarget('owner' in request.target ? request.target.owner : request.target), request.reconnect)
       case 'stats':
-        return this.#questions.stats()
+        return this.#stats()
       case 'oldest':
-        return this.#questions.oldest(question.owner)
+        return this.#registry.ageOfOldest(request.owner)
       case 'close-oldest':
-        return this.#questions.closeOldest(question.owner)
+        return this.#registry.closeOldest(request.owner)
       default:
-        // A later version may ask for more.
+        // A later version of this package may send other requests.
         return undefined
     }
   }

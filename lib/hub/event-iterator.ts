@@ -1,22 +1,21 @@
 import { Fifo } from '../basics/fifo.ts'
 import { TimeSlice } from '../basics/time-slice.ts'
-import type { TurnBudget } from '../basics/turn-budget.ts'
 import type { Channel } from '../delivery/channel.ts'
 import type { ResetReason } from '../delivery/control-events.ts'
-import type { Pump } from '../delivery/pump.ts'
+import type { StartPosition } from '../delivery/cursor.ts'
 import type { Sink } from '../delivery/sink.ts'
-import type { Start } from '../delivery/start.ts'
-import { type Delivery, Subscriber } from '../delivery/subscriber.ts'
+import type { SubscribeSettings } from '../delivery/subscribe-options.ts'
+import { Subscriber } from '../delivery/subscriber.ts'
 import type { AnyChannels, ChannelName, HubEvent } from '../event/channel-types.ts'
 import { formatId, parseId } from '../event/event-id.ts'
-import type { Timeline } from '../event/timeline.ts'
 import type { Chunk, LogPage } from '../log/log-page.ts'
-import { diagnostics } from './diagnostics.ts'
+import type { HubContext } from './hub-context.ts'
+import type { RegisteredIterator } from './subscription-registry.ts'
 
-/** As much as is held for a consumer that is busy: what it has not asked for beyond it stays in the logs. */
+/** The most bytes that an iterator holds while the program is busy. Everything later stays in the logs. */
 const MAX_HELD_BYTES = 65_536
 
-/** An item of `hub.events()` that is no event: events of these channels were lost. No channel has the name `''`. */
+/** An item of `hub.events()` that reports a loss: events of these channels are missing. No channel has the name `''`. */
 export interface ResetEvent {
   readonly id: string
   readonly channel: ''
@@ -24,33 +23,22 @@ export interface ResetEvent {
   readonly data: { readonly channels: readonly string[]; readonly reason: ResetReason }
 }
 
-/** What `hub.events()` returns. */
+/** The result of `hub.events()`. */
 export interface HubEvents<C extends object = AnyChannels, N extends ChannelName<C> = ChannelName<C>> extends AsyncIterableIterator<
   HubEvent<C, N> | ResetEvent
 > {
   /**
-   * The id to go on from, that of the last item or later: it moves over events that the filter did not want, and is there
+   * The id to resume from: that of the last item, or a later one. It moves past events that the filter did not want, and is available
    * before the first item.
    */
   readonly lastEventId: string
   return(): Promise<IteratorResult<HubEvent<C, N> | ResetEvent>>
 }
 
-/** What a hub lends to its iterators. */
-export interface IteratorParts {
-  readonly hub: object
-  readonly timeline: Timeline
-  readonly pump: Pump
-  readonly delivery: Delivery
-  readonly budget: TurnBudget
-  /** The iterator is over. */
-  readonly onOver: (iterator: EventIterator) => void
-}
-
 interface Stretch {
   readonly chunk: Chunk
   readonly channel: Channel
-  /** What holding it costs: the page, where it is the first stretch of it. */
+  /** The cost of holding it: the size of its page for the first stretch of the page, 0 for the next ones. */
   readonly bytes: number
 }
 
@@ -60,56 +48,55 @@ type Result = IteratorResult<Item>
 const DONE: Result = { done: true, value: undefined }
 
 /**
- * The events of channels, pulled one by one: a subscriber whose sink is whoever asks for the next one. A consumer that
- * waits is given all that comes in a turn, as a socket with room is; for one that is busy little is held, and the rest
- * stays in the logs.
+ * The events of channels as an async iterator. It is the sink of a subscriber, and accepts events as a socket does: everything while
+ * the program waits for an item, and up to {@link MAX_HELD_BYTES} while the program is busy. The rest stays in the logs.
  */
-export class EventIterator implements HubEvents, Sink {
-  readonly #parts: IteratorParts
+export class EventIterator implements HubEvents, RegisteredIterator, Sink {
+  readonly #context: HubContext
   /** `null` until its channels are ready. */
   #subscriber: Subscriber | null = null
   readonly #signal: AbortSignal | undefined
   readonly #begunAt: string
   readonly #slice = new TimeSlice()
-  /** What was given and not asked for yet, in order. */
+  /** Received from the subscriber and not requested yet, in order. */
   #held = new Fifo<Stretch | ResetEvent>()
   #heldBytes = 0
   #lastPage: LogPage | null = null
-  /** The stretch that is being read, and where. */
+  /** The stretch that is being read, and its next slot. */
   #stretch: Stretch | undefined
   #slot = 0
-  /** The place of the last item that was asked for. */
+  /** The position and epoch of the last item that was requested. */
   #taken = -1
   #epoch = ''
   readonly #requests = new Fifo<(result: Result | Promise<Result>) => void>()
   #waiting = 0
-  /** Whether the consumer waits, or did at the beginning of this turn: it keeps up. */
+  /** Whether the program waits for an item, or did at the beginning of this turn, and so keeps up. */
   #isPulling = false
   #isFinished = false
-  /** Why it could not begin, or cannot go on; the consumer was not told yet. */
+  /** The error that ended the iteration. The program receives it after the items that are held. */
   #failure: { readonly error: unknown } | undefined
   #isOver = false
 
-  /** @param lastEventId where it begins, if that is given. */
-  constructor(parts: IteratorParts, signal: AbortSignal | undefined, lastEventId: string) {
-    this.#parts = parts
+  /** @param lastEventId the id to resume from; `''` for none. */
+  constructor(context: HubContext, signal: AbortSignal | undefined, lastEventId: string) {
+    this.#context = context
     this.#begunAt = lastEventId
     this.#signal = signal
+    context.registry.iterators.add(this)
     signal?.addEventListener('abort', this.#end, { once: true })
     if (signal?.aborted) this.#end()
   }
 
-  /** It follows these channels from here on. */
-  begin(channels: readonly Channel[], start: Start): void {
+  /** Joins these channels. */
+  begin(channels: readonly Channel[], settings: SubscribeSettings, start: StartPosition): void {
     if (this.#isOver) return
-    const { delivery, timeline } = this.#parts
+    const { engine } = this.#context
     this.#taken = start.position
-    this.#epoch = timeline.epoch
-    this.#subscriber = new Subscriber(channels, this, delivery, start)
+    this.#epoch = engine.timeline.epoch
+    this.#subscriber = new Subscriber(channels, this, engine, settings, start)
     this.#fill()
   }
 
-  /** It cannot begin, or not go on from its place: after what it holds, the consumer is told why. */
   fail(error: unknown): void {
     if (this.#isOver || this.#failure !== undefined) return
     this.#failure = { error }
@@ -117,8 +104,13 @@ export class EventIterator implements HubEvents, Sink {
     this.#serve()
   }
 
-  get channels(): readonly Channel[] {
-    return this.#subscriber?.members.map(({ channel }) => channel) ?? []
+  /** The names of its channels; none before it has begun. */
+  get channels(): readonly string[] {
+    return this.#subscriber?.names ?? []
+  }
+
+  isIn(channel: Channel): boolean {
+    return this.#subscriber?.channelCursors.some((cursor) => cursor.channel === channel) ?? false
   }
 
   get isOver(): boolean {
@@ -145,8 +137,8 @@ export class EventIterator implements HubEvents, Sink {
       this.#requests.push(resolve)
       this.#waiting++
       this.#isPulling = true
-      const { budget } = this.#parts
-      // A loop that always finds something must let others have their turn.
+      const { budget } = this.#context
+      // A loop that always finds an item must let the rest of the program run.
       if (budget.isSpent()) void budget.nextTurn().then(this.#pull)
       else this.#pull()
     })
@@ -157,7 +149,6 @@ export class EventIterator implements HubEvents, Sink {
     return Promise.resolve(DONE)
   }
 
-  /** Goes on to what is published now, and ends. */
   finish(): void {
     if (this.#failure !== undefined) return
     if (this.#subscriber === null) return this.#end()
@@ -167,10 +158,12 @@ export class EventIterator implements HubEvents, Sink {
     }
     this.#slice.begin()
     if (this.#subscriber.finish(finished, this.#slice)) finished()
-    else this.#parts.pump.ready(this.#subscriber)
+    else this.#context.engine.pump.ready(this.#subscriber)
   }
 
   readonly directWriter = null
+  /** An iterator has no owner. */
+  readonly owner = undefined
 
   get full(): boolean {
     return this.#heldBytes >= MAX_HELD_BYTES && !this.#isPulling
@@ -181,19 +174,17 @@ export class EventIterator implements HubEvents, Sink {
     this.#lastPage = chunk.page
     this.#heldBytes += bytes
     this.#held.push({ chunk, channel, bytes })
-    // Before it has asked again, it is not known to keep up.
+    // Until the program asks for another item, it is not known to keep up.
     if (this.#isPulling) queueMicrotask(this.#rest)
     this.#serve()
   }
 
   reset(position: number | undefined, lost: readonly string[], reason: ResetReason): void {
-    const { hub, timeline } = this.#parts
+    const { engine, telemetry } = this.#context
     const channels = Object.freeze([...lost])
-    if (diagnostics.reset.hasSubscribers) {
-      diagnostics.reset.publish({ hub, channels: this.#subscriber?.names ?? [], owner: undefined, lost: channels, reason })
-    }
+    telemetry.reset(this, channels, reason)
     const data = Object.freeze({ channels, reason })
-    this.#held.push(Object.freeze({ id: formatId(timeline.epoch, position ?? 0), channel: '', event: 'stream-reset', data }))
+    this.#held.push(Object.freeze({ id: formatId(engine.timeline.epoch, position ?? 0), channel: '', event: 'stream-reset', data }))
     this.#serve()
   }
 
@@ -206,7 +197,7 @@ export class EventIterator implements HubEvents, Sink {
 
   readonly #pull = (): void => {
     this.#serve()
-    // Of what is in the logs anyway it takes no more than it may hold.
+    // Of events that are in the logs already, it takes no more than it may hold.
     this.#isPulling = false
     if (this.#waiting > 0) this.#fill()
     this.#isPulling = this.#waiting > 0
@@ -216,17 +207,17 @@ export class EventIterator implements HubEvents, Sink {
     this.#isPulling = this.#waiting > 0
   }
 
-  /** Takes what is due, for as long as a slice of time lasts; the pump goes on with the rest. */
+  /** Takes what is due within one time slice. The pump continues with the rest. */
   #fill(): void {
     if (this.#subscriber === null || this.#failure !== undefined) return
     this.#slice.begin()
-    if (!this.#subscriber.deliver(this.#slice, Infinity)) this.#parts.pump.ready(this.#subscriber)
+    if (!this.#subscriber.deliver(this.#slice, Infinity)) this.#context.engine.pump.ready(this.#subscriber)
   }
 
   #serve(): void {
     while (this.#waiting > 0) {
       const item = this.#take()
-      // What reads an event may have ended the iteration, and so answered everybody.
+      // The program's `deserialize` may have ended the iteration, which has answered all requests.
       if (this.#isOver) return
       if (item === undefined) {
         if (this.#failure !== undefined) {
@@ -241,7 +232,7 @@ export class EventIterator implements HubEvents, Sink {
     }
   }
 
-  /** The next item held. What cannot be read was reported, and is left out. */
+  /** The next item held. An event that cannot be decoded was reported, and is left out. */
   #take(): Item | undefined {
     while (!this.#isOver) {
       const stretch = this.#stretch
@@ -266,7 +257,7 @@ export class EventIterator implements HubEvents, Sink {
         this.#heldBytes -= stretch.bytes
         if (chunk.page === this.#lastPage) this.#lastPage = null
       }
-      const event = this.#parts.delivery.reader.read(channel, chunk.page, slot)
+      const event = this.#context.engine.reader.read(channel, chunk.page, slot)
       if (event !== null) return event
     }
     return undefined
@@ -276,11 +267,13 @@ export class EventIterator implements HubEvents, Sink {
     if (this.#isOver) return
     this.#isOver = true
     this.#signal?.removeEventListener('abort', this.#end)
+    const { engine, registry } = this.#context
     if (this.#failure === undefined) this.#subscriber?.leave()
     this.#held = new Fifo()
     this.#stretch = undefined
     this.#lastPage = null
-    this.#parts.onOver(this)
+    registry.iterators.delete(this)
+    engine.leave(this.#subscriber?.channelCursors ?? [])
     for (; this.#waiting > 0; this.#waiting--) this.#requests.shift()?.(DONE)
   }
 }

@@ -1,69 +1,55 @@
 import { type Deferred, deferred } from '../basics/deferred.ts'
-import type { TimeSlice } from '../basics/time-slice.ts'
-import type { Channel } from '../delivery/channel.ts'
-import type { DirectWriter } from '../delivery/lockstep-group.ts'
-import type { ControlEvents, ResetReason } from '../delivery/control-events.ts'
-import type { Pump } from '../delivery/pump.ts'
+import type { ResetReason } from '../delivery/control-events.ts'
+import { type ResumePoint, startPosition } from '../delivery/cursor.ts'
+import type { DirectWriter } from '../delivery/direct-writer.ts'
 import type { Sink } from '../delivery/sink.ts'
-import type { Start } from '../delivery/start.ts'
-import { type Delivery, Subscriber } from '../delivery/subscriber.ts'
+import type { SubscribeSettings } from '../delivery/subscribe-options.ts'
+import { Subscriber } from '../delivery/subscriber.ts'
+import type { LogHead } from '../event/timeline.ts'
 import type { SharedBytes } from '../gzip/shared-bytes.ts'
 import type { Chunk } from '../log/log-page.ts'
-import { type Connection, type Feed, STREAM_CLOSE } from '../stream/connection.ts'
-import { streamEnd, type StreamEndReason } from '../stream/stream-end.ts'
-import type { Subscription } from '../stream/subscription.ts'
-import type { Counters } from './counters.ts'
-import { diagnostics } from './diagnostics.ts'
+import type { ClientConnection, ConnectionFeed } from './client-connection.ts'
+import type { HubContext } from './hub-context.ts'
+import { streamEnd, type StreamEndReason } from './stream-end.ts'
+import type { Subscription } from './subscribable.ts'
+import type { RegisteredStream } from './subscription-registry.ts'
 
-/** What a hub lends to its subscriptions. */
-export interface HubParts {
-  /** The hub itself, as diagnostics name it. */
-  readonly hub: object
-  readonly pump: Pump
-  readonly delivery: Delivery
-  readonly control: ControlEvents
-  readonly counters: Counters
-  /** The time that the first deliveries of all new subscriptions of a turn may take. */
-  readonly firstSlice: TimeSlice
-  /** Settles when this process has everything that any process published before; `null` where there is only this one. */
-  readonly caughtUp: (() => Promise<void>) | null
-  /** The subscription is over. */
-  readonly onRelease: (subscription: HubSubscription) => void
-  /** Its stream is over too, or not the hub's any more. */
-  readonly onFinish: (subscription: HubSubscription) => void
-}
-
-/** The subscription of one connection: it joins a subscriber, the connection it writes to, and the pump. */
-export class HubSubscription implements Subscription, Feed, Sink {
-  /** Whose connection it is. */
+/** The subscription of one connection: it joins a subscriber, the connection that it writes to, and the pump. */
+export class HubSubscription implements Subscription, RegisteredStream, ConnectionFeed, Sink {
   readonly owner: string | undefined
-  /** When it began, in monotonic ms. */
   readonly openedAt = performance.now()
-  readonly #connection: Connection
+  readonly #connection: ClientConnection
+  readonly #context: HubContext
   readonly #subscriber: Subscriber
-  readonly #parts: HubParts
-  /** After so long the client's id is moved, though something else was written: else it would leave the log. */
+  /** Whether the stream is counted against its owner's limit in all processes. */
+  readonly #isCounted: boolean
+  /** After this time the client's id is moved even if something else was written, because the id would leave the log. */
   readonly #maxIdAgeMs: number
-  readonly #onRelease: () => void
+  /** The client's id when it was last looked at, and the tick at which it last changed. */
   #sent = -1
   #sentAt = 0
-  /** Made when somebody asks for it. */
+  /** Created when the program asks for it. */
   #ended: Deferred<void> | null = null
 
+  /** @param now the head of the log at which a client without an id begins: see {@link startPosition}. */
   constructor(
-    channels: readonly Channel[],
-    connection: Connection,
-    parts: HubParts,
-    start: Start,
-    owner: string | undefined,
-    onRelease: () => void,
+    channels: readonly string[],
+    connection: ClientConnection,
+    context: HubContext,
+    settings: SubscribeSettings,
+    from: ResumePoint,
+    now: LogHead | undefined,
+    isCounted: boolean,
   ) {
-    this.owner = owner
-    this.#onRelease = onRelease
+    const { engine } = context
+    this.owner = settings.owner
     this.#connection = connection
-    this.#parts = parts
-    this.#maxIdAgeMs = Math.min(...channels.map(({ log }) => log.bounds.maxAgeMs)) / 4
-    this.#subscriber = new Subscriber(channels, this, parts.delivery, start)
+    this.#context = context
+    this.#isCounted = isCounted
+    const start = startPosition(from, engine.timeline, now)
+    const found = engine.channelsFor(channels)
+    this.#maxIdAgeMs = Math.min(...found.map(({ log }) => log.bounds.maxAgeMs)) / 4
+    this.#subscriber = new Subscriber(found, this, engine, settings, start)
   }
 
   get channels(): readonly string[] {
@@ -80,21 +66,16 @@ export class HubSubscription implements Subscription, Feed, Sink {
     return this.#ended.promise
   }
 
-  /** The channels with what their consumers are kept by. */
-  get members(): Subscriber['members'] {
-    return this.#subscriber.members
-  }
-
-  /** Makes the subscription live, and delivers at once what the output takes. */
+  /** Makes the subscription live, and delivers at once what the output accepts. */
   begin(): void {
-    // Whoever was told of it may have ended it already.
+    // A listener of the diagnostics channel may have ended the stream already.
     if (!this.#connection.isOpen) {
       this.released()
       this.finished()
       return
     }
-    this.#connection.feedFrom(this)
-    const { firstSlice, pump } = this.#parts
+    this.#connection.attach(this)
+    const { firstSlice, pump } = this.#context.engine
     firstSlice.beginOncePerTurn()
     if (firstSlice.isOver || !this.#subscriber.deliver(firstSlice, Infinity)) pump.ready(this.#subscriber)
   }
@@ -102,19 +83,17 @@ export class HubSubscription implements Subscription, Feed, Sink {
   close(): void {
     if (this.isClosed) return
     this.flush()
-    this.#connection.unfeed(this)
+    this.#connection.detach(this)
     this.released()
     this.finished()
   }
 
-  /** Ends the stream after what is due, and the client reconnects. A stream that is no longer subscribed stays as it is. */
   endForReconnect(reason: StreamEndReason, last = streamEnd(reason)): void {
     if (!this.isClosed) this.#connection.end(last, reason === 'closing')
   }
 
-  /** Ends the stream after everything that was published before, and the client does not reconnect. */
   endForGood(): void {
-    if (!this.isClosed) this.#connection.endForGood(STREAM_CLOSE)
+    if (!this.isClosed) this.#connection.endForGood()
   }
 
   destroy(): void {
@@ -134,24 +113,24 @@ export class HubSubscription implements Subscription, Feed, Sink {
   }
 
   opened(position: number, replayed: number): void {
-    const { context, output } = this.#connection
-    output.write(this.#parts.control.open(position, this.channels, replayed, context.keepAliveMs))
+    const { keepAliveMs, output } = this.#connection
+    output.write(this.#context.engine.control.open(position, this.channels, replayed, keepAliveMs))
   }
 
   reset(position: number | undefined, lost: readonly string[], reason: ResetReason): void {
-    if (diagnostics.reset.hasSubscribers) diagnostics.reset.publish({ ...this.#about(), lost, reason })
+    this.#context.telemetry.reset(this, lost, reason)
     if (this.isClosed) return
-    this.#connection.output.writeOwn(this.#parts.control.reset(position, lost, reason))
+    this.#connection.output.writeOwn(this.#context.engine.control.reset(position, lost, reason))
   }
 
   moved(position: number): void {
-    this.#connection.output.write(this.#parts.control.position(position))
+    this.#connection.output.write(this.#context.engine.control.position(position))
   }
 
   snapshot(position: number, body: SharedBytes): void {
     const { output } = this.#connection
-    output.writeOwn(this.#parts.control.id(position))
-    // Full or not: the rest of an event follows its id.
+    output.writeOwn(this.#context.engine.control.id(position))
+    // Written even if the id has filled the output: the two are one event.
     output.write(body)
   }
 
@@ -164,7 +143,7 @@ export class HubSubscription implements Subscription, Feed, Sink {
   }
 
   drained(): void {
-    this.#parts.pump.ready(this.#subscriber)
+    this.#context.engine.pump.ready(this.#subscriber)
   }
 
   keepAlive(): boolean {
@@ -181,9 +160,9 @@ export class HubSubscription implements Subscription, Feed, Sink {
     if (sent !== this.#sent) {
       this.#sent = sent
       this.#sentAt = tick
-      // Since the last tick, that is.
+      // The lockstep group writes past the output. It did so at some time since the previous tick.
       output.touched = Math.max(output.touched, tick - 1)
-    } else if (tick - this.#sentAt >= this.#connection.context.watchdog.ticksIn(this.#maxIdAgeMs)) {
+    } else if (tick - this.#sentAt >= this.#connection.ticksIn(this.#maxIdAgeMs)) {
       this.keepAlive()
     }
   }
@@ -193,42 +172,39 @@ export class HubSubscription implements Subscription, Feed, Sink {
   }
 
   finish(done: () => void): boolean {
-    const { caughtUp } = this.#parts
-    if (caughtUp === null) return this.#subscriber.finish(done)
-    void this.#finishCaughtUp(caughtUp, done)
+    const caughtUp = this.#context.logs.caughtUp()
+    if (caughtUp === undefined) return this.#subscriber.finish(done)
+    void this.#finishAfter(caughtUp, done)
     return false
   }
 
-  async #finishCaughtUp(caughtUp: () => Promise<void>, done: () => void): Promise<void> {
-    try {
-      await caughtUp()
-    } catch {
-      // Nobody knows what was published before, so the client comes back for it.
-      this.endForReconnect('unavailable')
-      return
-    }
-    if (!this.isClosed && this.#subscriber.finish(done)) done()
-  }
-
   stalled(): void {
-    this.#parts.counters.stalls++
-    if (diagnostics.stall.hasSubscribers) diagnostics.stall.publish(this.#about())
+    this.#context.telemetry.stalled(this)
   }
 
   released(): void {
     if (this.isClosed) return
+    const { engine, logs, registry, telemetry } = this.#context
     this.#subscriber.leave()
-    this.#parts.onRelease(this)
-    this.#onRelease()
+    engine.leave(this.#subscriber.channelCursors)
+    registry.released(this)
+    if (this.#isCounted && this.owner !== undefined) logs.releaseOwner(this.owner)
     this.#ended?.resolve()
-    if (diagnostics.close.hasSubscribers) diagnostics.close.publish(this.#about())
+    telemetry.closed(this)
   }
 
   finished(): void {
-    this.#parts.onFinish(this)
+    this.#context.registry.finished(this)
   }
 
-  #about() {
-    return { hub: this.#parts.hub, channels: this.channels, owner: this.owner }
+  async #finishAfter(caughtUp: Promise<void>, done: () => void): Promise<void> {
+    try {
+      await caughtUp
+    } catch {
+      // It is unknown what was published before, so the client reconnects for it.
+      this.endForReconnect('unavailable')
+      return
+    }
+    if (!this.isClosed && this.#subscriber.finish(done)) done()
   }
 }

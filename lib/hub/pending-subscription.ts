@@ -1,135 +1,130 @@
-import type { Acquired, BackplaneLog } from '../backplanes/backplane.ts'
+import type { Acquired } from '../backplanes/backplane.ts'
+import { type ResumePoint, resumePoint } from '../delivery/cursor.ts'
+import type { SubscribeSettings } from '../delivery/subscribe-options.ts'
 import type { LogHead } from '../event/timeline.ts'
-import type { ChannelWarmup } from '../replica/channel-warmup.ts'
-import type { Connection } from '../stream/connection.ts'
-import type { Refusal, RefusalOptions, RefusalReason } from '../stream/refusal.ts'
-import type { Plan } from '../stream/subscribable.ts'
-import type { SubscribeSettings, Subscription } from '../stream/subscription.ts'
-import type { SubscriptionRegistry, Waiting } from './subscription-registry.ts'
+import type { ClientConnection } from './client-connection.ts'
+import type { HubContext } from './hub-context.ts'
+import { HubSubscription } from './hub-subscription.ts'
+import { type Refusal, refusal, type RefusalOptions, type RefusalReason } from './refusal.ts'
+import type { PendingSubscription, Subscription } from './subscribable.ts'
+import type { Disconnectable } from './subscription-registry.ts'
 
-/** What a hub lends to the subscriptions that are about to begin. */
-export interface AdmissionParts {
-  readonly registry: SubscriptionRegistry
-  readonly log: BackplaneLog | null
-  readonly preparation: ChannelWarmup | null
-  /** Why nobody is let in now; `undefined` where it is open. */
-  readonly closed: () => RefusalReason | undefined
-  readonly refuse: (reason: RefusalReason, channels: readonly string[], owner: string | undefined, options?: RefusalOptions) => Refusal
-  /** Ends the oldest stream that an owner has here; `false` where there is none. */
-  readonly closeOldestHere: (owner: string) => boolean
-  /** Ends the oldest stream that an owner has in any process; `false` where none was found. */
-  readonly closeOldest: (owner: string) => Promise<boolean>
-  /** Begins a subscription: at the moment `now`, where the client has no id. `onRelease` is called when it is over. */
-  readonly begin: (
-    connection: Connection,
-    admission: PendingSubscription,
-    lastEventId: string,
-    now: LogHead | undefined,
-    onRelease: () => void,
-  ) => Subscription
-}
-
-/** How often the oldest stream of an owner is ended to make room for one. */
+/** How often the oldest stream of an owner is closed to make room for one new stream. */
 const MAX_TRIES = 3
 
-function nothing(): void {}
-
-/** One subscription that was asked for: what lets it in, and what has to be there before. */
-export class PendingSubscription implements Plan, Waiting {
+/** A subscription that was asked for: it is admitted or refused, its channels are prepared, and it begins with a connection. */
+export class PendingHubSubscription implements PendingSubscription, Disconnectable {
   readonly channels: readonly string[]
-  disconnected: Waiting['disconnected'] = 'no'
-  readonly settings: SubscribeSettings
-  readonly #parts: AdmissionParts
+  disconnected: Disconnectable['disconnected'] = 'no'
+  readonly #settings: SubscribeSettings
+  readonly #lastEventId: string
+  readonly #from: ResumePoint
+  readonly #context: HubContext
+  /** The refusal that was found while the subscription was prepared. */
+  #refused: Refusal | undefined
   #isPrepared = false
-  /** Whether all processes count it among those of its owner. */
+  /** Whether the stream is counted against its owner's limit in all processes. */
   #isCounted = false
+  /** The head of the log at which a client without an id begins. */
   #now: LogHead | undefined
 
-  constructor(channels: readonly string[], settings: SubscribeSettings, parts: AdmissionParts) {
+  constructor(channels: readonly string[], settings: SubscribeSettings, lastEventId: string, context: HubContext) {
     this.channels = channels
-    this.settings = settings
-    this.#parts = parts
+    this.#settings = settings
+    this.#lastEventId = lastEventId
+    this.#from = resumePoint(lastEventId)
+    this.#context = context
   }
 
   get owner(): string | undefined {
-    return this.settings.owner
-  }
-
-  refusal(): Refusal | undefined {
-    const { registry, closed, refuse } = this.#parts
-    const { owner } = this
-    const reason = closed() ?? (this.disconnected === 'no' ? registry.limitFor(owner) : 'disconnected')
-    return reason === undefined ? undefined : refuse(reason, this.channels, owner, { isFinal: this.disconnected === 'for good' })
+    return this.#settings.owner
   }
 
   wait(): void {
-    this.#parts.registry.await(this)
+    this.#context.registry.addPending(this)
   }
 
-  prepare(lastEventId: string, canOpen = true): Promise<Refusal | undefined> | undefined {
-    const { preparation, registry, log } = this.#parts
-    if (preparation === null) return undefined
+  prepare(canOpen: boolean): Promise<void> | undefined {
+    this.#refused = this.refusal()
+    if (this.#refused !== undefined) return undefined
+    const { logs } = this.#context
     this.#isPrepared = true
-    const ready = preparation.prepare(this.channels, lastEventId)
-    const { owner } = this
-    const counted =
-      log === null || owner === undefined || registry.maxPerOwner === Infinity ? undefined : this.#counted(log, owner, ready, canOpen)
+    const ready = logs.prepare(this.channels, this.#from)
+    const counted = this.#count(ready, canOpen)
     if (ready === undefined && counted === undefined) return undefined
-    registry.await(this)
-    return this.#prepared(ready, counted)
+    this.wait()
+    return this.#prepare(ready, counted)
   }
 
-  start(connection: Connection, lastEventId: string): Subscription {
-    const { log, begin, registry, closeOldestHere } = this.#parts
-    registry.awaitNoMore(this)
+  refusal(): Refusal | undefined {
+    if (this.#refused !== undefined) return this.#refused
+    const { registry } = this.#context
+    const isDisconnected = this.disconnected !== 'no' && !registry.isClosing
+    const reason = isDisconnected ? 'disconnected' : registry.refusalFor(this.owner)
+    return reason === undefined ? undefined : this.#refuse(reason, { isFinal: this.disconnected === 'for good' })
+  }
+
+  begin(connection: ClientConnection): Subscription {
+    const context = this.#context
+    const { registry, telemetry } = context
+    registry.removePending(this)
     const { owner } = this
-    if (owner !== undefined && registry.isFullFor(owner)) closeOldestHere(owner)
-    const isCounted = this.#isCounted && log !== null && owner !== undefined
+    if (owner !== undefined && registry.isFullFor(owner)) registry.closeOldest(owner)
+    const isCounted = this.#isCounted
     this.#isCounted = false
-    return begin(connection, this, lastEventId, this.#now, isCounted ? () => log.release(owner) : nothing)
+    const subscription = new HubSubscription(this.channels, connection, context, this.#settings, this.#from, this.#now, isCounted)
+    registry.add(subscription)
+    telemetry.subscribed(this, this.#lastEventId)
+    subscription.begin()
+    return subscription
   }
 
   cancel(): void {
-    const { preparation, log, registry } = this.#parts
-    registry.awaitNoMore(this)
-    if (this.#isPrepared) preparation?.release(this.channels)
+    const { logs, registry } = this.#context
+    registry.removePending(this)
+    if (this.#isPrepared) logs.release(this.channels)
     this.#isPrepared = false
-    if (this.#isCounted && this.owner !== undefined) log?.release(this.owner)
+    if (this.#isCounted && this.owner !== undefined) logs.releaseOwner(this.owner)
     this.#isCounted = false
   }
 
-  async #prepared(ready: Promise<LogHead | undefined> | undefined, counted: Promise<Acquired> | undefined): Promise<Refusal | undefined> {
-    const { refuse } = this.#parts
-    const { owner } = this
+  async #prepare(ready: Promise<LogHead | undefined> | undefined, counted: Promise<Acquired> | undefined): Promise<void> {
     const [now, count] = await Promise.allSettled([ready, counted])
     if (now.status === 'fulfilled') this.#now = now.value
-    // Where nobody could say, it is counted when that is known.
+    // If the backplane did not answer, it counts the stream as soon as it can.
     this.#isCounted = counted !== undefined && (count.status === 'rejected' || count.value === 'counted')
-    // The outage was reported: it is not told again for every client.
-    if (now.status === 'rejected') return refuse('backplane', this.channels, owner)
-    // While it is not known how many all processes have, the limit is that of this one.
-    if (count.status === 'rejected' || this.#isCounted || count.value === undefined) return undefined
-    return refuse('maxSubscribersPerOwner', this.channels, owner, { isSoon: count.value === 'maybe-full' })
+    if (now.status === 'rejected') {
+      // The outage was reported once. It is not reported again for every client.
+      this.#refused = this.#refuse('backplane')
+    } else if (count.status === 'fulfilled' && !this.#isCounted && count.value !== undefined) {
+      this.#refused = this.#refuse('maxSubscribersPerOwner', { isSoon: count.value === 'maybe-full' })
+    }
   }
 
-  /** Counts the stream against its owner's limit. */
-  async #counted(log: BackplaneLog, owner: string, ready: Promise<unknown> | undefined, canOpen: boolean): Promise<Acquired> {
-    const { registry } = this.#parts
-    const mayEnd = canOpen && registry.closesOldest
-    // Where another stream may be ended for this one, it is made sure before that this one can begin.
-    if (mayEnd) await ready
-    return this.#count(log, owner, registry.maxPerOwner, mayEnd)
+  /** Counts the stream against its owner's limit in all processes; `undefined` if the limit is that of this process alone. */
+  #count(ready: Promise<unknown> | undefined, canOpen: boolean): Promise<Acquired> | undefined {
+    const { logs, registry } = this.#context
+    const { owner } = this
+    if (owner === undefined || registry.limits.maxPerOwner === Infinity || !logs.countsOwners) return undefined
+    return this.#acquire(owner, ready, canOpen && registry.limits.closesOldest)
   }
 
-  /** Counts the stream among those of its owner in all processes, unless these are as many as there may be. */
-  async #count(log: BackplaneLog, owner: string, max: number, mayEnd: boolean): Promise<Acquired> {
-    const { closeOldest } = this.#parts
-    let acquired = await log.acquire(owner, max)
-    const maxTries = mayEnd ? MAX_TRIES : 0
-    // Others may take the room that was made.
-    for (let tries = 0; acquired !== 'counted' && tries < maxTries && (await closeOldest(owner)); tries++) {
-      acquired = await log.acquire(owner, max)
+  async #acquire(owner: string, ready: Promise<unknown> | undefined, mayCloseOldest: boolean): Promise<Acquired> {
+    const { logs, registry, requests } = this.#context
+    const { maxPerOwner } = registry.limits
+    // No other stream is closed for one that cannot begin.
+    if (mayCloseOldest) await ready
+    let acquired = await logs.acquireOwner(owner, maxPerOwner)
+    const maxTries = mayCloseOldest ? MAX_TRIES : 0
+    // Another new stream of the owner may take the room first.
+    for (let tries = 0; acquired !== 'counted' && tries < maxTries && (await requests.closeOldest(owner)); tries++) {
+      acquired = await logs.acquireOwner(owner, maxPerOwner)
     }
     return acquired
+  }
+
+  #refuse(reason: RefusalReason, options?: RefusalOptions): Refusal {
+    this.#context.telemetry.refused(this, reason)
+    return refusal(reason, options)
   }
 }

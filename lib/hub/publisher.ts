@@ -1,47 +1,32 @@
-import type { Backplane, Published } from '../backplanes/backplane.ts'
+import type { Published } from '../backplanes/backplane.ts'
 import { SseError, describeValue } from '../basics/errors.ts'
-import { isThenable } from '../basics/on-error.ts'
 import { checkChannelName, checkEventName, checkKey, publishing } from '../basics/names.ts'
+import { isThenable } from '../basics/on-error.ts'
 import { checkOptions } from '../basics/options.ts'
-import type { TurnBudget } from '../basics/turn-budget.ts'
 import type { Channel } from '../delivery/channel.ts'
-import type { ChannelRegistry } from '../delivery/channel-registry.ts'
-import type { Pump } from '../delivery/pump.ts'
 import { formatId } from '../event/event-id.ts'
-import { type Serialize, toText } from '../event/event.ts'
-import type { Schemas } from '../event/schemas.ts'
-import type { Counters } from './counters.ts'
-import { diagnostics } from './diagnostics.ts'
+import { toText } from '../event/event.ts'
+import type { HubContext } from './hub-context.ts'
 import type { PublishOptions } from './hub-options.ts'
-
-/** What a hub lends to its publisher. */
-export interface PublisherParts {
-  readonly hub: object
-  readonly backplane: Backplane
-  readonly channels: ChannelRegistry
-  readonly pump: Pump
-  readonly budget: TurnBudget
-  readonly counters: Counters
-  readonly serialize: Serialize
-  readonly schemas: Schemas | undefined
-  /** An event was stored in this life of the log, at this position. */
-  readonly onStored: (epoch: string, position: number) => void
-  /** A channel is published to that is not known here. */
-  readonly onNewName: (channel: string) => void
-}
+import type { HubSettings } from './hub-settings.ts'
+import type { SetupWarnings } from './setup-warnings.ts'
 
 const NO_OPTIONS: PublishOptions = {}
 
-/** Checks what is published, hands it to the backplane, and makes publishers wait who are faster than those they publish to. */
+/** Checks what is published, passes it to the backplane, and slows down publishers that are faster than the delivery. */
 export class Publisher {
   isClosed = false
-  readonly #parts: PublisherParts
+  readonly #settings: HubSettings
+  readonly #context: HubContext
+  readonly #warnings: SetupWarnings
 
-  constructor(parts: PublisherParts) {
-    this.#parts = parts
+  constructor(settings: HubSettings, context: HubContext, warnings: SetupWarnings) {
+    this.#settings = settings
+    this.#context = context
+    this.#warnings = warnings
   }
 
-  /** See {@link Hub.publish}. It answers at once where nothing has to be waited for. */
+  /** See {@link Hub.publish}. It returns the id at once, rather than a promise, if nothing has to be waited for. */
   publish(channel: string, event: string, data: unknown, options: PublishOptions | undefined): string | Promise<string> {
     checkChannelName('publish', channel)
     if (typeof event !== 'string') {
@@ -51,9 +36,10 @@ export class Publisher {
       )
     }
     checkEventName('publish', event)
+    const { channels } = this.#context.engine
     const checked = options === undefined ? NO_OPTIONS : this.#checkOptions(channel, options)
-    const { schemas, channels, onNewName } = this.#parts
-    if (channels.find(channel) === undefined) onNewName(channel)
+    if (channels.find(channel) === undefined) this.#warnings.checkName('channel', channel)
+    const { schemas } = this.#settings
     if (schemas === undefined) return this.#store(channel, event, data, checked)
     const payload = schemas.validate(channel, event, data)
     if (!isThenable(payload)) return this.#store(channel, event, payload, checked)
@@ -61,12 +47,12 @@ export class Publisher {
   }
 
   #store(channel: string, event: string, payload: unknown, { key, idempotencyKey }: PublishOptions): string | Promise<string> {
-    const { backplane, channels, serialize } = this.#parts
+    const { backplane, serialize } = this.#settings
     const text = toText(payload, serialize, () => publishing(channel, event))
     if (this.isClosed) {
       throw new SseError('SSE_HUB_CLOSED', `publish: the hub is closed, so nothing can be published to ${describeValue(channel)}`)
     }
-    const bounds = channels.boundsOf(channel)
+    const bounds = this.#context.engine.channels.boundsOf(channel)
     const answer = backplane.publish({ channel, event, text, isString: typeof payload === 'string', key, idempotencyKey, bounds })
     return isThenable(answer)
       ? Promise.resolve(answer).then((published) => this.#stored(channel, event, published))
@@ -74,22 +60,21 @@ export class Publisher {
   }
 
   #stored(channel: string, event: string, { epoch, position, isNew }: Published): string | Promise<string> {
-    const { hub, channels, counters, onStored, budget } = this.#parts
-    const target = channels.find(channel)
+    const { engine, logs, telemetry, budget } = this.#context
+    const target = engine.channels.find(channel)
     const id = target === undefined ? formatId(epoch, position, channel) : `${epoch}-${position}${target.idSuffix}`
     if (!isNew) return id
-    counters.published++
-    onStored(epoch, position)
-    if (diagnostics.publish.hasSubscribers) diagnostics.publish.publish({ hub, channel, event, id })
-    if (target === undefined || target.size === 0) return id
+    logs.stored(epoch, position)
+    telemetry.published(channel, event, id)
+    if (target === undefined || target.consumerCount === 0) return id
     return budget.isSpent() || isBehind(target) ? this.#slowDown(target, id) : id
   }
 
-  /** Lets the delivery catch up with a publisher that is faster. */
+  /** Waits until the delivery has caught up. */
   async #slowDown(target: Channel, id: string): Promise<string> {
-    const { budget, pump } = this.#parts
+    const { budget, engine } = this.#context
     if (budget.isSpent()) await budget.nextTurn()
-    while (isBehind(target) && !this.isClosed) await pump.nextRound()
+    while (isBehind(target) && !this.isClosed) await engine.pump.nextRound()
     return id
   }
 
@@ -99,7 +84,7 @@ export class Publisher {
       key: checkKey('publish: key', options.key),
       idempotencyKey: checkKey('publish: idempotencyKey', options.idempotencyKey),
     }
-    if (checked.key === undefined || this.#parts.channels.boundsOf(channel).latestPerKey) return checked
+    if (checked.key === undefined || this.#context.engine.channels.boundsOf(channel).latestPerKey) return checked
     throw new SseError(
       'SSE_INVALID_KEY',
       `publish to ${describeValue(channel)}: a key needs a channel with replay: { latestPerKey: true }, got ${describeValue(options.key)}`,
@@ -107,7 +92,7 @@ export class Publisher {
   }
 }
 
-/** Whether so much waits to be delivered that publishers have to wait too. */
+/** Whether so many bytes wait to be delivered that publishers must wait too. */
 function isBehind({ log }: Channel): boolean {
   return log.waitingBytes > log.waitingCeiling / 2
 }

@@ -1,73 +1,99 @@
+import { drain } from '../basics/drain.ts'
 import { SseError, describeValue } from '../basics/errors.ts'
-import { ignoreRejection } from '../basics/on-error.ts'
 import { checkChannelName, checkOwner } from '../basics/names.ts'
-import { checkInteger, checkOptions } from '../basics/options.ts'
-import type { RefusalReason } from '../stream/refusal.ts'
-import type { DisconnectTarget, HubOptions, SubscriberInfo } from './hub-options.ts'
-import type { HubSubscription } from './hub-subscription.ts'
+import { ignoreRejection } from '../basics/on-error.ts'
+import type { Channel } from '../delivery/channel.ts'
+import type { DisconnectTarget, SubscriberInfo } from './hub-options.ts'
+import type { SubscriberLimits } from './hub-settings.ts'
+import { limitEnd, type RefusalReason } from './refusal.ts'
+import type { StreamEndReason } from './stream-end.ts'
 
-/** A subscription that was let in, and waits for what it needs. */
-export interface Waiting extends SubscriberInfo {
-  /** Whether it was disconnected meanwhile, and whether its client may reconnect. */
+/** A subscribed stream in the registry. */
+export interface RegisteredStream extends SubscriberInfo {
+  readonly isClosed: boolean
+  /** Monotonic time in ms at which it began. */
+  readonly openedAt: number
+  /** Ends the stream after what is due, so that the client reconnects. Does nothing if the subscription has ended. */
+  endForReconnect(reason: StreamEndReason, last?: string): void
+  /** Ends the stream after everything that was published before, so that the client does not reconnect. */
+  endForGood(): void
+  destroy(): void
+}
+
+/** An iterator of `events()` in the registry. */
+export interface RegisteredIterator {
+  isIn(channel: Channel): boolean
+  /** Ends the iteration with an error, after the items that are held. */
+  fail(error: unknown): void
+  /** Ends the iteration after everything that has been published by now. */
+  finish(): void
+}
+
+/** A pending subscription in the registry. */
+export interface Disconnectable extends SubscriberInfo {
+  /** Whether it was disconnected before it began, and whether its client may reconnect. */
   disconnected: 'no' | 'reconnect' | 'for good'
 }
 
 /** The streams that `disconnect` ends in every process. */
 export type SharedTarget = { readonly owner: string } | { readonly channel: string }
 
-/** The subscriptions of a hub, by owner too, and how many of them there may be. */
+/** The streams that `disconnect` ends: a predicate selects streams of this process alone. */
+export type CheckedTarget = SharedTarget | ((subscriber: SubscriberInfo) => boolean)
+
+/** All subscriptions of a hub in this process: of streams, pending ones, and of `events()`. */
 export class SubscriptionRegistry {
-  /** How many may be subscribed of one owner. */
-  readonly maxPerOwner: number
-  /** Whether one stream too many closes the owner's oldest, in place of being refused. */
-  readonly closesOldest: boolean
-  readonly #maxSubscribers: number
-  /** Those whose stream is not gone yet, ended or not, and how many of them are subscribed now. */
-  readonly #present = new Set<HubSubscription>()
+  readonly limits: SubscriberLimits
+  /** Whether the hub refuses every new stream because it is closing. */
+  isClosing = false
+  readonly iterators = new Set<RegisteredIterator>()
+  /** The subscriptions whose response is not over, ended or not. */
+  readonly #present = new Set<RegisteredStream>()
+  /** How many of them are subscribed now. */
   #size = 0
-  /** The subscriptions of each owner, the oldest first. */
-  readonly #byOwner = new Map<string, Set<HubSubscription>>()
-  readonly #waiting = new Set<Waiting>()
+  /** The active subscriptions of each owner, the oldest first. */
+  readonly #byOwner = new Map<string, Set<RegisteredStream>>()
+  readonly #pending = new Set<Disconnectable>()
   #onEmpty: (() => void) | null = null
 
-  constructor({ maxSubscribers, maxSubscribersPerOwner }: HubOptions) {
-    const limit = maxSubscribersPerOwner
-    if (typeof limit === 'object') checkOptions('Hub: maxSubscribersPerOwner', limit, ['max', 'whenFull'])
-    const { max, whenFull = 'refuse' }: { max?: unknown; whenFull?: unknown } = typeof limit === 'object' ? limit : { max: limit }
-    if (whenFull !== 'refuse' && whenFull !== 'close-oldest') {
-      throw new TypeError(`Hub: maxSubscribersPerOwner.whenFull must be 'refuse' or 'close-oldest', got ${describeValue(whenFull)}`)
-    }
-    this.#maxSubscribers = checkLimit('Hub: maxSubscribers', maxSubscribers)
-    this.maxPerOwner = checkLimit('Hub: maxSubscribersPerOwner', max)
-    this.closesOldest = whenFull === 'close-oldest'
+  constructor(limits: SubscriberLimits) {
+    this.limits = limits
   }
 
-  /** How many are subscribed. */
+  /** How many streams are subscribed. */
   get size(): number {
     return this.#size
   }
 
-  /** The limit at which one more is refused; `undefined` where there is room. */
-  limitFor(owner: string | undefined): RefusalReason | undefined {
+  /** The reason to refuse one more stream of an owner; `undefined` if there is room. */
+  refusalFor(owner: string | undefined): RefusalReason | undefined {
+    if (this.isClosing) return 'closing'
     const isOwnerFull = owner !== undefined && this.isFullFor(owner)
-    // It takes the place of another one, whatever the other limit is.
-    if (isOwnerFull && this.closesOldest) return undefined
-    if (this.#size >= this.#maxSubscribers) return 'maxSubscribers'
+    // It replaces another stream, so the number of streams stays the same.
+    if (isOwnerFull && this.limits.closesOldest) return undefined
+    if (this.#size >= this.limits.maxSubscribers) return 'maxSubscribers'
     return isOwnerFull ? 'maxSubscribersPerOwner' : undefined
   }
 
-  /** Whether an owner has as many subscriptions here as it may have. */
+  /** Whether an owner has as many streams in this process as it may have. */
   isFullFor(owner: string): boolean {
-    return (this.#byOwner.get(owner)?.size ?? 0) >= this.maxPerOwner
+    return (this.#byOwner.get(owner)?.size ?? 0) >= this.limits.maxPerOwner
   }
 
-  /** The oldest subscription of an owner. */
-  oldestOf(owner: string): HubSubscription | undefined {
-    const [oldest] = this.#byOwner.get(owner) ?? []
-    return oldest
+  /** How long the oldest stream of an owner has been open, in ms; `null` if the owner has none in this process. */
+  ageOfOldest(owner: string): number | null {
+    const oldest = this.#oldestOf(owner)
+    return oldest === undefined ? null : performance.now() - oldest.openedAt
   }
 
-  add(subscription: HubSubscription): void {
+  /** Closes the oldest stream of an owner to make room for another one. Returns `false` if the owner has none in this process. */
+  closeOldest(owner: string): boolean {
+    const oldest = this.#oldestOf(owner)
+    oldest?.endForReconnect('limit', limitEnd())
+    return oldest !== undefined
+  }
+
+  add(subscription: RegisteredStream): void {
     const { owner } = subscription
     this.#size++
     this.#present.add(subscription)
@@ -77,8 +103,8 @@ export class SubscriptionRegistry {
     else same.add(subscription)
   }
 
-  /** The subscription is over. */
-  released(subscription: HubSubscription): void {
+  /** Must be called when a subscription has ended. */
+  released(subscription: RegisteredStream): void {
     const { owner } = subscription
     this.#size--
     if (owner === undefined) return
@@ -87,66 +113,89 @@ export class SubscriptionRegistry {
     if (same?.size === 0) this.#byOwner.delete(owner)
   }
 
-  /** Its stream is gone too. */
-  finished(subscription: HubSubscription): void {
+  /** Must be called when the response of a subscription is over. */
+  finished(subscription: RegisteredStream): void {
     this.#present.delete(subscription)
     if (this.#present.size === 0) this.#onEmpty?.()
   }
 
-  /** It is about to be subscribed. */
-  await(waiting: Waiting): void {
-    this.#waiting.add(waiting)
+  addPending(pending: Disconnectable): void {
+    this.#pending.add(pending)
   }
 
-  /** It is subscribed, or will not be. */
-  awaitNoMore(waiting: Waiting): void {
-    this.#waiting.delete(waiting)
+  removePending(pending: Disconnectable): void {
+    this.#pending.delete(pending)
   }
 
-  /**
-   * Finds the subscriptions that are to be disconnected. Those that still wait for what they need are marked, and refused
-   * later.
-   */
-  disconnect(target: SharedTarget | ((subscriber: SubscriberInfo) => boolean), reconnect: boolean): HubSubscription[] {
-    if (typeof target === 'function') {
-      return this.#disconnect(this.#active(), ({ owner, channels }) => asBoolean(target({ owner, channels })), reconnect)
-    }
-    if ('owner' in target) {
-      return this.#disconnect([...(this.#byOwner.get(target.owner) ?? [])], ({ owner }) => owner === target.owner, reconnect)
-    }
-    return this.#disconnect(this.#active(), ({ channels }) => channels.length === 1 && channels[0] === target.channel, reconnect)
-  }
-
-  /** The same for all that another process can name: those that have an owner, or one channel only. */
-  disconnectNameable(): HubSubscription[] {
-    return this.#disconnect(this.#active(), ({ owner, channels }) => owner !== undefined || channels.length === 1, true)
-  }
-
-  /** Those whose stream is not gone yet. */
-  present(): HubSubscription[] {
+  /** The subscriptions whose response is not over. */
+  present(): RegisteredStream[] {
     return [...this.#present]
   }
 
-  /** Settles when every stream is gone. Ask once. */
+  /** Resolves when every response is over. May be called once. */
   async empty(): Promise<void> {
     if (this.#present.size > 0) await new Promise<void>((resolve) => (this.#onEmpty = resolve))
   }
 
-  #active(): HubSubscription[] {
+  /**
+   * Ends the streams of this process that the target selects, after what was published before. Pending subscriptions that it selects
+   * are refused later.
+   *
+   * @returns how many streams were ended.
+   * @throws whatever a predicate throws, as a rejection. Nothing is ended then.
+   */
+  async disconnect(target: CheckedTarget, reconnect: boolean): Promise<number> {
+    const [candidates, matches] = this.#matchesOf(target)
+    const streams = this.#select(candidates, matches, reconnect)
+    await drain(streams, 0, (stream) => (reconnect ? stream.endForReconnect('disconnected') : stream.endForGood()))
+    return streams.length
+  }
+
+  /** Ends every stream that another process could have named: those of an owner, and those that have one channel only. */
+  async disconnectNameable(): Promise<void> {
+    const streams = this.#select(this.#active(), ({ owner, channels }) => owner !== undefined || channels.length === 1, true)
+    await drain(streams, 0, (stream) => stream.endForReconnect('disconnected'))
+  }
+
+  /** Ends every stream and iterator of a channel that the backplane refuses, so that none of them misses an event silently. */
+  async refuseChannel(channel: Channel, error: Error): Promise<void> {
+    for (const iterator of this.iterators) if (iterator.isIn(channel)) iterator.fail(error)
+    const streams = this.#select(this.#active(), ({ channels }) => channels.includes(channel.name), true)
+    await drain(streams, 0, (stream) => stream.endForReconnect('unavailable'))
+  }
+
+  #oldestOf(owner: string): RegisteredStream | undefined {
+    const [oldest] = this.#byOwner.get(owner) ?? []
+    return oldest
+  }
+
+  #active(): RegisteredStream[] {
     return [...this.#present].filter(({ isClosed }) => !isClosed)
   }
 
-  #disconnect(some: readonly HubSubscription[], matches: (subscriber: SubscriberInfo) => boolean, reconnect: boolean): HubSubscription[] {
-    // Should the predicate throw, nothing has changed.
-    const waiting = [...this.#waiting].filter(matches)
-    const matching = some.filter(matches)
-    for (const each of waiting) each.disconnected = reconnect ? 'reconnect' : 'for good'
+  /** The subscriptions that a target may select, and the test that selects them. */
+  #matchesOf(target: CheckedTarget): readonly [RegisteredStream[], (subscriber: SubscriberInfo) => boolean] {
+    if (typeof target === 'function') return [this.#active(), ({ owner, channels }) => asBoolean(target({ owner, channels }))]
+    if ('owner' in target) return [[...(this.#byOwner.get(target.owner) ?? [])], ({ owner }) => owner === target.owner]
+    return [this.#active(), ({ channels }) => channels.length === 1 && channels[0] === target.channel]
+  }
+
+  /** Selects subscriptions, and marks the pending ones that match. */
+  #select(
+    candidates: readonly RegisteredStream[],
+    matches: (subscriber: SubscriberInfo) => boolean,
+    reconnect: boolean,
+  ): readonly RegisteredStream[] {
+    // Both filters run before anything changes, because a predicate of the program may throw.
+    const pending = [...this.#pending].filter(matches)
+    const matching = candidates.filter(matches)
+    for (const each of pending) each.disconnected = reconnect ? 'reconnect' : 'for good'
     return matching
   }
 }
 
-/** Checks whom `disconnect` is to end: an owner and a channel are the same in every process, a predicate is not. */
-export function checkTarget(target: DisconnectTarget): SharedTarget | ((subscriber: SubscriberInfo) => boolean) {
+/** Checks the first argument of `disconnect`. */
+export function checkTarget(target: DisconnectTarget): CheckedTarget {
   if (typeof target === 'function') return target
   if (typeof target === 'string') return { owner: checkOwner('disconnect: the owner', target) ?? '' }
   const { channel }: { readonly channel?: unknown } = typeof target === 'object' && target !== null ? target : {}
@@ -158,10 +207,6 @@ export function checkTarget(target: DisconnectTarget): SharedTarget | ((subscrib
   }
   checkChannelName('disconnect', channel)
   return { channel: channel as string }
-}
-
-function checkLimit(name: string, value: unknown): number {
-  return value === false ? Infinity : checkInteger(name, value, Infinity, { min: 1, orFalse: true })
 }
 
 function asBoolean(answer: unknown): boolean {

@@ -1,18 +1,22 @@
-import type { BackplaneLog, History, ChannelPosition } from '../backplanes/backplane.ts'
+import type { BackplaneLog, ChannelPosition, History } from '../backplanes/backplane.ts'
+import { type Deferred, deferred } from '../basics/deferred.ts'
 import { SseError } from '../basics/errors.ts'
 import type { Timeline } from '../event/timeline.ts'
 
-/** Reads the log of a backplane, each time up to a moment before which everything was told. */
+/**
+ * Reads the log of a backplane. A read is a barrier in the order of events: it resolves when every event before it has arrived here,
+ * so that what was read and what has arrived join without a gap.
+ */
 export class BarrierReader {
   readonly #log: BackplaneLog
   readonly #timeline: Timeline
-  /** The reads whose moment was not reached yet. */
-  readonly #awaited = new Map<string, { readonly reached: () => void; readonly failed: (error: unknown) => void }>()
+  /** The reads whose earlier events have not all arrived, by token. */
+  readonly #awaited = new Map<string, Deferred<void>>()
   #lastToken = 0
-  #now: Promise<History> | null = null
-  /** The read of no place that is under way, and the one that comes after it. */
-  #telling: Promise<History> | null = null
-  #tellingNext: Promise<History> | null = null
+  #head: Promise<History> | null = null
+  /** The barrier in progress, and the one after it. */
+  #barrier: Promise<History> | null = null
+  #nextBarrier: Promise<History> | null = null
   #deadline: Promise<never> | null = null
 
   constructor(log: BackplaneLog, timeline: Timeline) {
@@ -21,20 +25,21 @@ export class BarrierReader {
   }
 
   /**
-   * Reads places of channels that are watched. When it resolves, everything before its moment was told.
+   * Reads what is kept of watched channels after the positions given. When it resolves, every event before the read has arrived.
    *
-   * @throws {SseError} (as a rejection) `SSE_BACKPLANE_UNAVAILABLE`, within twice the time that the backplane may take.
+   * @throws {SseError} as a rejection: `SSE_BACKPLANE_UNAVAILABLE`, within twice the backplane's timeout.
    */
   async read(positions: readonly ChannelPosition[]): Promise<History> {
     const token = String(++this.#lastToken)
-    const reached = new Promise<void>((resolve, reject) => this.#awaited.set(token, { reached: resolve, failed: reject }))
-    // It may be rejected before anybody waits for it.
-    reached.catch(() => {})
+    const reached = deferred<void>()
+    // It may be rejected before it is awaited.
+    reached.promise.catch(() => {})
+    this.#awaited.set(token, reached)
     let timer: NodeJS.Timeout | undefined
     try {
       const history = await this.#log.read(token, this.#timeline.epoch, positions)
-      timer = setTimeout(() => this.#awaited.get(token)?.failed(silent()), this.#log.timeoutMs).unref()
-      await reached
+      timer = setTimeout(() => reached.reject(silent()), this.#log.timeoutMs).unref()
+      await reached.promise
       return history
     } finally {
       clearTimeout(timer)
@@ -42,30 +47,28 @@ export class BarrierReader {
     }
   }
 
-  /** The moment now; what comes before it may not have been told yet. All who ask in a turn of the event loop share it. */
-  now(): Promise<History> {
-    if (this.#now === null) {
-      this.#now = this.#log.read('', this.#timeline.epoch, [])
-      setImmediate(() => (this.#now = null))
+  /** The head of the log now. Earlier events may not have arrived. All callers of one turn of the event loop share a read. */
+  head(): Promise<History> {
+    if (this.#head === null) {
+      this.#head = this.#log.read('', this.#timeline.epoch, [])
+      setImmediate(() => (this.#head = null))
     }
-    return this.#now
+    return this.#head
   }
 
   /**
-   * The moment now; everything before it was told. All who ask while one is asked for share the one after it.
+   * The head of the log now. When it resolves, every earlier event has arrived. Callers during one barrier share the next one.
    *
    * @throws {SseError} as {@link read}.
    */
-  told(): Promise<History> {
-    if (this.#telling === null) return this.#tell()
-    this.#tellingNext ??= this.#telling.then(
-      () => this.#tell(),
-      () => this.#tell(),
-    )
-    return this.#tellingNext
+  barrier(): Promise<History> {
+    if (this.#barrier === null) return this.#beginBarrier()
+    const begin = (): Promise<History> => this.#beginBarrier()
+    this.#nextBarrier ??= this.#barrier.then(begin, begin)
+    return this.#nextBarrier
   }
 
-  /** Rejects when the backplane has had the time that it may take. All who ask in a turn of the event loop share it. */
+  /** Rejects after the backplane's timeout. All callers of one turn of the event loop share a timer. */
   deadline(): Promise<never> {
     if (this.#deadline === null) {
       this.#deadline = new Promise((_, reject) => setTimeout(() => reject(silent()), this.#log.timeoutMs).unref())
@@ -75,27 +78,28 @@ export class BarrierReader {
     return this.#deadline
   }
 
+  /** Receives the notice that every event before a read has arrived. */
   reached(token: string): void {
-    this.#awaited.get(token)?.reached()
+    this.#awaited.get(token)?.resolve()
   }
 
-  /** No moment is reached any more of those that are waited for. */
+  /** Fails the reads in progress, because their notices will not arrive. */
   interrupted(): void {
-    for (const { failed } of this.#awaited.values()) {
-      failed(new SseError('SSE_BACKPLANE_UNAVAILABLE', 'Hub: the connection to the backplane broke'))
+    for (const { reject } of this.#awaited.values()) {
+      reject(new SseError('SSE_BACKPLANE_UNAVAILABLE', 'Hub: the connection to the backplane broke'))
     }
   }
 
-  #tell(): Promise<History> {
-    const telling = this.read([])
-    this.#telling = telling
-    this.#tellingNext = null
-    return telling.finally(() => {
-      if (this.#telling === telling) this.#telling = null
+  #beginBarrier(): Promise<History> {
+    const barrier = this.read([])
+    this.#barrier = barrier
+    this.#nextBarrier = null
+    return barrier.finally(() => {
+      if (this.#barrier === barrier) this.#barrier = null
     })
   }
 }
 
 function silent(): SseError {
-  return new SseError('SSE_BACKPLANE_UNAVAILABLE', 'Hub: the backplane does not tell of what is published')
+  return new SseError('SSE_BACKPLANE_UNAVAILABLE', 'Hub: the backplane does not deliver what is published')
 }

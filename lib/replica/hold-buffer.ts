@@ -1,52 +1,54 @@
 import type { BackplaneEvent } from '../backplanes/backplane.ts'
 
-/** More characters of events than this are not held back while the log is read: they are read as well. */
-const MAX_HELD = 33_554_432
+/** The most characters of events that are held while the log is read. Events beyond it are read from the log. */
+const MAX_HELD_CHARACTERS = 33_554_432
+/** What an event counts in addition to its text. */
+const EVENT_CHARACTERS = 100
 
-/** What was told of an event. */
-export interface Told {
+/** An event as it arrived from the backplane. */
+export interface ArrivedEvent {
   readonly epoch: string
   readonly name: string
   readonly event: BackplaneEvent
 }
 
-/** What was told while the log is read, up to a bound. */
+/** Holds the events that arrive while the log is read, up to a bound. */
 export class HoldBuffer {
-  #events: Told[] = []
-  #size = 0
-  #hasOverflown = false
+  #events: ArrivedEvent[] = []
+  #characters = 0
+  #hasOverflowed = false
 
-  /** Whether something was told that was not held: the log must be read again. */
-  get hasOverflown(): boolean {
-    return this.#hasOverflown
+  /** Whether an event arrived for which there was no room, so that the log must be read again. */
+  get hasOverflowed(): boolean {
+    return this.#hasOverflowed
   }
 
   get epochs(): string[] {
     return this.#events.map(({ epoch }) => epoch)
   }
 
-  push(told: Told): void {
-    if (this.takes(told.event)) this.#events.push(told)
+  push(arrived: ArrivedEvent): void {
+    if (this.reserve(arrived.event)) this.#events.push(arrived)
   }
 
-  /** Counts an event that is held elsewhere, if there is room for it. */
-  takes({ text }: BackplaneEvent): boolean {
-    this.#size += text.length + 100
-    if (this.#size > MAX_HELD) this.#hasOverflown = true
-    return !this.#hasOverflown
+  /** Reserves room for an event that is held elsewhere. Returns `false` if there is none. */
+  reserve({ text }: BackplaneEvent): boolean {
+    this.#characters += text.length + EVENT_CHARACTERS
+    if (this.#characters > MAX_HELD_CHARACTERS) this.#hasOverflowed = true
+    return !this.#hasOverflowed
   }
 
-  /** Nothing is held elsewhere any more. */
-  emptied(): void {
-    this.#size = 0
+  /** Returns the room of all events that were held elsewhere. */
+  freeReserved(): void {
+    this.#characters = 0
   }
 
-  /** All that was held; nothing is from now on. */
-  take(): Told[] {
+  /** Removes and returns all events. */
+  take(): ArrivedEvent[] {
     const events = this.#events
     this.#events = []
-    this.#size = 0
-    this.#hasOverflown = false
+    this.#characters = 0
+    this.#hasOverflowed = false
     return events
   }
 }

@@ -1,69 +1,114 @@
-import type { BackplaneEvent } from '../backplanes/backplane.ts'
+import type { BackplaneEvent, ChannelHistory } from '../backplanes/backplane.ts'
+import { type Deferred, deferred } from '../basics/deferred.ts'
 import type { Channel } from '../delivery/channel.ts'
+import type { DeliveryEngine } from '../delivery/delivery-engine.ts'
 
-/** A channel whose log is a copy of what a backplane keeps of it. */
+/**
+ * The state of a channel's copy:
+ * - `'requested'`: the backplane is being asked to watch the channel.
+ * - `'unwatched'`: the connection broke meanwhile. The channel is watched when it is back.
+ * - `'watched'`: the backplane reports the channel's events, and its log has to be read.
+ * - `'live'`: the copy is complete, and events that follow are appended.
+ * - `'refused'`: the backplane refuses the channel. It is requested again for the next client.
+ */
+type CopyState = 'requested' | 'unwatched' | 'watched' | 'live' | 'refused'
+
+/** A channel whose log is a copy of the one that a backplane keeps. */
 export class ReplicaChannel {
   readonly channel: Channel
-  /** Everything of the channel up to this position is known. */
+  state: CopyState = 'requested'
+  /** Every event of the channel up to this position is known. */
   seen = 0
-  /** Whether the backplane is being asked to tell of its events, and whether it does. */
-  isAsking = true
-  isWatched = false
-  /** When its log was read last, or is being read, for the first time: in which run of the replica. */
-  loadedIn = -1
-  /** Whether its log was read: what is told of it from now on follows. */
-  isLive = false
-  /** What was told of it before that. */
+  /** The attempt of the replica that has read its log, or is reading it, for the first time. */
+  attempt = -1
+  /** Events that arrived before the log was read. */
   held: BackplaneEvent[] = []
-  /** Whether the backplane has refused the channel: it is asked again when somebody comes for it. */
-  isRefused = false
-  #live: Promise<void>
-  #settle: { readonly resolve: () => void; readonly reject: (error: Error) => void } | null = null
+  readonly #engine: DeliveryEngine
+  #live: Deferred<void> = makeLive()
 
-  constructor(channel: Channel) {
+  constructor(channel: Channel, engine: DeliveryEngine) {
     this.channel = channel
-    this.#live = this.#makeLive()
+    this.#engine = engine
   }
 
-  /** Resolves when it is live, and rejects when it is refused. */
+  /** Resolves when the copy is live, and rejects when the channel is refused. */
   get live(): Promise<void> {
-    return this.#live
+    return this.#live.promise
   }
 
-  /** Is asked for again, after it was refused. */
-  askAgain(): void {
-    this.isRefused = false
-    this.isAsking = true
-    this.#live = this.#makeLive()
+  get isLive(): boolean {
+    return this.state === 'live'
   }
 
-  /** Its log has to be read anew. */
+  get isWatched(): boolean {
+    return this.state === 'watched' || this.state === 'live'
+  }
+
+  /** Requests the channel again after it was refused. */
+  requestAgain(): void {
+    this.state = 'requested'
+    this.#live = makeLive()
+  }
+
+  /** Marks a live copy as one whose log has to be read again. */
   setNotLive(): void {
-    this.isLive = false
-    if (this.#settle === null) this.#live = this.#makeLive()
+    if (this.state !== 'live') return
+    this.state = 'watched'
+    this.#live = makeLive()
   }
 
-  /** Nothing more is told of it. Its log stays as it is: what follows in it is read when it is asked for again. */
+  /** Gives up the channel. Its log stays: if the channel is requested again, it is continued with what is read then. */
   refuse(error: Error): void {
     this.setNotLive()
-    this.#settle?.reject(error)
-    this.#settle = null
-    this.isRefused = true
-    this.isAsking = this.isWatched = false
-    this.loadedIn = -1
+    this.state = 'refused'
+    this.attempt = -1
     this.held = []
+    this.#live.reject(error)
   }
 
-  setLive(): void {
-    this.isLive = true
-    this.#settle?.resolve()
-    this.#settle = null
+  /** Whether an event follows what is known: it is not missing the one before it, and no subscriber is past it already. */
+  follows({ position, prev }: BackplaneEvent, delivered: number): boolean {
+    return position <= this.seen || (prev <= this.seen && position > delivered)
   }
 
-  #makeLive(): Promise<void> {
-    const live = new Promise<void>((resolve, reject) => (this.#settle = { resolve, reject }))
-    // Perhaps nobody waits for it.
-    live.catch(() => {})
-    return live
+  /** Appends an event that {@link follows}. One that is known already is ignored. */
+  append(event: BackplaneEvent): void {
+    if (event.position <= this.seen) return
+    this.seen = event.position
+    this.#engine.append(this.channel, event)
   }
+
+  /**
+   * Appends what was read of the channel's log, and makes the copy live.
+   *
+   * @param newest the position at which the log was read.
+   * @param delivered the newest position that any subscriber may have passed.
+   */
+  fill({ floor, events }: ChannelHistory, newest: number, delivered: number): void {
+    const { channel, seen, isLive } = this
+    const { channels, pump } = this.#engine
+    const isLost = !isLive || floor > seen
+    const earliest = isLost ? floor : (events[0]?.position ?? Infinity)
+    this.seen = newest
+    if (isLive && earliest <= delivered) {
+      // Subscribers of several channels may be past the missing events, so they can only be reset.
+      channels.lose(channel, newest)
+    } else {
+      if (isLost) channels.lose(channel, floor)
+      for (const event of events) {
+        // After a refusal, the log may have the event already.
+        if (event.position > channel.log.last) this.#engine.append(channel, event, Math.max(0, (newest - event.position) / 1_000))
+      }
+    }
+    if (channel.consumerCount > 0) pump.published(channel)
+    this.state = 'live'
+    this.#live.resolve()
+  }
+}
+
+function makeLive(): Deferred<void> {
+  const live = deferred<void>()
+  // It may reject while nobody waits for it.
+  live.promise.catch(() => {})
+  return live
 }

@@ -1,35 +1,24 @@
 import type { BackplaneEvent, BackplaneLog, ChannelHistory, History, Refused } from '../backplanes/backplane.ts'
 import type { OnError } from '../basics/on-error.ts'
 import type { Channel } from '../delivery/channel.ts'
-import type { ChannelRegistry } from '../delivery/channel-registry.ts'
-import type { Intake } from '../delivery/intake.ts'
-import type { Pump } from '../delivery/pump.ts'
-import type { Snapshots } from '../delivery/snapshots.ts'
-import type { LogHead, Timeline } from '../event/timeline.ts'
-import { ReplicaChannel } from './replica-channel.ts'
-import { HoldBuffer, type Told } from './hold-buffer.ts'
+import type { DeliveryEngine } from '../delivery/delivery-engine.ts'
+import type { LogHead } from '../event/timeline.ts'
 import { BarrierReader } from './barrier-reader.ts'
-import { PastEpochs } from './past-epochs.ts'
-import { Refusals } from './refusals.ts'
+import { type ChannelConsumers, ChannelRefusals } from './channel-refusals.ts'
+import { type ArrivedEvent, HoldBuffer } from './hold-buffer.ts'
+import { ReplicaChannel } from './replica-channel.ts'
 
-/** So many channels are read at once. */
-const MAX_PLACES = 500
-/** How long it waits before it asks again what it could not be told. */
+/** The most channels that one read asks for. */
+const MAX_POSITIONS = 500
+/** The delay before the replica reconnects after a failed read, doubled with each failure. */
 const RETRY_MS = { min: 100, max: 5_000 }
+/** The most past epochs that are remembered. One that was forgotten is recognised by the next read. */
+const MAX_PAST_EPOCHS = 1_000
+/** How long a copy is kept after its last consumer has left, so that a client that reconnects in time costs no read. */
+const LINGER_MS = 10_000
 const NONE: Refused = new Map()
 
-/** What a hub lends to its replica. */
-export interface ReplicaParts {
-  readonly channels: ChannelRegistry
-  readonly intake: Intake
-  readonly pump: Pump
-  readonly timeline: Timeline
-  readonly snapshots: Snapshots
-  readonly onError: OnError
-  /** Ends whatever follows a channel, at the place that it has reached: the backplane tells nothing more of it. */
-  readonly onRefused: (channel: Channel, error: Error) => Promise<void>
-}
-
+/** What was read of one channel, at the position `newest`. */
 interface Reading {
   readonly copy: ReplicaChannel
   readonly history: ChannelHistory
@@ -37,117 +26,125 @@ interface Reading {
 }
 
 /**
- * Keeps the logs of a hub as copies of those that a backplane has: of the channels that somebody follows here, complete
- * and in order, so that those who come back are served from them.
+ * The state of a replica:
+ * - `'away'`: the backplane is not connected.
+ * - `'reading'`: events arrive and are held, because the log has to be read first. A read may have failed, and is repeated.
+ * - `'live'`: events are appended as they arrive.
+ * - `'closed'`: the hub is closed.
+ */
+type ReplicaState = 'away' | 'reading' | 'live' | 'closed'
+
+/**
+ * Keeps the logs of the channels that have consumers here as copies of the log of a backplane, complete and in order.
  *
- * What is told is trusted as long as each event names the one before it. After an interruption, and where one is missing,
- * everything that is told is held back until the log was read from where each copy ends.
+ * An event is appended as long as it names the one before it. After an interruption, and when an event is missing, every event is held
+ * until the log has been read from the end of each copy.
  */
 export class Replica {
-  readonly #log: BackplaneLog
-  readonly #parts: ReplicaParts
   readonly reader: BarrierReader
+  readonly #log: BackplaneLog
+  readonly #engine: DeliveryEngine
+  readonly #onError: OnError
+  readonly #refusals: ChannelRefusals
   readonly #copies = new Map<string, ReplicaChannel>()
-  /** Those that the backplane was not asked for yet. */
+  #state: ReplicaState = 'away'
+  /** Copies that will be requested from the backplane at the end of this turn. */
   #fresh: ReplicaChannel[] = []
-  #isAway = true
-  /** Whether what is told is held back, until the log was read. */
-  #isHolding = true
   readonly #held = new HoldBuffer()
-  readonly pastEpochs = new PastEpochs()
-  /** The channels that were refused when the backplane was there again. */
+  /** Epochs that are over. Events of them arrive late and are ignored. */
+  readonly #pastEpochs = new Set<string>()
+  /** The channels that were refused when the connection was last restored. */
   #refused = NONE
-  readonly #refusals: Refusals
-  /** The newest catch-up: an older one gives up. */
-  #run = 0
+  /** Number of the newest attempt to read the log. An older attempt gives up. */
+  #attempt = 0
   #failures = 0
-  #isProbeHeard = true
+  /** Whether a probe is in progress, and the index of the copy that the next probe begins with. */
   #isProbing = false
-  /** Where the next probe goes on among the copies. */
   #probed = 0
-  #whenGoingOn: Promise<void> | null = null
-  #resolve: (() => void) | null = null
-  #isClosed = false
+  #whenLive: Promise<void> | null = null
+  #resolveLive: (() => void) | null = null
   readonly #timer: NodeJS.Timeout
 
-  constructor(log: BackplaneLog, parts: ReplicaParts) {
+  constructor(log: BackplaneLog, engine: DeliveryEngine, consumers: ChannelConsumers, onError: OnError) {
     this.#log = log
-    this.#parts = parts
-    this.reader = new BarrierReader(log, parts.timeline)
-    this.#refusals = new Refusals(parts.onError, parts.onRefused)
+    this.#engine = engine
+    this.#onError = onError
+    this.reader = new BarrierReader(log, engine.timeline)
+    this.#refusals = new ChannelRefusals(onError, consumers)
     this.#timer = setInterval(() => void this.#probe(), log.probeMs).unref()
+    engine.channels.keepCopies({ lingerMs: LINGER_MS, onDropped: (channel) => this.#forget(channel) })
   }
 
-  /** Whether the backplane answers, and tells of what is published. */
-  get isHealthy(): boolean {
-    return !this.#isAway && !this.#isHolding && this.#isProbeHeard && !this.#isClosed
-  }
-
-  /** Whether what is told is held back, until the log was read. */
-  get isHolding(): boolean {
-    return this.#isHolding
+  /** Whether the copies receive what is published. */
+  get isLive(): boolean {
+    return this.#state === 'live'
   }
 
   find(name: string): ReplicaChannel | undefined {
     return this.#copies.get(name)
   }
 
-  /** Nobody has asked for the channel for a while. */
-  forget({ name }: Channel): void {
-    this.#copies.delete(name)
-    this.#log.unwatch([name])
-  }
-
-  event(epoch: string, name: string, event: BackplaneEvent): void {
-    this.#tell({ epoch, name, event }, this.#parts.timeline.newest)
-  }
-
-  reached(token: string): void {
-    this.reader.reached(token)
-  }
-
-  interrupted(): void {
-    this.#isAway = true
-    this.#isHolding = true
-    this.#run++
-    this.#forgetHeld()
-    this.reader.interrupted()
-  }
-
-  resumed(refused: Refused): void {
-    this.#isAway = false
-    this.#refused = refused
-    for (const copy of this.#copies.values()) copy.isWatched ||= !copy.isAsking && !copy.isRefused
-    void this.#resume(refused)
-  }
-
-  close(): void {
-    this.#isClosed = true
-    clearInterval(this.#timer)
-    this.interrupted()
-  }
-
-  /** The copy of a channel, made when there is none. */
+  /** The copy of a channel, requested from the backplane if there is none. */
   copyOf(name: string): ReplicaChannel {
     const known = this.#copies.get(name)
-    if (known !== undefined && !known.isRefused) return known
-    const copy = known ?? new ReplicaChannel(this.#parts.channels.get(name))
+    if (known !== undefined && known.state !== 'refused') return known
+    const copy = known ?? new ReplicaChannel(this.#engine.channels.get(name), this.#engine)
     if (known === undefined) this.#copies.set(name, copy)
-    else copy.askAgain()
+    else copy.requestAgain()
     if (this.#fresh.length === 0) queueMicrotask(() => void this.#watchFresh())
     this.#fresh.push(copy)
     return copy
   }
 
-  /** Catches up where the log was found to be in another life than the copies are. */
-  noticeLife({ epoch }: LogHead): void {
-    if (epoch !== this.#parts.timeline.epoch && !this.#isHolding && !this.pastEpochs.has(epoch)) void this.#catchUp()
+  event(epoch: string, name: string, event: BackplaneEvent): void {
+    this.#receive({ epoch, name, event }, this.#engine.timeline.newest)
   }
 
-  /** Settles when nothing is held back any more. */
-  goingOn(): Promise<void> {
-    this.#whenGoingOn ??= new Promise((resolve) => (this.#resolve = resolve))
-    return this.#whenGoingOn
+  interrupted(): void {
+    if (this.#state !== 'closed') this.#state = 'away'
+    this.#attempt++
+    this.#takeHeld()
+    this.reader.interrupted()
+  }
+
+  resumed(refused: Refused): void {
+    if (this.#state === 'closed') return
+    this.#state = 'reading'
+    this.#refused = refused
+    for (const copy of this.#copies.values()) if (copy.state === 'unwatched') copy.state = 'watched'
+    void this.#resume(refused)
+  }
+
+  close(): void {
+    this.#state = 'closed'
+    clearInterval(this.#timer)
+    this.interrupted()
+  }
+
+  isPast(epoch: string): boolean {
+    return this.#pastEpochs.has(epoch)
+  }
+
+  /** Notes that an epoch is over. */
+  setPast(epoch: string): void {
+    if (this.#pastEpochs.size >= MAX_PAST_EPOCHS) this.#pastEpochs.clear()
+    this.#pastEpochs.add(epoch)
+  }
+
+  /** Catches up if the log has begun an epoch that the copies do not know. */
+  noticeEpoch({ epoch }: LogHead): void {
+    if (epoch !== this.#engine.timeline.epoch && this.isLive && !this.isPast(epoch)) void this.#catchUp()
+  }
+
+  /** Resolves the next time that the replica becomes live. */
+  whenLive(): Promise<void> {
+    this.#whenLive ??= new Promise((resolve) => (this.#resolveLive = resolve))
+    return this.#whenLive
+  }
+
+  #forget({ name }: Channel): void {
+    this.#copies.delete(name)
+    this.#log.unwatch([name])
   }
 
   async #watchFresh(): Promise<void> {
@@ -158,230 +155,207 @@ export class Replica {
     try {
       refused = await this.#log.watch(copies.map(({ channel }) => channel.name))
     } catch {
-      // There was an interruption: they are watched when that is over, but for those refused then, and read with all others.
-      isWatched = !this.#isAway
+      // The connection broke. Once it is restored, the channels are watched, apart from those that were refused then.
+      isWatched = this.#isConnected()
       if (isWatched) refused = this.#refused
     }
-    for (const copy of copies) {
-      copy.isAsking = false
-      copy.isWatched ||= isWatched
-    }
+    for (const copy of copies) copy.state = isWatched ? 'watched' : 'unwatched'
     void this.#refusals.apply(copies, refused)
     if (isWatched) await this.#load(copies.filter((copy) => copy.isWatched))
   }
 
-  /** Goes on without the channels that are refused now. Their consumers end before they are given more of other channels. */
-  async #resume(refused: Refused): Promise<void> {
-    const run = this.#run
-    const ended = this.#refusals.apply(
-      [...this.#copies.values()].filter(({ isWatched }) => isWatched),
-      refused,
-    )
-    if (ended !== null) await ended
-    if (run === this.#run) void this.#catchUp()
+  #isConnected(): boolean {
+    return this.#state === 'reading' || this.#state === 'live'
   }
 
-  /** Takes out the readings of channels that must not be read, and refuses those. */
-  #refuseRead(readings: readonly Reading[]): { readonly rest: readonly Reading[]; readonly ended: Promise<unknown> | null } {
+  /** Catches up without the refused channels. Their consumers end first, because later events of other channels would pass them. */
+  async #resume(refused: Refused): Promise<void> {
+    const attempt = this.#attempt
+    const watched = [...this.#copies.values()].filter(({ isWatched }) => isWatched)
+    const ended = this.#refusals.apply(watched, refused)
+    if (ended !== null) await ended
+    if (attempt === this.#attempt) void this.#catchUp()
+  }
+
+  /** Refuses the channels that may not be read, and returns the other readings. */
+  #refuseUnreadable(readings: readonly Reading[]): { readonly rest: readonly Reading[]; readonly ended: Promise<unknown> | null } {
     const refused = new Map<string, Error>()
     for (const { copy, history } of readings) if (history.refusal !== undefined) refused.set(copy.channel.name, history.refusal)
     if (refused.size === 0) return { rest: readings, ended: null }
-    const ended = this.#refusals.apply(
-      readings.map(({ copy }) => copy),
-      refused,
-    )
+    const copies = readings.map(({ copy }) => copy)
+    const ended = this.#refusals.apply(copies, refused)
     this.#log.unwatch([...refused.keys()])
-    return { rest: readings.filter(({ copy }) => !copy.isRefused), ended }
+    return { rest: readings.filter(({ copy }) => copy.state !== 'refused'), ended }
   }
 
-  /** Reads what is kept of channels that are watched and not live yet. While all are read anyway, that is done afterwards. */
+  /** Reads the logs of watched channels for the first time. If all logs are being read anyway, that has to end first. */
   async #load(copies: readonly ReplicaChannel[]): Promise<void> {
-    if (this.#isHolding) return
-    const run = this.#run
-    let rest = copies.filter(({ loadedIn }) => loadedIn !== run)
-    for (const copy of rest) copy.loadedIn = run
+    if (!this.isLive) return
+    const attempt = this.#attempt
+    let rest = copies.filter((copy) => copy.attempt !== attempt)
+    for (const copy of rest) copy.attempt = attempt
     try {
       while (rest.length > 0) {
         const { history, readings } = await this.#readSome(rest)
-        if (run !== this.#run || this.#isHolding) return
-        if (history.epoch !== this.#parts.timeline.epoch) return void this.#catchUp()
-        this.#parts.timeline.moveTo(history.newest)
-        for (const reading of this.#refuseRead(readings).rest) if (!reading.copy.isLive) this.#fill(reading)
-        this.#takeHeld(readings)
+        if (attempt !== this.#attempt || !this.isLive) return
+        if (history.epoch !== this.#engine.timeline.epoch) return void this.#catchUp()
+        this.#engine.timeline.moveTo(history.newest)
+        for (const reading of this.#refuseUnreadable(readings).rest) if (!reading.copy.isLive) this.#fill(reading, 0)
+        this.#receiveHeldBy(readings)
         rest = rest.slice(readings.length)
       }
     } catch (error) {
-      await this.#failed(run, error)
+      await this.#failed(attempt, error)
     }
   }
 
-  /** Reads of every copy what it has not, and goes on from there with what is told. */
+  /** Reads the missing events of every copy, and goes live. */
   async #catchUp(): Promise<void> {
-    const run = ++this.#run
-    this.#isHolding = true
-    // Read after what is held was told: of these epochs, only the one that is read is not over.
-    const suspects = new Set(this.#held.epochs).add(this.#parts.timeline.epoch)
+    if (!this.#isConnected()) return
+    const attempt = ++this.#attempt
+    this.#state = 'reading'
+    // The read comes after these events. Of their epochs, only the one that is read is not over.
+    const suspects = new Set(this.#held.epochs).add(this.#engine.timeline.epoch)
     try {
       const copies = [...this.#copies.values()].filter(({ isWatched }) => isWatched)
       const readings: Reading[] = []
       const first = await this.#readSome(copies)
       readings.push(...first.readings)
       let { newest } = first.history
-      while (readings.length < copies.length && run === this.#run) {
+      while (readings.length < copies.length && attempt === this.#attempt) {
         const next = await this.#readSome(copies.slice(readings.length))
-        // Another life began in between: what was read of the one before is worth nothing.
+        // The log has begun another epoch, so the earlier readings are worthless.
         if (next.history.epoch !== first.history.epoch) return void this.#catchUp()
         readings.push(...next.readings)
         newest = next.history.newest
       }
-      if (run !== this.#run) return
-      const { rest, ended } = this.#refuseRead(readings)
-      // Followers of a refused channel end first: the events of other channels would carry them past those that they miss.
+      if (attempt !== this.#attempt) return
+      const { rest, ended } = this.#refuseUnreadable(readings)
+      // Consumers of a refused channel end first, because later events of other channels would carry them past its events.
       if (ended !== null) await ended
-      if (run !== this.#run) return
-      for (const epoch of suspects) if (epoch !== first.history.epoch) this.pastEpochs.add(epoch)
-      this.#goOn(first.history, newest, rest)
+      if (attempt !== this.#attempt) return
+      for (const epoch of suspects) if (epoch !== first.history.epoch) this.setPast(epoch)
+      this.#goLive(first.history, newest, rest)
     } catch (error) {
-      await this.#failed(run, error)
+      await this.#failed(attempt, error)
     }
   }
 
-  #goOn({ epoch }: History, newest: number, readings: readonly Reading[]): void {
-    const { timeline, channels, snapshots } = this.#parts
-    const before = timeline.newest
+  #goLive({ epoch }: History, newest: number, readings: readonly Reading[]): void {
+    const { timeline } = this.#engine
+    const delivered = timeline.newest
     if (epoch !== timeline.epoch) {
-      const isFirst = timeline.epoch === ''
-      timeline.restart(epoch, newest)
-      snapshots.restart()
-      if (!isFirst) channels.restart(0)
+      this.#engine.restart(epoch, newest, 0)
       for (const { copy } of readings) copy.setNotLive()
     }
-    for (const reading of readings) this.#fill(reading, before)
+    for (const reading of readings) this.#fill(reading, delivered)
     timeline.moveTo(newest)
-    this.#inContact()
-    this.pastEpochs.delete(epoch)
-    this.#isHolding = false
-    const isIncomplete = this.#held.hasOverflown
-    const held = this.#forgetHeld()
-    for (const told of held) this.#tell(told, -1)
-    if (isIncomplete && !this.#isHolding) void this.#catchUp()
-    const missing = [...this.#copies.values()].filter(({ isWatched, isLive }) => isWatched && !isLive)
-    if (this.#isHolding) return
-    void this.#load(missing)
-    this.#resolve?.()
-    this.#resolve = this.#whenGoingOn = null
+    this.#failures = 0
+    this.#pastEpochs.delete(epoch)
+    this.#state = 'live'
+    const isIncomplete = this.#held.hasOverflowed
+    // Receiving a held event may begin another attempt.
+    for (const arrived of this.#takeHeld()) this.#receive(arrived, -1)
+    if (isIncomplete && this.isLive) void this.#catchUp()
+    if (!this.isLive) return
+    void this.#load([...this.#copies.values()].filter(({ state }) => state === 'watched'))
+    this.#resolveLive?.()
+    this.#resolveLive = this.#whenLive = null
   }
 
-  /** Takes what was told, if it follows: in its channel, and `before`, the newest position that anybody was given. */
-  #tell(told: Told, before: number): void {
-    const { epoch, name, event } = told
+  /**
+   * Appends an event that has arrived, if it follows what is known. Otherwise it is held while the log is read.
+   *
+   * @param delivered the newest position that any subscriber may have passed.
+   */
+  #receive(arrived: ArrivedEvent, delivered: number): void {
+    const { epoch, name, event } = arrived
     const copy = this.#copies.get(name)
-    if (copy === undefined || copy.isRefused || this.pastEpochs.has(epoch)) return
-    const isOfNow = epoch === this.#parts.timeline.epoch
-    if (this.#isHolding) {
-      this.#held.push(told)
-    } else if (isOfNow && !copy.isLive) {
-      if (this.#held.takes(event)) copy.held.push(event)
-    } else if (!isOfNow || (event.position > copy.seen && (event.prev > copy.seen || event.position <= before))) {
-      this.#held.push(told)
-      void this.#catchUp()
-    } else if (event.position > copy.seen) {
-      copy.seen = event.position
-      this.#parts.intake.take(copy.channel, event)
+    if (copy === undefined || copy.state === 'refused' || this.isPast(epoch)) return
+    if (!this.isLive) {
+      this.#held.push(arrived)
+      return
     }
-  }
-
-  /** Adds what was read to a copy. `before`: the newest position that anybody was given or told of. */
-  #fill({ copy, history, newest }: Reading, before = 0): void {
-    const { channels, intake, pump } = this.#parts
-    const { channel, seen } = copy
-    if (this.#copies.get(channel.name) !== copy) return
-    const { floor, events } = history
-    const isLost = !copy.isLive || floor > seen
-    const earliest = isLost ? floor : (events[0]?.position ?? Infinity)
-    copy.seen = newest
-    if (copy.isLive && earliest <= before) {
-      // Those who follow other channels too may be past what is missing, and can only be told.
-      channels.lose(channel, newest)
+    const isCurrent = epoch === this.#engine.timeline.epoch
+    if (isCurrent && !copy.isLive) {
+      if (this.#held.reserve(event)) copy.held.push(event)
+    } else if (isCurrent && copy.follows(event, delivered)) {
+      copy.append(event)
     } else {
-      if (isLost) channels.lose(channel, floor)
-      for (const event of events) {
-        // The log has it already where the channel was refused for a while.
-        if (event.position > channel.log.last) intake.take(channel, event, Math.max(0, (newest - event.position) / 1_000))
-      }
+      this.#held.push(arrived)
+      void this.#catchUp()
     }
-    if (channel.size > 0) pump.published(channel)
-    copy.setLive()
-    this.#refusals.admitted(channel)
   }
 
-  /** Goes on with what was told of copies before they were read. */
-  #takeHeld(readings: readonly Reading[]): void {
-    const { epoch } = this.#parts.timeline
+  #fill({ copy, history, newest }: Reading, delivered: number): void {
+    if (this.#copies.get(copy.channel.name) !== copy) return
+    copy.fill(history, newest, delivered)
+    this.#refusals.admitted(copy.channel)
+  }
+
+  /** Receives the events that arrived for copies before their log was read. */
+  #receiveHeldBy(readings: readonly Reading[]): void {
+    const { epoch } = this.#engine.timeline
     for (const { copy } of readings) {
       const { held } = copy
       copy.held = []
-      for (const event of held) this.#tell({ epoch, name: copy.channel.name, event }, -1)
+      for (const event of held) this.#receive({ epoch, name: copy.channel.name, event }, -1)
     }
-    if (this.#isHolding) return
-    this.#held.emptied()
-    if (this.#held.hasOverflown) void this.#catchUp()
+    if (!this.isLive) return
+    this.#held.freeReserved()
+    if (this.#held.hasOverflowed) void this.#catchUp()
   }
 
-  /** Reads what is kept of the first of these copies. */
+  /** Reads as many of these copies as one read may ask for. */
   async #readSome(copies: readonly ReplicaChannel[]): Promise<{ readonly history: History; readonly readings: readonly Reading[] }> {
-    const some = copies.slice(0, MAX_PLACES)
+    const some = copies.slice(0, MAX_POSITIONS)
     const positions = some.map(({ channel, isLive, seen }) => ({ channel: channel.name, after: isLive ? seen : 0 }))
     const history = await this.reader.read(positions)
     const { newest } = history
     return { history, readings: history.channels.map((channel, i) => ({ copy: some[i] as ReplicaChannel, history: channel, newest })) }
   }
 
-  async #failed(run: number, error: unknown): Promise<void> {
-    if (run !== this.#run || this.#isAway) return
-    // What else is under way is given up, as nothing is known to be complete any more.
-    const waiting = ++this.#run
-    this.#isHolding = true
-    if (this.#failures === 0) this.#parts.onError(error, { where: 'backplane' })
+  async #failed(attempt: number, error: unknown): Promise<void> {
+    if (attempt !== this.#attempt || !this.#isConnected()) return
+    // No copy is known to be complete, so every attempt in progress gives up.
+    const waiting = ++this.#attempt
+    this.#state = 'reading'
+    if (this.#failures === 0) this.#onError(error, { where: 'backplane' })
     const ms = Math.min(RETRY_MS.max, RETRY_MS.min * 2 ** this.#failures++)
     await new Promise((resolve) => setTimeout(resolve, ms * (0.5 + Math.random() / 2)).unref())
-    if (waiting === this.#run) this.#log.reconnect()
+    if (waiting === this.#attempt) this.#log.reconnect()
   }
 
-  /** Asks whether events still come, and whether the copies have the newest of their channels. */
+  /** Checks that events still arrive, and that the copies have the newest events of their channels. */
   async #probe(): Promise<void> {
-    if (this.#isAway || this.#isHolding || this.#isProbing) return
+    if (!this.isLive || this.#isProbing) return
     this.#isProbing = true
-    const run = this.#run
+    const attempt = this.#attempt
     try {
       const live = [...this.#copies.values()].filter(({ isLive }) => isLive)
       if (this.#probed >= live.length) this.#probed = 0
       const { history, readings } = await this.#readSome(live.slice(this.#probed))
-      if (run !== this.#run || this.#isHolding) return
+      if (attempt !== this.#attempt || !this.isLive) return
       this.#probed += readings.length
-      this.#inContact()
-      const isBehind = readings.some(
-        ({ copy, history: { refusal, floor, events } }) =>
-          refusal !== undefined || Math.max(floor, events.at(-1)?.position ?? 0) > copy.seen,
-      )
-      if (isBehind || history.epoch !== this.#parts.timeline.epoch) return void this.#catchUp()
+      this.#failures = 0
+      if (readings.some(isBehind) || history.epoch !== this.#engine.timeline.epoch) return void this.#catchUp()
       for (const { copy } of readings) copy.seen = Math.max(copy.seen, history.newest)
-      this.#parts.timeline.moveTo(history.newest)
+      this.#engine.timeline.moveTo(history.newest)
     } catch (error) {
-      this.#isProbeHeard = run !== this.#run
-      await this.#failed(run, error)
+      await this.#failed(attempt, error)
     } finally {
       this.#isProbing = false
     }
   }
 
-  #inContact(): void {
-    this.#isProbeHeard = true
-    this.#failures = 0
-  }
-
-  #forgetHeld(): Told[] {
+  /** Removes and returns all held events. */
+  #takeHeld(): ArrivedEvent[] {
     for (const copy of this.#copies.values()) copy.held = []
     return this.#held.take()
   }
+}
+
+/** Whether the log has events, or has lost events, that the copy does not know. */
+function isBehind({ copy, history: { refusal, floor, events } }: Reading): boolean {
+  return refusal !== undefined || Math.max(floor, events.at(-1)?.position ?? 0) > copy.seen
 }

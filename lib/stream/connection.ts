@@ -5,30 +5,26 @@ import type { TurnBudget } from '../basics/turn-budget.ts'
 import type { GzipBody } from '../gzip/gzip-body.ts'
 import { SharedBytes } from '../gzip/shared-bytes.ts'
 import { encodeComment, formatEvent } from '../event/event.ts'
-import { http2StreamOf, onDisconnect } from './client-disconnect.ts'
-import type { WriteBuffer } from './write-buffer.ts'
+import type { ClientConnection, ConnectionFeed } from '../hub/client-connection.ts'
+import { STREAM_CLOSE, streamEnd } from '../hub/stream-end.ts'
+import { onDisconnect } from './client-disconnect.ts'
 import { Output, type OutputOwner } from './output.ts'
-import { streamEnd } from './stream-end.ts'
+import { http2StreamOf } from './response-socket.ts'
 import { suspendTimeouts } from './timeouts.ts'
 import type { Watchdog, Watched } from './watchdog.ts'
+import type { WriteBuffer } from './write-buffer.ts'
 
-/** The two forms of a keep-alive: a comment, which a page cannot see, and an event, which it can. */
+/** The two forms of a keep-alive. A page sees the event, and does not see the comment. */
 const KEEP_ALIVE = {
   comment: SharedBytes.of(Buffer.from(encodeComment())),
   event: SharedBytes.of(Buffer.from(formatEvent('', { event: 'stream-alive' }))),
 }
 
-/** Never 2^31 or more: clients on Node would then reconnect at once, again and again. */
-const NEVER_MS = 2_000_000_000
-
-/** The last block of a stream whose client is not to reconnect. */
-export const STREAM_CLOSE = formatEvent('', { event: 'stream-close', retry: NEVER_MS })
-
-/** What all connections of a middleware share. Durations in ticks of the watchdog; `Infinity` where switched off. */
+/** The part of a middleware's settings that its connections share. Durations are in ticks of the watchdog; `Infinity` is never. */
 export interface ConnectionContext {
   readonly watchdog: Watchdog
   readonly budget: TurnBudget
-  readonly gather: WriteBuffer
+  readonly writeBuffer: WriteBuffer
   readonly keepAlive: 'comment' | 'event'
   readonly keepAliveTicks: number
   readonly keepAliveMs: number | false
@@ -38,128 +34,103 @@ export interface ConnectionContext {
   readonly onError: OnError
 }
 
-/** What feeds a connection with events beside direct sends. */
-export interface Feed {
-  /** The output takes bytes again. */
-  drained(): void
-  /** Whether the client's access has ended: asked about once a tick. */
-  readonly isExpired: boolean
-  /** Called about once a tick while the output takes bytes: it may have been written to past the output. */
-  watch(tick: number): void
-  /** Nothing was written for a while: `true` when the feed wrote something in place of the comment. */
-  keepAlive(): boolean
-  /** Writes what is due, as far as the output takes it. */
-  flush(): void
-  /** Goes on to what is due now and no further: `true` when that is written, else `done` is called when it is. */
-  finish(done: () => void): boolean
-  /** Nothing left the full output for too long: the connection is destroyed. */
-  stalled(): void
-  /** The connection takes nothing any more. */
-  released(): void
-  /** The response is over. */
-  finished(): void
-}
-
-/** One open response: its output, its silence, stalls and lifetime, and its end. */
-export class Connection implements Watched, OutputOwner {
+/** One open response: its output, keep-alives, stalls, lifetime and end. */
+export class Connection implements ClientConnection, Watched, OutputOwner {
   index = -1
   readonly output: Output
   readonly context: ConnectionContext
   #isOpen = true
-  /** What is written last, once the feed has finished; `null` while the end was not asked for. And when that was. */
-  #last: string | null = null
-  #lastSince = 0
-  #feed: Feed | null = null
-  #lastTick: number
+  /** Whether the response ends for good once the feed has finished, and the tick at which that was requested. */
+  #isFinishing = false
+  #finishingSince = 0
+  #feed: ConnectionFeed | null = null
+  /** The tick at which the stream's lifetime ends. */
+  readonly #lastTick: number
   #room: Deferred<boolean> | null = null
   #closers: Set<() => void> | null = null
-  /** Gives the connection its timeout back. */
+  /** Restores the timeouts of the connection. */
   #resumeTimeouts: (() => void) | undefined
 
   /**
    * Sends the head that was set on the response.
    *
-   * @param first goes out together with the head.
-   * @param gzip what makes a gzip stream of the body, where the head says that it is one.
+   * @param first bytes to send together with the head.
+   * @param gzip the gzip stream of the body; `null` without compression.
    */
   constructor(req: IncomingMessage, res: ServerResponse, context: ConnectionContext, first: SharedBytes | null, gzip: GzipBody | null) {
     const { watchdog, lifetimeTicks } = context
     this.context = context
-    this.output = new Output(res, this, watchdog, gzip, context.gather)
-    // Spread, so that the clients that came together do not all leave together.
+    this.output = new Output(res, this, watchdog, gzip, context.writeBuffer)
+    // Random, so that clients that connected at the same time do not all reconnect at the same time.
     this.#lastTick = watchdog.tick + lifetimeTicks * (0.8 + 0.2 * Math.random())
     this.#resumeTimeouts = suspendTimeouts(req, http2StreamOf(res))
-    onDisconnect(req, res, () => this.#gone())
-    // The program may end the response itself: nothing may follow its last chunk on the connection.
+    onDisconnect(req, res, () => this.#disconnected())
+    // The program may end the response itself. Nothing may follow its last chunk on the connection.
     res.once('prefinish', () => this.#endedOutside())
     watchdog.add(this)
     this.output.begin(req, first)
   }
 
-  /** Whether it takes events; the program may have ended the response itself. */
   get isOpen(): boolean {
-    return this.#isOpen && this.#last === null && !this.output.isEnded
+    return this.#isOpen && !this.#isFinishing && !this.output.isEnded
   }
 
-  /** Connects the one feed there is. */
-  feedFrom(feed: Feed): void {
+  get keepAliveMs(): number | false {
+    return this.context.keepAliveMs
+  }
+
+  ticksIn(ms: number): number {
+    return this.context.watchdog.ticksIn(ms)
+  }
+
+  attach(feed: ConnectionFeed): void {
     this.#feed = feed
   }
 
-  /** Disconnects it again. */
-  unfeed(feed: Feed): void {
+  detach(feed: ConnectionFeed): void {
     if (this.#feed === feed) this.#feed = null
   }
 
-  /** Calls `closer` when the connection closes; the function that is returned takes it back. */
+  /** Calls `closer` when the connection closes. The returned function removes it again. */
   onClosed(closer: () => void): () => void {
     const closers = (this.#closers ??= new Set())
     closers.add(closer)
     return () => closers.delete(closer)
   }
 
-  /** Settles when the output takes bytes again (`true`), or when the connection is closed (`false`). */
+  /** Resolves with `true` when the output accepts bytes again, and with `false` when the connection closes. */
   room(): Promise<boolean> {
     if (!this.isOpen) return Promise.resolve(false)
     this.#room ??= deferred()
     return this.#room.promise
   }
 
-  /**
-   * Ends the response, after what the feed has due, as far as the output takes it, and `last`. The client resumes: also
-   * one that was to be ended for good, and has not got all that is due to it.
-   *
-   * @param isConnectionClosed whether the connection is closed as well, because the process is about to go.
-   */
-  end(last = '', isConnectionClosed = false): void {
+  end(last = '', closesConnection = false): void {
     if (!this.#isOpen) return
     this.#feed?.flush()
-    this.#end(last, isConnectionClosed)
+    this.#end(last, closesConnection)
   }
 
-  /**
-   * Ends the response for good, after all that the feed has due and `last`: the client does not come back for what it
-   * has not got, so a slow one is waited for, as long as it takes bytes.
-   */
-  endForGood(last: string): void {
+  endForGood(): void {
     if (!this.isOpen) return
-    this.#last = last
-    this.#lastSince = this.context.watchdog.tick
+    this.#isFinishing = true
+    this.#finishingSince = this.context.watchdog.tick
     this.#notify()
-    if (this.#feed === null || this.#feed.finish(() => this.#end(last))) this.#end(last)
+    const end = (): void => this.#end(STREAM_CLOSE)
+    // The client will not reconnect for what it has not received, so a slow client is waited for as long as it takes bytes.
+    if (this.#feed === null || this.#feed.finish(end)) end()
   }
 
-  /** Ends the response if the client's access has ended: `true` where it has. */
+  /** Ends the response if the client's access has ended, and returns whether it has. */
   expire(): boolean {
     if (!this.#isOpen || !this.#feed?.isExpired) return false
     this.end(streamEnd('expired'))
     return true
   }
 
-  /** Ends the connection without waiting for the client to take anything. */
   destroy(): void {
     this.output.destroy()
-    this.#gone()
+    this.#disconnected()
   }
 
   drained(): void {
@@ -177,14 +148,14 @@ export class Connection implements Watched, OutputOwner {
   watch(): void {
     const { context, output } = this
     const { tick } = context.watchdog
-    if (this.#last === null && tick >= this.#lastTick) this.end()
+    if (!this.#isFinishing && tick >= this.#lastTick) this.end()
     else this.expire()
     if (output.full || !this.#isOpen) {
       if (output.stalledTicks() < context.stallTicks) return
       this.#feed?.stalled()
       this.destroy()
-    } else if (this.#last !== null && tick - this.#lastSince >= context.stallTicks) {
-      // Something other than the client keeps the feed from finishing, so the client comes back for the rest.
+    } else if (this.#isFinishing && tick - this.#finishingSince >= context.stallTicks) {
+      // Something other than the client keeps the feed from finishing, so the client has to reconnect for the rest.
       this.end(streamEnd('unavailable'))
     } else {
       this.#feed?.watch(tick)
@@ -204,17 +175,17 @@ export class Connection implements Watched, OutputOwner {
     if ((!hasMoved || keepAlive === 'event') && !this.output.full) this.output.write(KEEP_ALIVE[keepAlive])
   }
 
-  #end(last: string, isConnectionClosed = false): void {
+  #end(last: string, closesConnection = false): void {
     if (!this.#isOpen) return
     if (last !== '') this.output.writeDirect(last)
     this.#close()
     const { isConnected } = this.output
-    this.output.end(isConnectionClosed)
-    if (!isConnected) this.#gone()
+    this.output.end(closesConnection)
+    if (!isConnected) this.#disconnected()
   }
 
-  /** The response is over: nothing of it is left to look after. */
-  #gone(): void {
+  /** Releases everything, because the response is over. */
+  #disconnected(): void {
     this.context.watchdog.remove(this)
     this.#close()
     this.output.release()
@@ -231,7 +202,7 @@ export class Connection implements Watched, OutputOwner {
     this.#notify()
   }
 
-  /** Tells those who write that it takes nothing more of them. */
+  /** Settles the writers that wait, because nothing more is accepted. */
   #notify(): void {
     this.#room?.resolve(false)
     this.#room = null

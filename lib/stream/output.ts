@@ -1,98 +1,87 @@
 import { type IncomingMessage, ServerResponse } from 'node:http'
-import { Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import { frame, frameText } from '../basics/framed-bytes.ts'
+import { MAX_WRITE_BYTES, writeToSocket } from '../delivery/direct-writer.ts'
 import type { GzipBody } from '../gzip/gzip-body.ts'
 import type { SharedBytes } from '../gzip/shared-bytes.ts'
-import { isUnwritable, isHttp2 } from './client-disconnect.ts'
+import type { ClientOutput } from '../hub/client-connection.ts'
+import { isUnwritable } from './client-disconnect.ts'
+import { isHttp2, isRealSocket, isServerClosed, socketOf } from './response-socket.ts'
+import { StallClock, type Ticks } from './stall-clock.ts'
 import { WriteBuffer } from './write-buffer.ts'
 
-/** The most that one write of shared bytes hands to the socket. */
-export const MAX_WRITE_BYTES = 65_536
-
-/** Is told when an output that was full takes bytes again, and when it broke. */
+/** The owner of an output, which the output calls. */
 export interface OutputOwner {
+  /** The output was full and accepts bytes again. */
   drained(): void
-  /** Something that wraps the response threw. */
+  /** Code of the program that wraps the response threw. */
   failed(error: unknown): void
 }
 
-/** Counts the ticks by which silence and stalls are measured. */
-export interface Ticks {
-  readonly tick: number
-}
-
-/** A response that a wrapper such as `compression` gave a way to push out what it holds back. */
+/** A response that a wrapper such as `compression` gave a method to push out what it holds back. */
 type Flushable = ServerResponse & { flush?: () => void }
 
-/** A socket with the part of its handle that tells how much the kernel has not taken yet. */
-type QueuedSocket = Socket & { readonly _handle?: { readonly writeQueueSize?: number } | null }
-
 /**
- * Where the bytes of one stream go, and whether it takes more of them.
+ * The output of one stream: it writes bytes, and knows whether more are accepted.
  *
- * On HTTP/1 they go straight to the socket. HTTP/1.1 is sent bytes that were framed as chunks once for everybody; towards
- * HTTP/1.0 the body ends with the connection. On HTTP/2, where something wraps `res.write`, and where there is no real
- * socket, bytes go through the response.
+ * On HTTP/1 the bytes go straight to the socket. On HTTP/1.1 they are framed as chunks once, for all streams. On HTTP/1.0 the body ends
+ * with the connection. On HTTP/2, with a wrapped `res.write`, and without a real socket, the bytes go through the response.
  */
-export class Output {
-  /** Whether it takes no shared bytes now. `drained()` of the owner follows. */
+export class Output implements ClientOutput {
+  /** Whether it accepts no shared bytes at the moment. `drained()` of the owner follows. */
   full = false
   /** The tick of the last write. */
   touched: number
-  /** What makes a gzip stream of all that is written; `null` where it goes out as it is. */
+  /** The gzip stream of everything that is written; `null` without compression. */
   readonly gzip: GzipBody | null
   readonly #owner: OutputOwner
   readonly #ticks: Ticks
   readonly #res: Flushable
   #socket: Socket | null = null
-  /** Whether what goes to the socket is framed as chunks. */
   #isFramed = false
-  /** Whether a wrapper turns the bytes into others: what it holds back then shows in no `writableLength`. */
-  #transformed = false
+  /** Whether something wraps `res.write`, and whether it transforms the bytes, so that no `writableLength` shows what it holds back. */
   #wrapped = false
+  #transformed = false
   /** Whether the response waits for an earlier one on its connection (pipelining). */
   #waiting = false
   #isCorked = false
-  /** Whether, while it is corked, small chunks are put together here; else the socket keeps them. */
+  /** Whether small chunks are collected in {@link #buffer} while the output is corked. Otherwise the socket is corked. */
   #isGathering = false
   readonly #buffer: WriteBuffer
-  /** The part of a large chunk that was not written yet. Nothing may be written before it is. */
+  /** A large chunk of which only the part before {@link #restAt} was written. Nothing else may be written before the rest. */
   #rest: Buffer | null = null
   #restAt = 0
   /** Direct bytes since the socket was last seen empty. */
   #direct = 0
-  /** Bytes handed to the response of an HTTP/2 stream. */
-  #handed = 0
-  /** Whether bytes stayed in the buffers, and 'drain' is awaited. */
+  /** Whether bytes have stayed in the buffers, and 'drain' is awaited. */
   #blocked = false
-  /** What 'drain' is listened for on: from the first time that it was full, until the connection ends. */
+  /** The emitter of the 'drain' events: set the first time that the output is full, until the response is over. */
   #drainSource: Socket | ServerResponse | null = null
-  #fullSince = 0
-  #progress = 0
+  /** Bytes handed to the response, for the stall clock. */
+  #handed = 0
+  /** Created the first time that the output is full, because most streams never are. */
+  #stall: StallClock | null = null
 
-  constructor(res: ServerResponse, owner: OutputOwner, ticks: Ticks, gzip: GzipBody | null = null, gather = new WriteBuffer()) {
+  constructor(res: ServerResponse, owner: OutputOwner, ticks: Ticks, gzip: GzipBody | null = null, buffer = new WriteBuffer()) {
     this.#res = res
     this.#owner = owner
     this.#ticks = ticks
     this.gzip = gzip
-    this.#buffer = gather
+    this.#buffer = buffer
     this.touched = ticks.tick
   }
 
-  /**
-   * The socket that takes the bytes, or `null` where they go through the response. Code that writes to it directly must update
-   * {@link touched}, and call {@link block} if bytes have stayed behind.
-   */
+  /** The socket to write to; `null` if bytes go through the response. */
   get socket(): Socket | null {
     return this.#socket
   }
 
-  /** Whether bytes that are written to {@link socket} have to be framed. */
+  /** Whether {@link socket} expects bytes that are framed as chunks. */
   get isFramed(): boolean {
     return this.#isFramed
   }
 
-  /** Whether there is a connection that tells when the response is over. Tools that call an app without a server have none. */
+  /** Whether a connection will report that the response is over. Tools that call an app without a server have none. */
   get isConnected(): boolean {
     return this.#waiting || isHttp2(this.#res) || socketOf(this.#res) !== null
   }
@@ -102,12 +91,12 @@ export class Output {
     return this.#res.writableEnded
   }
 
-  /** Sends the head that was set on the response, and `first` with it. */
+  /** Sends the head that was set on the response, together with `first`. */
   begin(req: IncomingMessage, first: SharedBytes | null): void {
     const res = this.#res
     this.#wrapped = res.write !== ServerResponse.prototype.write
     const socket = this.#wrapped || req.httpVersionMajor >= 2 ? null : socketOf(res)
-    // Node keeps the head for as long as the response lasts: sent by itself as one string, with more as a chain of its parts.
+    // Node keeps the head in memory as long as the response: one string if it is sent by itself, a chain of parts otherwise.
     socket?.cork()
     if (socket !== null || (first === null && this.gzip === null)) res.flushHeaders()
     if (socket !== null) this.#writeTo(socket)
@@ -131,13 +120,11 @@ export class Output {
     return this.#isFramed ? frame(block) : block
   }
 
-  /** Writes bytes that other streams may be given too. Call it only while not {@link full}. */
   write(shared: SharedBytes): void {
     const block = this.gzip === null ? shared : this.gzip.shared(shared)
     this.#write(this.#isFramed ? block.framed : block.bytes)
   }
 
-  /** Writes bytes that are this stream's alone. Call it only while not {@link full}. */
   writeOwn(bytes: Buffer): void {
     const block = this.gzip === null ? bytes : this.gzip.own(bytes)
     this.#write(this.#isFramed ? frame(block) : block)
@@ -155,12 +142,11 @@ export class Output {
     this.#writeRest()
   }
 
-  /** Gathers the writes up to {@link uncork} into one. Corked already, it stays so. */
   cork(): void {
     const socket = this.#socket
     if (socket === null || this.#isCorked) return
     this.#isCorked = true
-    // A socket that encrypts takes long to let go of what it was given.
+    // A TLS socket holds on to the bytes too long for a buffer that outputs share.
     this.#isGathering = !('encrypted' in socket) && this.#buffer.begin()
     if (!this.#isGathering) socket.cork()
   }
@@ -180,16 +166,15 @@ export class Output {
   }
 
   /**
-   * Writes text for this stream alone, full or not.
+   * Writes text for this stream alone, even if the output is full.
    *
-   * @returns `false` and writes nothing when earlier direct writes are still queued and this one would take them over
-   *   `maxQueuedBytes`.
+   * @returns `false` without writing if earlier direct writes are still queued and this one would take them over `maxQueuedBytes`.
    */
   writeDirect(text: string, maxQueuedBytes = Infinity): boolean {
     const length = Buffer.byteLength(text)
     let queued = this.#queuedDirect()
     if (queued > 0 && queued + length > maxQueuedBytes) {
-      // After the head Node corks the socket until the next tick: what it holds back is not what the client leaves.
+      // Node corks the socket after the head until the next tick. What it holds back is not the client's doing.
       while (this.#socket !== null && this.#socket.writableCorked > 0) this.#socket.uncork()
       queued = this.#queuedDirect()
       if (queued > 0 && queued + length > maxQueuedBytes) return false
@@ -209,16 +194,16 @@ export class Output {
   }
 
   /**
-   * Ends the response after everything written so far: a chunked body by its last chunk. The connection goes on with other
-   * requests, unless it is to be closed or its server is closing.
+   * Ends the response after everything written so far, a chunked body with its last chunk.
+   *
+   * @param closesConnection whether the connection is closed as well. It also is if the server accepts no more connections.
    */
-  end(isConnectionClosed = false): void {
+  end(closesConnection = false): void {
     this.#finishRest()
     this.uncork()
     if (this.gzip !== null) this.#put(this.#isFramed ? frame(this.gzip.end()) : this.gzip.end())
-    this.#endConnection(isConnectionClosed)
-    this.#fullSince = this.#ticks.tick
-    this.#progress = this.#measure()
+    if (!isHttp2(this.#res)) this.#closeConnection(closesConnection)
+    this.#stallClock.start(this.#socket, this.#handed)
     try {
       this.#res.end()
     } catch (error) {
@@ -231,12 +216,11 @@ export class Output {
     this.#res.destroy()
   }
 
-  /** The response was ended by somebody else: what was not written yet is dropped. Half an event makes it a cut. */
+  /** Gives up the output because the program has ended the response. If that cut an event in half, the connection is destroyed. */
   abandon(): void {
     const isHalf = this.#rest !== null
     this.#rest = null
-    this.#fullSince = this.#ticks.tick
-    this.#progress = this.#measure()
+    this.#stallClock.start(this.#socket, this.#handed)
     if (this.#isGathering) {
       this.#isGathering = this.#isCorked = false
       this.#buffer.end()
@@ -245,36 +229,27 @@ export class Output {
     if (isHalf) this.#res.destroy()
   }
 
-  /** The response is over, and its socket another's: nothing of this stream listens to it any more. */
+  /** Stops listening to the socket, which belongs to the next response of its connection from now on. */
   release(): void {
     this.#drainSource?.off('drain', this.#drained)
     this.#drainSource = this.#socket = null
     this.full = true
   }
 
-  /** Bytes that were written have stayed in the buffers: it is {@link full} until they have left. */
   block(): void {
     this.full = true
     if (this.#blocked) return
     this.#blocked = true
-    this.#fullSince = this.#ticks.tick
-    this.#progress = this.#measure()
+    this.#stallClock.start(this.#socket, this.#handed)
     const source = this.#socket ?? this.#res
     if (source === this.#drainSource) return
     this.#drainSource = source
     source.on('drain', this.#drained)
   }
 
-  /** For how many ticks nothing has left a full or ended output. */
+  /** The ticks for which no byte has left a full or ended output. */
   stalledTicks(): number {
-    const { tick } = this.#ticks
-    if (this.#waiting) return 0
-    const progress = this.#measure()
-    if (progress !== this.#progress) {
-      this.#progress = progress
-      this.#fullSince = tick
-    }
-    return tick - this.#fullSince
+    return this.#waiting ? 0 : this.#stallClock.stalledTicks(this.#socket, this.#handed)
   }
 
   #put(chunk: Buffer): void {
@@ -286,7 +261,7 @@ export class Output {
         if (this.#buffer.add(chunk)) return
       }
       if (!socket.writable) this.full = true
-      else if (!writeAll(socket, chunk) && (!this.#isCorked || this.#isGathering)) this.block()
+      else if (!writeToSocket(socket, chunk) && (!this.#isCorked || this.#isGathering)) this.block()
       return
     }
     const res = this.#res
@@ -296,7 +271,7 @@ export class Output {
     }
     try {
       this.#handed += chunk.length
-      // A wrapper that returns nothing did not say that it is full.
+      // A wrapper that returns undefined did not report that it is full.
       const answer: unknown = res.write(chunk)
       if (answer === false && (this.#transformed || res.writableLength > 0)) this.block()
       this.#flush()
@@ -315,7 +290,7 @@ export class Output {
     }
     const hasRoom = socket.write(bytes)
     if (socket.writableLength === 0) return
-    this.#buffer.leave()
+    this.#buffer.abandon()
     if (!hasRoom) this.block()
   }
 
@@ -334,7 +309,7 @@ export class Output {
     }
   }
 
-  /** Puts the rest of a large event out at once, so that what follows does not land inside it. */
+  /** Writes the rest of a large chunk at once, so that nothing else lands inside it. */
   #finishRest(): void {
     const rest = this.#rest
     if (rest === null) return
@@ -351,7 +326,7 @@ export class Output {
     if (!this.full) this.#owner.drained()
   }
 
-  /** The response's turn on its connection has come. */
+  /** Begins to write when the turn of a pipelined response has come. */
   #arrive(): void {
     const { socket } = this.#res
     if (!this.#waiting || socket === null) return
@@ -365,52 +340,27 @@ export class Output {
     }
   }
 
-  /** From now on bytes go straight to the socket, which has the head. */
+  /** Writes straight to the socket from now on, which has the head already. */
   #writeTo(socket: Socket): void {
     this.#socket = socket
     this.#isFramed = this.#res.chunkedEncoding
   }
 
-  /** Lets the connection end with the response where it must not be used again. */
-  #endConnection(isClosed: boolean): void {
-    if (isHttp2(this.#res)) return
+  /** Closes the connection with the response, if it must not be used again. */
+  #closeConnection(isClosed: boolean): void {
     const socket = socketOf(this.#res)
-    // Otherwise `server.close()` waits until the idle connection times out.
+    // Otherwise server.close() waits until the idle connection times out.
     if (socket !== null && (isClosed || isServerClosed(socket))) this.#res.once('finish', () => socket.destroySoon())
+  }
+
+  get #stallClock(): StallClock {
+    return (this.#stall ??= new StallClock(this.#res, this.#ticks))
   }
 
   #queuedDirect(): number {
     if (this.#transformed) return this.full ? this.#direct : 0
     return Math.min(this.#direct, (this.#socket ?? this.#res).writableLength)
   }
-
-  /** A number that changes whenever bytes have left, however many are added. */
-  #measure(): number {
-    const socket: QueuedSocket | null = this.#socket ?? (isHttp2(this.#res) ? null : socketOf(this.#res))
-    if (socket === null) return this.#handed - (this.#res.writableLength ?? 0)
-    return socket.bytesWritten - socket.writableLength - (socket._handle?.writeQueueSize ?? 0)
-  }
-}
-
-/** Writes to a socket that is writable; `false` when bytes have stayed there, up to its high-water mark. */
-export function writeAll(socket: Socket, bytes: Buffer): boolean {
-  // A write over that mark says false even when the kernel took all of it.
-  return socket.write(bytes) || socket.writableLength === 0
-}
-
-/** The real socket that a response is sent to now; `null` while it waits for its turn, and where there is none. */
-function socketOf(res: ServerResponse): Socket | null {
-  return isRealSocket(res.socket) ? res.socket : null
-}
-
-function isRealSocket(socket: unknown): socket is Socket {
-  return socket instanceof Socket
-}
-
-/** Whether the server of a socket accepts no more connections. */
-function isServerClosed(socket: Socket): boolean {
-  const { server } = socket as Socket & { readonly server?: { readonly listening?: boolean } | null }
-  return server?.listening === false
 }
 
 function uncorkSocket(socket: Socket): void {

@@ -2,20 +2,20 @@ import type { IncomingMessage } from 'node:http'
 import type { ServerHttp2Session, ServerHttp2Stream } from 'node:http2'
 import { Socket } from 'node:net'
 
-/** Where a session keeps how many of its streams are event streams, and the timeout it had before the first. */
+/** The key under which a session keeps the number of its event streams and the timeout that it had before the first. */
 const SUSPENDED = Symbol.for('express-sse-hub.suspendedTimeout')
 
-/** A session of HTTP/2, with the timeout that `setTimeout` sets on it as on a socket. */
+/** An HTTP/2 session, with the timeout that `setTimeout` sets on it. */
 type Session = ServerHttp2Session & { readonly timeout?: number; [SUSPENDED]?: { streams: number; readonly timeout: number } }
 
-/** A socket with the server that it belongs to. */
+/** A socket, with the server that it belongs to. */
 type ServerSocket = Socket & { readonly server?: { readonly keepAliveTimeout?: number } | null }
 
 /**
  * Turns off the timeouts that would end a silent event stream.
  *
- * @returns a function that turns them on again: on HTTP/2 once the session has no event stream left, on HTTP/1 where Node
- *   does not set the timeout of an idle connection itself (`keepAliveTimeout` is 0).
+ * @returns a function that turns them on again; `undefined` if Node does that. On HTTP/2, the function has an effect once the session
+ *   has no event stream left. On HTTP/1, Node sets the timeout of an idle connection itself, unless `keepAliveTimeout` is 0.
  */
 export function suspendTimeouts(req: IncomingMessage, stream: ServerHttp2Stream | undefined): (() => void) | undefined {
   if (stream !== undefined) {

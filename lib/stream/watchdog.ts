@@ -4,18 +4,18 @@ import { SwapList, type Indexed } from '../basics/swap-list.ts'
 const MIN_TICK_MS = 10
 const MAX_TICK_MS = 1_000
 
-/** What the watchdog looks after. */
+/** An object that the watchdog visits. */
 export interface Watched extends Indexed {
-  /** Called about once a tick. May remove itself or others. */
+  /** Called about once a tick. It may remove itself or others from the watchdog. */
   watch(): void
 }
 
 /**
- * The one timer of a middleware: it counts ticks, and in each visits every stream that is open. It runs only while
- * there is one, and does not keep the process alive.
+ * The one timer of a middleware: it counts ticks, and visits every open stream about once a tick. It runs only while a stream is open,
+ * and does not keep the process alive.
  */
 export class Watchdog {
-  /** Ticks so far: the clock of silence, stalls and lifetimes. It stands still while the process does not get to run. */
+  /** The number of ticks so far: the clock of silence, stalls and lifetimes. It stops while the process is suspended. */
   tick = 0
   readonly #tickMs: number
   readonly #watched = new SwapList<Watched>()
@@ -23,13 +23,13 @@ export class Watchdog {
   readonly #slice = new TimeSlice()
   #at = -1
 
-  /** @param durations the durations (ms) that have to be told apart: the shortest sets the length of a tick. */
+  /** @param durations the durations in ms to measure. The shortest one determines the length of a tick. */
   constructor(durations: readonly (number | false)[]) {
     const shortest = Math.min(MAX_TICK_MS * 5, ...durations.filter((ms) => ms !== false))
     this.#tickMs = Math.max(MIN_TICK_MS, Math.floor(shortest / 5))
   }
 
-  /** How many whole ticks a duration has, at least one. */
+  /** The whole ticks of a duration, at least one. */
   ticksIn(ms: number): number {
     return Math.max(1, Math.floor(ms / this.#tickMs))
   }

@@ -1,18 +1,18 @@
-/** How much is gathered at most: it is what a socket keeps alive that does not take it. */
+/** The capacity. It is what a full socket keeps in memory. */
 const CAPACITY_BYTES = 16_384
-/** A chunk larger than this is written by itself: to copy it would cost more than a write does. */
+/** A larger chunk is written by itself, because copying it would cost more than a write. */
 const MAX_CHUNK_BYTES = 4_096
 
 /**
- * Collects the small chunks of one output, because copying them costs less than handing each of them to the kernel. The
- * outputs of a middleware take turns with it: it is empty again once the kernel has taken its bytes.
+ * Collects small chunks of one output into one write, because copying them costs less than a system call for each. The outputs of a
+ * middleware share the buffer and use it one after the other: it is empty again once the kernel has taken its bytes.
  */
 export class WriteBuffer {
   #buffer: Buffer | null = null
   #used = 0
   #isTaken = false
 
-  /** Begins to gather: `false` while somebody else does. */
+  /** Takes the buffer for one output. Returns `false` while another output has it. */
   begin(): boolean {
     if (this.#isTaken) return false
     this.#isTaken = true
@@ -20,7 +20,7 @@ export class WriteBuffer {
     return true
   }
 
-  /** Adds a chunk, if it is small and there is room for it. */
+  /** Adds a chunk. Returns `false` if it is too large or there is no room. */
   add(chunk: Buffer): boolean {
     const { length } = chunk
     if (length > MAX_CHUNK_BYTES || this.#used + length > CAPACITY_BYTES) return false
@@ -30,15 +30,15 @@ export class WriteBuffer {
     return true
   }
 
-  /** Gives what was gathered, and begins anew; `null` for nothing. */
+  /** Removes and returns the collected bytes; `null` if there are none. */
   take(): Buffer | null {
     const used = this.#used
     this.#used = 0
     return used === 0 || this.#buffer === null ? null : this.#buffer.subarray(0, used)
   }
 
-  /** The bytes that were taken last are still in use: the next ones go to a new buffer. */
-  leave(): void {
+  /** Leaves the memory to the bytes that were taken last, because the socket still holds them. */
+  abandon(): void {
     this.#buffer = null
   }
 

@@ -21,10 +21,10 @@ import type {
 } from '../../lib/backplanes/backplane.ts'
 import { makeEpoch } from '../../lib/event/timeline.ts'
 import type { ReplayBounds } from '../../lib/log/replay-log.ts'
-import type { RefusalReason } from '../../lib/stream/refusal.ts'
-import { join } from '../../lib/stream/subscribable.ts'
+import type { RefusalReason } from '../../lib/hub/refusal.ts'
 import { until } from '../support/client.ts'
 import { FakeConnection, turn } from '../support/fake-connection.ts'
+import { subscribeTo } from '../support/subscribe.ts'
 
 /**
  * What an engine declares, and a case may need: a log that processes share, or none; limits that hold for all processes
@@ -201,16 +201,8 @@ export class Client {
   }
 
   async open(hub: Hub, channels: readonly string[], { lastEventId = '', ...options }: ClientOptions): Promise<void> {
-    const plan = hub[join]([...channels], options)
-    try {
-      const refusal = plan.refusal() ?? (await plan.prepare(lastEventId))
-      this.refusal = refusal?.reason
-      if (refusal !== undefined) return
-      plan.start(this.#connection.asConnection, lastEventId)
-    } finally {
-      plan.cancel()
-    }
-    await this.#kit.until(() => this.replayed >= 0, 'the client is live')
+    this.refusal = (await subscribeTo(hub, channels, this.#connection, lastEventId, options))?.reason
+    if (this.refusal === undefined) await this.#kit.until(() => this.replayed >= 0, 'the client is live')
   }
 
   get ids(): string[] {

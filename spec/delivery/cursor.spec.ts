@@ -7,7 +7,7 @@ class Walk extends Cursor {
   restart(): void {
     this.forget()
     // The client is told, and has its place in the new life.
-    this.giveUp(this.members, 0)
+    this.giveUp(this.channelCursors, 0)
   }
 
   deliver(): boolean {

@@ -1,7 +1,7 @@
 import { Hub } from 'express-sse-hub'
 import { parseId } from '../../lib/event/event-id.ts'
-import { join } from '../../lib/stream/subscribable.ts'
-import type { SubscribeOptions, TakeSnapshot } from '../../lib/stream/subscription.ts'
+import { join } from '../../lib/hub/subscribable.ts'
+import type { SubscribeOptions, TakeSnapshot } from '../../lib/delivery/subscribe-options.ts'
 import { FakeConnection, parse, turn } from '../support/fake-connection.ts'
 import { randomFrom } from '../support/random.ts'
 import { times } from '../support/scale.ts'
@@ -169,7 +169,7 @@ async function run(seed: number, hasSnapshots: boolean): Promise<Outcome> {
       // A client that is cut does not get what is written after that.
       if (++writes <= cutAfter) client.take(chunk, newest)
     }
-    hub[join](channels, options).start(opened.asConnection, client.lastId)
+    hub[join](channels, options, client.lastId).begin(opened.asConnection)
     connection = opened
   }
   const cut = (): void => {

@@ -2,7 +2,7 @@ import type { Socket } from 'node:net'
 import { gunzipSync } from 'node:zlib'
 import type { TimeSlice } from '../../lib/basics/time-slice.ts'
 import { Channel, type Consumer, ChannelCursor } from '../../lib/delivery/channel.ts'
-import type { DirectWriter } from '../../lib/delivery/lockstep-group.ts'
+import type { DirectWriter } from '../../lib/delivery/direct-writer.ts'
 import { GzipBody } from '../../lib/gzip/gzip-body.ts'
 import { ReplayLog, replayBounds, type ReplayOptions } from '../../lib/log/replay-log.ts'
 import { randomFrom } from '../support/random.ts'
@@ -102,7 +102,7 @@ function setup(options: ReplayOptions = {}) {
     for (let n = 0; n < count; n++) log.append(`${++position}${'x'.repeat(size)}`.slice(0, size), position, 0, true)
   }
   /** A round of the pump, or as much of it as the slice allows. */
-  const sweep = (slice: TimeSlice = endless): boolean => channel.sweep(slice, log.last, counters)
+  const sweep = (slice: TimeSlice = endless): boolean => channel.sweepLockstep(slice, log.last, counters)
   return { log, channel, counters, publish, sweep, last: () => position }
 }
 
@@ -116,7 +116,7 @@ describe('a cohort', () => {
     expect(sweep()).toBe(true)
     expect(walkers.map(({ received }) => received)).toEqual([upTo(1_000, 1_005), upTo(1_000, 1_005), upTo(1_000, 1_005)])
     expect(counters.delivered).toBe(15)
-    expect([channel.size, channel.alone.size]).toEqual([3, 0])
+    expect([channel.consumerCount, channel.alone.size]).toEqual([3, 0])
   })
 
   it('goes on where the slice ended, with the rest and what came meanwhile', () => {
@@ -124,9 +124,9 @@ describe('a cohort', () => {
     const walkers = Array.from({ length: 3 }, () => new Walker(channel))
     publish(2)
     expect(sweep(sliceOf(() => true))).toBe(false)
-    expect(walkers.map(({ received }) => received.length)).toEqual([2, 0, 0])
+    expect(walkers.map(({ received }) => received.length)).toEqual([0, 0, 2])
     publish(1)
-    expect(walkers.map(({ member }) => channel.positionOf(member))).toEqual([1_002, 0, 0])
+    expect(walkers.map(({ member }) => channel.lockstepPositionOf(member))).toEqual([0, 0, 1_002])
     expect(sweep()).toBe(true)
     expect(walkers.map(({ received }) => received)).toEqual(walkers.map(() => upTo(1_000, last())))
   })

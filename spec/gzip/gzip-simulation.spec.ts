@@ -1,8 +1,8 @@
 import zlib from 'node:zlib'
 import { Hub } from 'express-sse-hub'
 import { GzipBody } from '../../lib/gzip/gzip-body.ts'
-import { join } from '../../lib/stream/subscribable.ts'
-import type { SubscribeOptions } from '../../lib/stream/subscription.ts'
+import { join } from '../../lib/hub/subscribable.ts'
+import type { SubscribeOptions } from '../../lib/delivery/subscribe-options.ts'
 import { FakeConnection, parse, turn } from '../support/fake-connection.ts'
 import { randomFrom } from '../support/random.ts'
 
@@ -63,7 +63,7 @@ async function run(seed: number, keepsWindow: boolean): Promise<Outcome> {
     else if (dice < 0.5) Object.assign(options, { rewind: below(50) })
     const connection = new FakeConnection(new GzipBody(keepsWindow))
     connection.room = 1 + below(60)
-    hub[join](channels, options).start(connection.asConnection, ids[below(ids.length)] as string)
+    hub[join](channels, options, ids[below(ids.length)] as string).begin(connection.asConnection)
     connections.push(connection)
     total.connects++
   }

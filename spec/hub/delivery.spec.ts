@@ -1,7 +1,7 @@
 import net from 'node:net'
 import { Hub, type HubOptions, sseMiddleware, type SseMiddlewareOptions, type SseStream } from 'express-sse-hub'
 import express from 'express'
-import { join } from '../../lib/stream/subscribable.ts'
+import { join } from '../../lib/hub/subscribable.ts'
 import { ChunkedBody } from '../support/chunked-body.ts'
 import { TestClient, until } from '../support/client.ts'
 import { FakeConnection, parse, turn } from '../support/fake-connection.ts'
@@ -295,7 +295,7 @@ describe('a filter', () => {
     const before = performance.now()
     const connections = range(1, 40).map(() => {
       const connection = new FakeConnection()
-      hub[join](['a'], { filter: slow, rewind: 20 }).start(connection.asConnection, '')
+      hub[join](['a'], { filter: slow, rewind: 20 }, '').begin(connection.asConnection)
       return connection
     })
     const held = performance.now() - before
@@ -379,7 +379,7 @@ describe('20,000 subscribers', () => {
     const hub = new Hub()
     const connections = Array.from({ length: 20_000 }, () => {
       const connection = new FakeConnection()
-      hub[join](['a'], {}).start(connection.asConnection, '')
+      hub[join](['a'], {}, '').begin(connection.asConnection)
       return connection
     })
     await until(() => connections.every(({ writes }) => writes.length === 1), 'all are live')

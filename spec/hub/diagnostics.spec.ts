@@ -2,7 +2,7 @@ import diagnosticsChannel from 'node:diagnostics_channel'
 import type { DiagnosticMessages, HubOptions, SubscribeOptions, Subscription } from 'express-sse-hub'
 import { Hub, SseError, sseMiddleware } from 'express-sse-hub'
 import express from 'express'
-import { join } from '../../lib/stream/subscribable.ts'
+import { join } from '../../lib/hub/subscribable.ts'
 import { TestClient, until } from '../support/client.ts'
 import { FakeConnection, turn } from '../support/fake-connection.ts'
 import { serve, stopServers } from '../support/servers.ts'
@@ -95,7 +95,7 @@ describe('diagnostics_channel', () => {
   it('tells of an event when it is stored, before anybody was given it', async () => {
     const hub = new Hub()
     const connection = new FakeConnection()
-    hub[join](['a'], {}).start(connection.asConnection, '')
+    hub[join](['a'], {}, '').begin(connection.asConnection)
     const seen: unknown[] = []
     const listener = (message: unknown): void => {
       const { channel, id } = message as DiagnosticMessages['publish']
@@ -171,7 +171,7 @@ describe('diagnostics_channel', () => {
     const { heard } = listen()
     const hub = new Hub({ replay: { maxEvents: 2 } })
     const connection = new FakeConnection()
-    hub[join](['a', 'b'], { owner: 'slow' }).start(connection.asConnection, '')
+    hub[join](['a', 'b'], { owner: 'slow' }, '').begin(connection.asConnection)
     connection.output.full = true
     for (let n = 0; n < 5; n++) {
       void hub.publish('b', 'e', n)
@@ -320,11 +320,11 @@ describe('diagnostics_channel', () => {
     const [one, other] = [new Hub(), new Hub()]
     for (const hub of [one, other]) {
       const connection = new FakeConnection()
-      hub[join](['a'], {}).start(connection.asConnection, 'forged')
+      hub[join](['a'], {}, 'forged').begin(connection.asConnection)
       await hub.publish('a', 'e', 1)
       connection.leave()
       await hub.close()
-      hub[join](['a'], {}).refusal()
+      hub[join](['a'], {}, '').refusal()
     }
     expect(heard.map(({ kind, message }) => [kind, message.hub === one, message.hub === other])).toEqual(
       [one, other].flatMap((hub) => ['subscribe', 'reset', 'publish', 'close', 'refuse'].map((kind) => [kind, hub === one, hub === other])),
@@ -335,7 +335,7 @@ describe('diagnostics_channel', () => {
     const hub = new Hub()
     const life = async (): Promise<void> => {
       const connection = new FakeConnection()
-      hub[join](['a'], {}).start(connection.asConnection, 'forged')
+      hub[join](['a'], {}, 'forged').begin(connection.asConnection)
       await hub.publish('a', 'e', 1)
       connection.feed?.stalled()
       connection.leave()
@@ -351,7 +351,7 @@ describe('diagnostics_channel', () => {
     second.stop()
     await life()
     await hub.close()
-    hub[join](['a'], {}).refusal()
+    hub[join](['a'], {}, '').refusal()
     expect([first.heard.length, second.heard.length]).toEqual([5, 10])
   })
 
@@ -387,7 +387,7 @@ describe('diagnostics_channel', () => {
     try {
       const hub = new Hub()
       const connection = new FakeConnection()
-      hub[join](['a'], {}).start(connection.asConnection, 'forged')
+      hub[join](['a'], {}, 'forged').begin(connection.asConnection)
       await hub.publish('a', 'e', 1)
       connection.feed?.stalled()
       connection.leave()
@@ -396,7 +396,7 @@ describe('diagnostics_channel', () => {
         break
       }
       await hub.close()
-      hub[join](['a'], {}).refusal()
+      hub[join](['a'], {}, '').refusal()
       expect(hub.stats()).toMatchObject({ published: 1, resets: 2, stalls: 1, refusals: 1 })
       expect(asked).toEqual(['subscribe', 'reset', 'publish', 'stall', 'close', 'reset', 'refuse'])
       expect(made).toEqual([])
@@ -415,10 +415,10 @@ describe('diagnostics_channel', () => {
       stops.push(() => diagnosticsChannel.unsubscribe(`express-sse-hub:${kind}`, listener))
     }
     const connection = new FakeConnection()
-    hub[join](['a'], {}).start(connection.asConnection, 'forged')
+    hub[join](['a'], {}, 'forged').begin(connection.asConnection)
     await hub.publish('a', 'e', 1)
     connection.feed?.stalled()
-    hub[join](['a'], {}).refusal()
+    hub[join](['a'], {}, '').refusal()
     expect(seen).toEqual({ publish: 1, subscribe: 1, reset: 1, stall: 1, refuse: 1 })
   })
 })

@@ -1,7 +1,7 @@
 import { EventSource } from 'eventsource'
 import express from 'express'
 import { Hub, MemoryBackplane, type SseError, sseMiddleware, type SubscribeOptions, type Subscription } from 'express-sse-hub'
-import { join } from '../../lib/stream/subscribable.ts'
+import { join } from '../../lib/hub/subscribable.ts'
 import { TestClient, until } from '../support/client.ts'
 import { FakeConnection } from '../support/fake-connection.ts'
 import { serve, stopServers } from '../support/servers.ts'
@@ -99,7 +99,7 @@ describe('hub.disconnect', () => {
     const backplane = new MemoryBackplane()
     const [one, other] = [new Hub({ backplane }), new Hub({ backplane: new MemoryBackplane(backplane) })]
     const connection = new FakeConnection()
-    other[join]('a', { owner: 'u' }).start(connection.asConnection, '')
+    other[join]('a', { owner: 'u' }, '').begin(connection.asConnection)
     const disconnected = one.disconnect('u').catch(() => {})
     const closed = one.close()
     await until(() => !connection.isOpen, 'the stream of the other one is ended')

@@ -1,3 +1,4 @@
+import { until } from '../support/client.ts'
 import { Hub, type HubEvent, type HubEvents, type HubOptions, type ResetEvent } from 'express-sse-hub'
 import { turn } from '../support/fake-connection.ts'
 import { collectGarbage } from '../support/garbage.ts'
@@ -222,8 +223,9 @@ describe('the lastEventId of hub.events()', () => {
     for (const n of range(1, 20)) await hub.publish('a', 'item', n)
     expect((await takeUntil(items, () => true)).map(brief)).toEqual(['a 1'])
     const last = await hub.publish('b', 'item', 1)
+    // The pump may not have passed all events of a to the filter yet.
+    await until(() => items.lastEventId === last.replace(/b$/, ''), 'the id has moved')
     const { lastEventId } = items
-    expect(lastEventId).toBe(last.replace(/b$/, ''))
     await items.return()
     const resumed = hub.events(['a'], { lastEventId, filter })
     await hub.publish('a', 'item', 1)

@@ -11,7 +11,7 @@ import {
 } from 'express-sse-hub'
 import express from 'express'
 import { parseId } from '../../lib/event/event-id.ts'
-import { join } from '../../lib/stream/subscribable.ts'
+import { join } from '../../lib/hub/subscribable.ts'
 import { TestClient, until } from '../support/client.ts'
 import { FakeConnection, turn } from '../support/fake-connection.ts'
 import { randomFrom } from '../support/random.ts'
@@ -633,7 +633,7 @@ describe('hub.events', () => {
       const hub = new Hub()
       const connections = range(1, 3).map(() => {
         const connection = new FakeConnection()
-        hub[join](['a'], {}).start(connection.asConnection, '')
+        hub[join](['a'], {}, '').begin(connection.asConnection)
         return connection
       })
       const pulled = takeAll(hub.events(['a']))

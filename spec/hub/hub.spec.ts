@@ -1,13 +1,13 @@
 import { Hub, SseError } from 'express-sse-hub'
 import { formatId, parseId } from '../../lib/event/event-id.ts'
-import { join } from '../../lib/stream/subscribable.ts'
-import type { SubscribeOptions } from '../../lib/stream/subscription.ts'
+import { join } from '../../lib/hub/subscribable.ts'
+import type { SubscribeOptions } from '../../lib/delivery/subscribe-options.ts'
 import { until } from '../support/client.ts'
 import { FakeConnection, turn } from '../support/fake-connection.ts'
 
 function subscribe(hub: Hub, channels: string[], lastEventId = '', options = {}): FakeConnection {
   const connection = new FakeConnection()
-  hub[join](channels, options).start(connection.asConnection, lastEventId)
+  hub[join](channels, options, lastEventId).begin(connection.asConnection)
   return connection
 }
 
@@ -188,7 +188,7 @@ describe('Hub', () => {
       ['an unknown option', ['c'], { rewnid: 1 }, /rewnid/],
     ])('refuses %s', (_, channels, options, message) => {
       const hub = new Hub()
-      expect(() => hub[join](channels as string[], options as SubscribeOptions)).toThrow(message)
+      expect(() => hub[join](channels as string[], options as SubscribeOptions, '')).toThrow(message)
       expect(hub.channel('c').subscriberCount).toBe(0)
     })
 
@@ -277,14 +277,13 @@ describe('Hub', () => {
       const hub = new Hub()
       const late: FakeConnection[] = []
       const connection = new FakeConnection()
-      const subscription = hub[join](['c'], {
-        filter: ({ data }) => {
-          if (data === 1) void hub.publish('c', 'e', 2)
-          if (data === 2) late.push(subscribe(hub, ['c']))
-          if (data === 3) subscription.close()
-          return true
-        },
-      }).start(connection.asConnection, '')
+      const filter: SubscribeOptions['filter'] = ({ data }) => {
+        if (data === 1) void hub.publish('c', 'e', 2)
+        if (data === 2) late.push(subscribe(hub, ['c']))
+        if (data === 3) subscription.close()
+        return true
+      }
+      const subscription = hub[join](['c'], { filter }, '').begin(connection.asConnection)
       const other = subscribe(hub, ['c'])
       await hub.publish('c', 'e', 1)
       for (let n = 0; n < 3; n++) await turn()

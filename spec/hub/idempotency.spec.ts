@@ -1,6 +1,6 @@
 import { Hub, type HubOptions, type PublishOptions, SseError, sseMiddleware, type StandardSchema } from 'express-sse-hub'
 import express from 'express'
-import { join } from '../../lib/stream/subscribable.ts'
+import { join } from '../../lib/hub/subscribable.ts'
 import { TestClient, until } from '../support/client.ts'
 import { FakeConnection, turn } from '../support/fake-connection.ts'
 import { serve, stopServers } from '../support/servers.ts'
@@ -13,7 +13,7 @@ afterEach(() => {
 /** The data of what a channel keeps. */
 async function kept(hub: Hub, channel: string): Promise<string[]> {
   const connection = new FakeConnection()
-  hub[join]([channel], { rewind: 1_000 }).start(connection.asConnection, '')
+  hub[join]([channel], { rewind: 1_000 }, '').begin(connection.asConnection)
   while (connection.events.at(-1)?.event !== 'stream-open') await turn()
   connection.leave()
   return connection.channelEvents.map(({ data }) => data)
@@ -174,7 +174,7 @@ describe('publish with an idempotencyKey', () => {
   ])('holds where the channel %s', async (_, replay, options) => {
     const hub = new Hub({ replay })
     const connection = new FakeConnection()
-    hub[join](['c'], {}).start(connection.asConnection, '')
+    hub[join](['c'], {}, '').begin(connection.asConnection)
     const publish = async (data: string, key: string): Promise<string> => {
       const id = await hub.publish('c', 'e', data, { ...options, idempotencyKey: key })
       await turn()
@@ -280,7 +280,7 @@ describe('publish with an idempotencyKey', () => {
   it('does not wait where the first publish of it waits for the delivery', async () => {
     const hub = makeHub({ replay: { maxEvents: 0, maxBytes: 1_000 } })
     const connection = new FakeConnection()
-    hub[join](['c'], {}).start(connection.asConnection, '')
+    hub[join](['c'], {}, '').begin(connection.asConnection)
     const settled: string[] = []
     const large = 'x'.repeat(3_000_000)
     const publish = async (name: string): Promise<void> => {

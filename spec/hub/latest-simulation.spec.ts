@@ -1,6 +1,6 @@
 import { Hub, type ReplayOptions, type SubscribeOptions } from 'express-sse-hub'
 import { parseId } from '../../lib/event/event-id.ts'
-import { join } from '../../lib/stream/subscribable.ts'
+import { join } from '../../lib/hub/subscribable.ts'
 import { FakeConnection, parse, turn } from '../support/fake-connection.ts'
 import { randomFrom } from '../support/random.ts'
 import { times } from '../support/scale.ts'
@@ -166,7 +166,7 @@ async function run(seed: number): Promise<Outcome> {
       writes++
       if (writes <= cutAfter) client.take(chunk, writes === cutAfter ? below(4) : Infinity)
     }
-    hub[join](channels, options).start(made.asConnection, client.lastId)
+    hub[join](channels, options, client.lastId).begin(made.asConnection)
     connection = made
     return made
   }

@@ -1,6 +1,6 @@
 import { Hub, type HubOptions, type ReplayOptions, sseMiddleware, type SubscribeOptions } from 'express-sse-hub'
 import express from 'express'
-import { join } from '../../lib/stream/subscribable.ts'
+import { join } from '../../lib/hub/subscribable.ts'
 import { TestClient, until } from '../support/client.ts'
 import { FakeConnection, turn } from '../support/fake-connection.ts'
 import { serve, stopServers } from '../support/servers.ts'
@@ -20,7 +20,7 @@ function makeHub(options: ReplayOptions = {}): Hub {
 /** A client without a socket, once it is live. */
 async function subscribe(hub: Hub, channels: string[], lastEventId = '', options: SubscribeOptions = {}): Promise<FakeConnection> {
   const connection = new FakeConnection()
-  hub[join](channels, options).start(connection.asConnection, lastEventId)
+  hub[join](channels, options, lastEventId).begin(connection.asConnection)
   while (connection.events.at(-1)?.event !== 'stream-open') await turn()
   return connection
 }

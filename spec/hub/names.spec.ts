@@ -1,5 +1,5 @@
 import { channelOf, Hub, type SseError } from 'express-sse-hub'
-import { join } from '../../lib/stream/subscribable.ts'
+import { join } from '../../lib/hub/subscribable.ts'
 import { FakeConnection } from '../support/fake-connection.ts'
 
 function recorder() {
@@ -16,7 +16,7 @@ describe('a name with a missing value', () => {
     async (name) => {
       const { hub, faults } = recorder()
       for (let n = 0; n < 3; n++) await hub.publish(name, 'item', n)
-      hub[join](['a', name], {}).cancel()
+      hub[join](['a', name], {}, '').cancel()
       await hub.events(name).return()
       expect(faults).toEqual([{ code: 'SSE_INVALID_CHANNEL', where: 'channel', message: expect.stringContaining(`'${name}'`) as string }])
       expect(hub.stats().published).toBe(3)
@@ -25,7 +25,7 @@ describe('a name with a missing value', () => {
 
   it('as an owner is reported once', () => {
     const { hub, faults } = recorder()
-    for (let n = 0; n < 3; n++) hub[join](['a'], { owner: 'user:undefined' }).cancel()
+    for (let n = 0; n < 3; n++) hub[join](['a'], { owner: 'user:undefined' }, '').cancel()
     expect(faults).toEqual([{ code: 'SSE_INVALID_OWNER', where: 'owner', message: expect.stringContaining("'user:undefined'") as string }])
   })
 
@@ -34,7 +34,7 @@ describe('a name with a missing value', () => {
     async (name) => {
       const { hub, faults } = recorder()
       await hub.publish(name, 'item', 1)
-      hub[join](name, { owner: name }).cancel()
+      hub[join](name, { owner: name }, '').cancel()
       expect(faults).toEqual([])
     },
   )
@@ -50,7 +50,7 @@ describe('a single channel name', () => {
   it('works like a list of one in subscribe and events()', async () => {
     const hub = new Hub()
     const connection = new FakeConnection()
-    hub[join]('orders', {}).start(connection.asConnection, '')
+    hub[join]('orders', {}, '').begin(connection.asConnection)
     const events = hub.events('orders')
     const next = events.next()
     await hub.publish('orders', 'created', 1)
@@ -70,7 +70,7 @@ describe('channelOf', () => {
 
   it("is '' for an event of the hub's own", () => {
     const connection = new FakeConnection()
-    new Hub()[join]('a', {}).start(connection.asConnection, '')
+    new Hub()[join]('a', {}, '').begin(connection.asConnection)
     expect(channelOf(connection.events[0]?.id ?? '')).toBe('')
   })
 

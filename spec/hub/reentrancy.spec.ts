@@ -9,7 +9,7 @@ import {
   type Subscription,
 } from 'express-sse-hub'
 import express from 'express'
-import { join } from '../../lib/stream/subscribable.ts'
+import { join } from '../../lib/hub/subscribable.ts'
 import { TestClient, until } from '../support/client.ts'
 import { FakeConnection, turn } from '../support/fake-connection.ts'
 import { serve, stopServers } from '../support/servers.ts'
@@ -49,7 +49,7 @@ async function setUp(options: SubscribeOptions = {}, hubOptions: HubOptions = {}
 /** A subscriber without a socket. */
 function follow(hub: Hub, options: SubscribeOptions): FakeConnection {
   const connection = new FakeConnection()
-  hub[join](['a'], options).start(connection.asConnection, '')
+  hub[join](['a'], options, '').begin(connection.asConnection)
   return connection
 }
 
@@ -109,7 +109,7 @@ describe('a listener of', () => {
     listen(hub, 'reset', () => void hub.disconnect('k'))
     await hub.publish('a', 'item', 1)
     const connection = new FakeConnection()
-    hub[join](['a'], { owner: 'k' }).start(connection.asConnection, 'forged')
+    hub[join](['a'], { owner: 'k' }, 'forged').begin(connection.asConnection)
     await (await connect()).live()
     await hub.publish('a', 'item', 2)
     expect(connection.channelEvents).toEqual([])

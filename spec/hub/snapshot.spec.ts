@@ -1,6 +1,6 @@
 import { Hub, type HubOptions, sseMiddleware, type SubscribeOptions } from 'express-sse-hub'
 import express from 'express'
-import { join } from '../../lib/stream/subscribable.ts'
+import { join } from '../../lib/hub/subscribable.ts'
 import { TestClient, until } from '../support/client.ts'
 import { FakeConnection, turn } from '../support/fake-connection.ts'
 import { collectGarbage } from '../support/garbage.ts'
@@ -26,7 +26,7 @@ function setUp(options: HubOptions = {}) {
   const hub = new Hub({ onError: (error, { where }) => errors.push({ error, where }), ...options })
   const connect = (channels: string[], subscribe: SubscribeOptions, lastEventId = ''): FakeConnection => {
     const connection = new FakeConnection()
-    hub[join](channels, subscribe).start(connection.asConnection, lastEventId)
+    hub[join](channels, subscribe, lastEventId).begin(connection.asConnection)
     return connection
   }
   return { hub, errors, connect }
@@ -432,9 +432,9 @@ describe('snapshots', () => {
 
   it('exclude rewind, and must come from a function', async () => {
     const { hub } = setUp()
-    const subscribe = (options: object) => () => hub[join](['a'], options)
+    const subscribe = (options: object) => () => hub[join](['a'], options, '')
     expect(subscribe({ snapshot: () => ({ data: 1 }), rewind: 3 })).toThrow(
-      new RangeError('subscribe: rewind and snapshot exclude each other: the events before a snapshot are in it; got rewind 3'),
+      new RangeError('subscribe: rewind and snapshot exclude each other, because a snapshot contains the events before it; got rewind 3'),
     )
     expect(subscribe({ snapshot: { data: 1 } })).toThrow(new TypeError('subscribe: snapshot must be a function, got { data: 1 }'))
     expect(subscribe({ snapshot: () => ({ data: 1 }), rewind: 0 })).not.toThrow()

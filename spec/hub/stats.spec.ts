@@ -1,6 +1,6 @@
 import { Hub, type HubOptions, type HubStats, sseMiddleware, type SubscribeOptions, type Subscription } from 'express-sse-hub'
 import express from 'express'
-import { join } from '../../lib/stream/subscribable.ts'
+import { join } from '../../lib/hub/subscribable.ts'
 import { TestClient, until } from '../support/client.ts'
 import { FakeConnection, turn } from '../support/fake-connection.ts'
 import { serve, stopServers } from '../support/servers.ts'
@@ -35,7 +35,7 @@ async function setUp({ stallTimeoutMs = 30_000, subscribe: settings = {}, ...opt
 /** A client without a socket. */
 function subscribe(hub: Hub, channels: string[], lastEventId = '', options: SubscribeOptions = {}): FakeConnection {
   const connection = new FakeConnection()
-  hub[join](channels, options).start(connection.asConnection, lastEventId)
+  hub[join](channels, options, lastEventId).begin(connection.asConnection)
   return connection
 }
 
@@ -53,8 +53,8 @@ describe('hub.stats()', () => {
     expect(hub.stats()).toStrictEqual(NOTHING)
     expect(hub.channel('a').lastEventId).toBe('')
     await expect(hub.publish('a', 'e', 1n)).rejects.toThrow(/could not be serialised/)
-    expect(() => hub[join]([''], {})).toThrow(/channel name/)
-    expect(hub[join](['a'], {}).refusal()).toBeUndefined()
+    expect(() => hub[join]([''], {}, '')).toThrow(/channel name/)
+    expect(hub[join](['a'], {}, '').refusal()).toBeUndefined()
     expect(await hub.disconnect('nobody')).toBe(0)
     expect(hub.stats()).toStrictEqual(NOTHING)
   })

@@ -2,9 +2,9 @@ import { Redis } from 'ioredis'
 import { Redis as Redis5 } from 'ioredis5'
 import { Hub } from '../../lib/index.ts'
 import { RedisBackplane, type RedisConnection } from '../../lib/redis.ts'
-import { join } from '../../lib/stream/subscribable.ts'
 import { until } from '../support/client.ts'
 import { FakeConnection } from '../support/fake-connection.ts'
+import { subscribeTo } from '../support/subscribe.ts'
 import { describeRedis, RedisServer } from '../support/redis.ts'
 
 /** The channels that the user `app` must not touch begin with `!`. */
@@ -15,10 +15,7 @@ const KEYS_ALLOWED = ['resetkeys', '~{p}', '~{p}:[^ek]*', '~{p}:e:??????????:[^!
 /** Subscribes a connection without a socket; the reason where it is refused. */
 async function subscribe(hub: Hub, channels: readonly string[], lastEventId = ''): Promise<FakeConnection | string> {
   const connection = new FakeConnection()
-  const plan = hub[join](channels, undefined)
-  const refusal = plan.refusal() ?? (await plan.prepare(lastEventId)) ?? plan.refusal()
-  if (refusal === undefined) plan.start(connection.asConnection, lastEventId)
-  plan.cancel()
+  const refusal = await subscribeTo(hub, channels, connection, lastEventId)
   return refusal?.reason ?? connection
 }
 

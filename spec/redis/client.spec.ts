@@ -2,18 +2,15 @@ import { Redis } from 'ioredis'
 import { Redis as Redis5 } from 'ioredis5'
 import { Hub, type HubOptions } from '../../lib/index.ts'
 import { RedisBackplane, type RedisConnection } from '../../lib/redis.ts'
-import { join } from '../../lib/stream/subscribable.ts'
 import { until } from '../support/client.ts'
 import { FakeConnection } from '../support/fake-connection.ts'
+import { subscribeTo } from '../support/subscribe.ts'
 import { deleteKeys, describeRedis, freshPrefix, REDIS_URL } from '../support/redis.ts'
 
 async function subscribe(hub: Hub, channels: readonly string[], owner?: string): Promise<FakeConnection> {
   const connection = new FakeConnection()
-  const plan = hub[join](channels, { owner })
-  const refusal = plan.refusal() ?? (await plan.prepare(''))
+  const refusal = await subscribeTo(hub, channels, connection, '', { owner })
   if (refusal !== undefined) throw new Error(`refused: ${refusal.reason}`)
-  plan.start(connection.asConnection, '')
-  plan.cancel()
   return connection
 }
 

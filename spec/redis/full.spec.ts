@@ -1,8 +1,8 @@
 import { Redis } from 'ioredis'
 import type { Hub } from '../../lib/index.ts'
-import { join } from '../../lib/stream/subscribable.ts'
 import { until } from '../support/client.ts'
 import { FakeConnection } from '../support/fake-connection.ts'
+import { subscribeTo } from '../support/subscribe.ts'
 import { RedisProxy } from '../support/failures/redis-proxy.ts'
 import { describeRedis, RedisServer, redisHub } from '../support/redis.ts'
 
@@ -10,14 +10,8 @@ const OPTIONS = { probeMs: 50, timeoutMs: 2_000 }
 
 async function subscribe(hub: Hub, lastEventId: string, owner: string): Promise<FakeConnection> {
   const connection = new FakeConnection()
-  const plan = hub[join](['a'], { owner })
-  const refusal = plan.refusal() ?? (await plan.prepare(lastEventId))
-  try {
-    if (refusal !== undefined) throw new Error(`refused: ${refusal.reason}`)
-    plan.start(connection.asConnection, lastEventId)
-  } finally {
-    plan.cancel()
-  }
+  const refusal = await subscribeTo(hub, ['a'], connection, lastEventId, { owner })
+  if (refusal !== undefined) throw new Error(`refused: ${refusal.reason}`)
   return connection
 }
 

@@ -4,9 +4,9 @@ import { Redis } from 'ioredis'
 import { Hub, SseError, sseMiddleware } from '../../lib/index.ts'
 import type { BackplaneHost } from '../../lib/backplanes/backplane.ts'
 import { publishScript, RedisBackplane } from '../../lib/redis.ts'
-import { join } from '../../lib/stream/subscribable.ts'
 import { TestClient, until } from '../support/client.ts'
 import { FakeConnection } from '../support/fake-connection.ts'
+import { subscribeTo } from '../support/subscribe.ts'
 import { RedisProxy } from '../support/failures/redis-proxy.ts'
 import { deleteKeys, describeRedis, freshPrefix, REDIS_URL, RedisServer, redisHub } from '../support/redis.ts'
 import { serve, stopServers } from '../support/servers.ts'
@@ -14,14 +14,8 @@ import { serve, stopServers } from '../support/servers.ts'
 /** Subscribes a connection without a socket. */
 async function subscribe(hub: Hub, channels: readonly string[], lastEventId = '', owner?: string): Promise<FakeConnection> {
   const connection = new FakeConnection()
-  const plan = hub[join](channels, { owner })
-  const refusal = plan.refusal() ?? (await plan.prepare(lastEventId)) ?? plan.refusal()
-  if (refusal !== undefined) {
-    plan.cancel()
-    throw new Error(`refused: ${refusal.reason}`)
-  }
-  plan.start(connection.asConnection, lastEventId)
-  plan.cancel()
+  const refusal = await subscribeTo(hub, channels, connection, lastEventId, { owner })
+  if (refusal !== undefined) throw new Error(`refused: ${refusal.reason}`)
   return connection
 }
 

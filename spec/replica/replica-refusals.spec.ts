@@ -1,6 +1,6 @@
 import { Hub } from '../../lib/index.ts'
-import { join } from '../../lib/stream/subscribable.ts'
 import { FakeConnection, turn } from '../support/fake-connection.ts'
+import { subscribeTo } from '../support/subscribe.ts'
 import { SimulatedBackplane, SimulatedEngine } from '../support/simulated-engine.ts'
 
 /** A hub over an engine whose answers come when the test says so. */
@@ -28,13 +28,8 @@ class World {
   }
 
   async subscribe(channels: readonly string[], lastEventId = ''): Promise<FakeConnection | string> {
-    const plan = this.hub[join]([...channels], undefined)
-    const preparing = plan.prepare(lastEventId)
-    await this.settle()
-    const refusal = (await preparing) ?? plan.refusal()
     const connection = new FakeConnection()
-    if (refusal === undefined) plan.start(connection.asConnection, lastEventId)
-    plan.cancel()
+    const refusal = await subscribeTo(this.hub, channels, connection, lastEventId, {}, () => this.settle())
     return refusal?.reason ?? connection
   }
 

@@ -1,6 +1,6 @@
 import { Hub } from '../../lib/index.ts'
-import { join } from '../../lib/stream/subscribable.ts'
 import { FakeConnection, turn } from '../support/fake-connection.ts'
+import { subscribeTo } from '../support/subscribe.ts'
 import { randomFrom } from '../support/random.ts'
 import { times } from '../support/scale.ts'
 import { SimulatedBackplane, SimulatedEngine } from '../support/simulated-engine.ts'
@@ -46,15 +46,11 @@ class Client {
   async connect(hub: Hub): Promise<void> {
     this.#isPreparing = true
     this.witness.begin()
-    const plan = hub[join](this.channels, undefined)
-    const refusal = (await plan.prepare(this.witness.lastEventId)) ?? plan.refusal()
+    const connection = new FakeConnection()
+    connection.onWrite = (chunk) => this.witness.take(chunk)
+    const refusal = await subscribeTo(hub, this.channels, connection, this.witness.lastEventId)
     this.#isPreparing = false
-    if (refusal === undefined) {
-      const connection = (this.connection = new FakeConnection())
-      connection.onWrite = (chunk) => this.witness.take(chunk)
-      plan.start(connection.asConnection, this.witness.lastEventId)
-    }
-    plan.cancel()
+    if (refusal === undefined) this.connection = connection
   }
 
   leave(): void {

@@ -3,11 +3,11 @@ import { gunzipSync } from 'node:zlib'
 import { createParser, type EventSourceMessage } from 'eventsource-parser'
 import type { GzipBody } from '../../lib/gzip/gzip-body.ts'
 import type { SharedBytes } from '../../lib/gzip/shared-bytes.ts'
-import type { Connection, Feed } from '../../lib/stream/connection.ts'
+import type { ClientConnection, ConnectionFeed } from '../../lib/hub/client-connection.ts'
 
 /** A connection whose socket keeps every write, and is full when the test says so. */
 export class FakeConnection {
-  readonly context = { keepAliveMs: 15_000 as const }
+  readonly keepAliveMs = 15_000
   /** What went out: blocks of a gzip stream where it takes gzip. */
   readonly writes: Buffer[] = []
   /** Becomes full after so many more writes. */
@@ -15,7 +15,7 @@ export class FakeConnection {
   isOpen = true
   /** Whether its end told the client not to come back. */
   isEndedForGood = false
-  feed: Feed | null = null
+  feed: ConnectionFeed | null = null
   onWrite: (chunk: Buffer) => void = () => {}
   readonly output
   readonly #gzip: GzipBody | null
@@ -49,16 +49,20 @@ export class FakeConnection {
   }
 
   /** The same object, as the hub knows it. */
-  get asConnection(): Connection {
-    return this as unknown as Connection
+  get asConnection(): ClientConnection {
+    return this
   }
 
-  feedFrom(feed: Feed): void {
+  attach(feed: ConnectionFeed): void {
     this.feed = feed
   }
 
-  unfeed(): void {
+  detach(): void {
     this.feed = null
+  }
+
+  ticksIn(): number {
+    return Infinity
   }
 
   end(): void {

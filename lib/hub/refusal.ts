@@ -2,25 +2,25 @@ import { SseError, type SseErrorCode } from '../basics/errors.ts'
 import { type DelayRange, randomDelay, SOON_MS, streamEnd, type StreamEndReason } from './stream-end.ts'
 
 /**
- * Why a stream was refused: at a limit, because the hub is closing, a callback of the program failed, the backplane is
- * away, or the stream was disconnected before it began.
+ * Why a stream was refused: a limit was reached (`'maxSubscribers'`, `'maxSubscribersPerOwner'`), the hub is closing, a callback of
+ * the route failed (`'fault'`), the backplane did not answer, or the stream was disconnected before it began.
  */
 export type RefusalReason = 'maxSubscribers' | 'maxSubscribersPerOwner' | 'closing' | 'fault' | 'backplane' | 'disconnected'
 
-/** The delay for clients that are refused for as long as nothing changes. They should not try again and again. */
+/** The delay for clients that would be refused again soon. */
 const LATER_MS: DelayRange = { min: 10_000, max: 30_000 }
 
 /**
- * A polite refusal. An EventSource that receives 503 stops for good, so it receives 200, a `stream-end` event with a
+ * The refusal of one stream. An EventSource stops for good at a status of 503, so it receives 200, a `stream-end` event with a
  * `retry:`, and the end. A client that does not accept event streams receives the error, with `Retry-After`.
  */
 export interface Refusal {
   readonly reason: RefusalReason
-  /** For a client that does not accept event streams. */
+  /** The answer for a client that does not accept event streams. */
   readonly error: SseError
-  /** For a client that does: the last block of its stream. */
+  /** The last block of the stream, for a client that does. */
   readonly last: string
-  /** Whether the client is not to reconnect: it receives `stream-close` in place of {@link last}. */
+  /** Whether the client must not reconnect. It receives `stream-close` in place of {@link last}. */
   readonly isFinal: boolean
 }
 
@@ -50,15 +50,15 @@ const CAUSES: Readonly<Record<RefusalReason, Cause>> = {
   disconnected: { code: 'SSE_UNAVAILABLE', text: 'the stream was disconnected before it began', end: 'disconnected', delay: SOON_MS },
 }
 
-/** What a refusal may have beside its reason. */
+/** Options of {@link refusal}. */
 export interface RefusalOptions {
-  /** Whether the client is not to reconnect. Default `false`. */
+  /** Whether the client must not reconnect. Default `false`. */
   readonly isFinal?: boolean
-  /** Whether the client is to reconnect soon, though it is refused at a limit. Default `false`. */
+  /** Whether the client may reconnect soon, although a limit was reached. Default `false`. */
   readonly isSoon?: boolean
 }
 
-/** Makes the refusal for one client. */
+/** Creates the refusal for one client. */
 export function refusal(reason: RefusalReason, { isFinal = false, isSoon = false }: RefusalOptions = {}): Refusal {
   const { code, text, end, delay } = CAUSES[reason]
   const ms = randomDelay(isSoon ? SOON_MS : delay)
@@ -67,7 +67,7 @@ export function refusal(reason: RefusalReason, { isFinal = false, isSoon = false
   return { reason, error, last: streamEnd(end, ms), isFinal }
 }
 
-/** The end of a stream for the same client, and when it may come back, once the stream is open. */
+/** The last block of an open stream that is ended because of a limit. */
 export function limitEnd(): string {
   return streamEnd('limit', randomDelay(LATER_MS))
 }

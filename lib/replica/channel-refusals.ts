@@ -6,19 +6,24 @@ import type { ReplicaChannel } from './replica-channel.ts'
 /** The most refused channels whose report is remembered. */
 const MAX_REPORTED = 1_000
 
-/** Gives up channels that the backplane refuses, each alone, and reports each once. */
-export class Refusals {
+/** The streams and iterators that have to end when the backplane refuses their channel. */
+export interface ChannelConsumers {
+  /** Ends every consumer of a channel, at the position that it has reached. */
+  refuseChannel(channel: Channel, error: Error): Promise<void>
+}
+
+/** Gives up the channels that the backplane refuses, each by itself, and reports each once. */
+export class ChannelRefusals {
   readonly #onError: OnError
-  readonly #onRefused: (channel: Channel, error: Error) => Promise<void>
+  readonly #consumers: ChannelConsumers
   readonly #reported = new Set<string>()
 
-  /** @param onRefused ends every consumer of a channel, at the place that it has reached. */
-  constructor(onError: OnError, onRefused: (channel: Channel, error: Error) => Promise<void>) {
+  constructor(onError: OnError, consumers: ChannelConsumers) {
     this.#onError = onError
-    this.#onRefused = onRefused
+    this.#consumers = consumers
   }
 
-  /** Gives up those of the copies whose channel is refused. Resolves when their consumers have ended; `null` where there are none. */
+  /** Gives up the copies whose channel is refused. Resolves when their consumers have ended; `null` if there are none. */
   apply(copies: readonly ReplicaChannel[], refused: Refused): Promise<unknown> | null {
     const ends: Promise<void>[] = []
     for (const copy of copies) {
@@ -27,17 +32,17 @@ export class Refusals {
       if (error === undefined) continue
       copy.refuse(error)
       this.#report(channel.name, error)
-      if (isLive || channel.size > 0) ends.push(this.#onRefused(channel, error))
+      if (isLive || channel.consumerCount > 0) ends.push(this.#consumers.refuseChannel(channel, error))
     }
     return ends.length === 0 ? null : Promise.all(ends)
   }
 
-  /** The channel is not refused, or no longer: a later refusal is news. */
+  /** Notes that the channel is not refused, so that a later refusal is reported again. */
   admitted({ name }: Channel): void {
     this.#reported.delete(name)
   }
 
-  /** Reports a refusal once, however often the channel is asked for. */
+  /** Reports a refusal once, however often the channel is requested. */
   #report(name: string, error: Error): void {
     if (this.#reported.has(name)) return
     if (this.#reported.size >= MAX_REPORTED) this.#reported.clear()
