@@ -25,7 +25,7 @@ declare global {
       /**
        * The event stream of this response. Nothing is sent until it is used.
        *
-       * `undefined` where the middleware is missing: mount `sseMiddleware()` in front of the route.
+       * It is `undefined` if `sseMiddleware()` is not mounted before the route.
        */
       sse: SseStream
     }
@@ -35,59 +35,61 @@ declare global {
 /** Options of {@link sseMiddleware}. Durations are in milliseconds, sizes in bytes. */
 export interface SseMiddlewareOptions {
   /**
-   * How long a stream may be silent, in milliseconds: then a keep-alive is sent, so that proxies keep the connection. One
-   * timer serves all streams. `false` switches it off. Default 15,000.
+   * The time in milliseconds without a write after which a keep-alive is sent, so that proxies keep the connection. One timer serves all
+   * streams. `false` switches it off. Default 15,000.
    */
   readonly keepAliveMs?: number | false | undefined
   /**
-   * The form of a keep-alive. `'comment'`: a comment line, which a page cannot see. `'event'`: a `stream-alive` event without
-   * an id, by whose absence a page can notice that its connection is dead. Default `'comment'`.
+   * The form of a keep-alive. `'comment'` is a comment line, which a page cannot see. `'event'` is a `stream-alive` event without an id:
+   * if a page does not receive it, its connection is dead. Default `'comment'`.
    */
   readonly keepAlive?: 'comment' | 'event' | undefined
-  /** How long clients wait before they reconnect: the `retry:` field sent when a stream opens. `false` sends none. Default 2,000. */
+  /** The delay in milliseconds after which clients reconnect: the `retry:` field sent on open. `false` sends none. Default 2,000. */
   readonly retryMs?: number | false | undefined
   /**
-   * Headers set when a stream opens, over the defaults `Content-Type: text/event-stream; charset=utf-8`,
-   * `Cache-Control: no-cache, no-store, no-transform` and `X-Accel-Buffering: no`. A value of `undefined` leaves a default
-   * out. An old client or proxy that compares the whole type needs `{ 'Content-Type': 'text/event-stream' }`.
+   * Headers to set when a stream opens. They override the defaults `Content-Type: text/event-stream; charset=utf-8`,
+   * `Cache-Control: no-cache, no-store, no-transform` and `X-Accel-Buffering: no`. A value of `undefined` removes a default. An old client
+   * or proxy that compares the whole type needs `{ 'Content-Type': 'text/event-stream' }`.
    */
   readonly headers?: Readonly<Record<string, OutgoingHttpHeader | undefined>> | undefined
-  /** The status of the response. An EventSource accepts nothing but the default, 200. */
+  /** The status of the response. An EventSource accepts only the default, 200. */
   readonly status?: number | undefined
   /**
-   * A client whose socket has been full for so long without a byte leaving it is destroyed. `false` switches it off.
+   * The time in milliseconds after which a client is destroyed if its socket is full and no byte leaves it. `false` switches it off.
    * Default 30,000.
    */
   readonly stallTimeoutMs?: number | false | undefined
   /**
-   * How much of direct sends (`send`, `comment`, `stream`) may wait for the socket; past it the stream is destroyed and
-   * `send` resolves `false`. One event may be larger when nothing waits. Default 1,048,576 (1 MiB).
+   * The most bytes of direct sends (`send`, `comment`, `stream`) that may wait for the socket. Past it, the stream is destroyed and
+   * `send` resolves with `false`. A single event may be larger if nothing waits. Default 1,048,576 (1 MiB).
    */
   readonly maxQueuedBytes?: number | undefined
-  /** A stream is closed at 80 to 100 % of it, at random, and the client resumes: for load balancers. Default `false`: never. */
+  /**
+   * The longest lifetime of a stream in milliseconds, for load balancers. The stream is closed at a random point between 80 and 100 % of
+   * it, and the client resumes. Default `false`: no limit.
+   */
   readonly maxLifetimeMs?: number | false | undefined
   /**
-   * Whether clients that accept gzip are sent it. What a hub delivers is compressed once per batch of one channel and turn,
-   * and the very same bytes go to all of them, with a memory of nothing per client: unlike behind `compression()`. Default
-   * `false`.
+   * Whether clients that accept gzip receive it. A hub compresses the events of one channel and turn of the event loop as one batch, once
+   * for all clients, and keeps no compressor per client, unlike `compression()`. Default `false`.
    *
-   * `true` compresses each batch by itself: small events become little smaller, large ones to a third. `'shared'` lets a batch
-   * refer to what the channel sent before it, where the client was sent that too: to about a quarter, small events as
-   * well. **Whoever can publish into a channel can then guess at its other events** from the sizes on the wire, as the
-   * attacks CRIME and BREACH did; so can, with `true`, who publishes in the same turn of the event loop. Nothing ever refers
-   * to another channel. Use it where all who publish into a channel may see it.
+   * `true` compresses each batch by itself. Large events shrink to about a third, small events hardly. `'shared'` lets a batch refer to
+   * earlier events of its channel that the client has received too. Small events shrink to about a quarter as well. **Anyone who can
+   * publish into a channel can then guess its other events** from the sizes on the wire, as in the attacks CRIME and BREACH. With `true`,
+   * this holds for events of the same turn. Nothing ever refers to another channel. Use compression if everyone who publishes into a
+   * channel may read it.
    *
-   * What goes as it is: an event larger than 1 MiB, a direct send of less than 256 bytes, and what a filter or the order among
-   * several channels leaves of a batch in pieces of less than 1 KiB.
+   * Sent uncompressed: an event larger than 1 MiB, a direct send of less than 256 bytes, and pieces of a batch of less than 1 KiB, which
+   * a filter or the order among several channels may leave.
    */
   readonly compress?: boolean | 'shared' | undefined
-  /** Turns the data of direct sends, where it is not a string, into text. Default `JSON.stringify`. */
+  /** Turns data of direct sends that is not a string into text. Default `JSON.stringify`. */
   readonly serialize?: Serialize | undefined
-  /** Is told of faults that have no caller: the clean-up of a source that failed. Default: `process.emitWarning`. */
+  /** Called with errors that have no caller, such as a failure to stop a source. Default: `process.emitWarning`. */
   readonly onError?: OnError | undefined
 }
 
-/** What {@link sseMiddleware} returns: an Express handler that also serves plain `node:http` and HTTP/2 servers. */
+/** The result of {@link sseMiddleware}: an Express handler, which also works with plain `node:http` and HTTP/2 servers. */
 export type SseMiddleware = (
   req: IncomingMessage | Http2ServerRequest,
   res: ServerResponse | Http2ServerResponse,
@@ -95,16 +97,16 @@ export type SseMiddleware = (
 ) => void
 
 const DEFAULT_HEADERS = {
-  // Without the charset, clients that follow the old default for text (Python's requests) read Latin-1.
+  // Without the charset, clients that use the old default for text, such as Python's requests, decode Latin-1.
   'Content-Type': 'text/event-stream; charset=utf-8',
-  // Without no-store, Chromium writes what fetch() reads to its disk cache.
+  // Without no-store, Chromium writes the body that fetch() reads to its disk cache.
   'Cache-Control': 'no-cache, no-store, no-transform',
   'X-Accel-Buffering': 'no',
 }
 
 /**
- * Makes the middleware that attaches an {@link SseStream} to every response, as `res.sse`. It sends nothing by itself,
- * so it can sit at the level of the app, and a handler can still answer 401 or 404.
+ * Creates the middleware that attaches an {@link SseStream} to every response, as `res.sse`. It sends nothing by itself, so it can be
+ * mounted for the whole app, and a handler can still answer 401 or 404.
  *
  * @throws {TypeError | RangeError} for an option that is unknown, of the wrong type or out of its range.
  * @example
@@ -131,7 +133,7 @@ export function sseMiddleware(options: SseMiddlewareOptions = {}): SseMiddleware
     }
     const request = req as IncomingMessage
     const response = res as ServerResponse & { sse?: SseStream }
-    // Mounted twice, the inner one's options count; a stream that is in use stays.
+    // If it is mounted twice, the options of the inner one apply. A stream that is in use stays.
     if (response.sse === undefined || response.sse.state === 'idle') {
       response.sse = new ResponseStream(request, response, next, context)
     }
@@ -168,7 +170,7 @@ function contextOf(options: SseMiddlewareOptions): StreamContext {
     keepAliveMs,
     keepAlive: checkKeepAlive(options.keepAlive),
     keepAliveTicks: ticks(keepAliveMs),
-    // A tick may be about to end when the stall begins: one more makes it at least so long.
+    // A stall may begin just before a tick. One more tick makes the time long enough.
     stallTicks: ticks(stallTimeoutMs) + 1,
     lifetimeTicks: ticks(maxLifetimeMs),
     status: checkStatus(options.status),

@@ -129,8 +129,9 @@ export class ClusterRequests {
 
   async #answer(id: number, to: string, request: Request): Promise<void> {
     const answer = await this.#answerTo(request)
-    if (answer !== undefined)
+    if (answer !== undefined) {
       this.#backplane.send(to, JSON.stringify({ id, from: this.#backplane.processId, answer } satisfies ControlMessage))
+    }
   }
 
   #answerTo(request: Request): unknown {

@@ -3,23 +3,23 @@ import { SseError, describeValue } from '../basics/errors.ts'
 import type { OnError } from '../basics/on-error.ts'
 import { hasMissingValue } from '../basics/names.ts'
 
-/** So many names are reported at most. */
+/** The most names that are reported. */
 const MAX_NAMES = 100
 
-/** Faults in how a program uses its hub, each reported once. */
+/** Reports mistakes in how a program uses its hub, each once. */
 export class SetupWarnings {
   readonly #onError: OnError
   readonly #names = new Set<string>()
-  /** Whether the hub has no backplane, and was not checked for that yet. */
+  /** Whether the processes still have to be checked. */
   #isUnchecked: boolean
 
-  /** @param isAlone whether the program gave the hub no backplane. */
+  /** @param isAlone whether the program passed no backplane. */
   constructor(onError: OnError, isAlone: boolean) {
     this.#onError = onError
     this.#isUnchecked = isAlone
   }
 
-  /** Reports a channel or owner that has a missing value in its name, as in `user:undefined`. */
+  /** Reports a channel or owner whose name contains a missing value, such as `user:undefined`. */
   checkName(what: 'channel' | 'owner', name: string): void {
     if (!hasMissingValue(name) || this.#names.size >= MAX_NAMES || this.#names.has(`${what} ${name}`)) return
     this.#names.add(`${what} ${name}`)
@@ -27,7 +27,7 @@ export class SetupWarnings {
     this.#onError(new SseError(what === 'channel' ? 'SSE_INVALID_CHANNEL' : 'SSE_INVALID_OWNER', message), { where: what })
   }
 
-  /** Reports that each of several processes has a hub of its own, which nothing connects. */
+  /** Reports that this process is one of several, whose hubs nothing connects. */
   checkProcesses(): void {
     if (!this.#isUnchecked) return
     this.#isUnchecked = false

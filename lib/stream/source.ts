@@ -1,7 +1,7 @@
 import type { Readable } from 'node:stream'
 import { SseError, describeValue } from '../basics/errors.ts'
 
-/** The part of a web `ReadableStream` that is used. Node and the DOM both have this type. */
+/** The part of a web `ReadableStream` that is used. The types of Node and of the DOM both match it. */
 export interface WebStream<T> {
   readonly locked: boolean
   getReader(): WebStreamReader<T>
@@ -13,16 +13,16 @@ interface WebStreamReader<T> {
   releaseLock(): void
 }
 
-/** A source of items that `stream` can send. A Node Readable is an async iterable. */
+/** A source of items for `stream`. A Node Readable is an async iterable. */
 export type Source<T> = Iterable<T> | AsyncIterable<T> | WebStream<T>
 
-/** The steps of reading a source at the pace of its consumer. */
+/** Reads a source at the pace of its consumer. */
 export interface SourceReader<T> {
-  /** The next item; rejects with the source's own error. */
+  /** Resolves with the next item, and rejects with the source's own error. */
   next(): Promise<IteratorResult<T, unknown>>
   /**
-   * Stops the source, also while it waits for an item: a generator is `return()`ed, a Readable destroyed, a web stream
-   * cancelled. Errors of that go to `onError`.
+   * Stops the source, even while it waits for an item: a generator is `return()`ed, a Readable destroyed, a web stream cancelled. Errors
+   * while stopping go to `onError`.
    */
   stop(onError: (error: unknown) => void): void
 }
@@ -30,8 +30,8 @@ export interface SourceReader<T> {
 /**
  * Reads an iterable, an async iterable, a Readable or a web stream.
  *
- * @throws {SseError} `SSE_INVALID_EVENT` when `source` is none of them (a string is one event, not a source), or is a web
- *   stream that somebody else reads.
+ * @throws {SseError} `SSE_INVALID_EVENT` if `source` is none of them (a string is one event, not a source), or a web stream that is
+ *   locked to another reader.
  */
 export function readSource<T>(source: Source<T>): SourceReader<T> {
   if (typeof source === 'object' && source !== null) {
@@ -51,12 +51,12 @@ export function readSource<T>(source: Source<T>): SourceReader<T> {
 }
 
 /**
- * Sends every item of a source, one after the other, and stops the source when that ends before it.
+ * Sends every item of a source, one after the other. If sending ends first, it stops the source.
  *
- * @param send sends an item: `false` when no more can be sent.
- * @param onClosed registers what is to happen when the consumer closes, and gives a function that takes it back.
- * @returns `true` at the end of the source, `false` when the consumer closed before.
- * @throws what the source or `send` throws; what fails after the consumer closed goes to `onError`.
+ * @param send sends an item, and returns `false` if no more can be sent.
+ * @param onClosed calls a function when the consumer closes, and returns a function that cancels the call.
+ * @returns `true` at the end of the source, `false` if the consumer closed first.
+ * @throws the error of the source or of `send`. An error after the consumer closed goes to `onError`.
  */
 export function readAll<T>(
   reader: SourceReader<T>,
@@ -87,7 +87,7 @@ export function readAll<T>(
     }
   }
   return new Promise((resolve, reject) => {
-    // Told by callback: the source may be waiting for an item that never comes.
+    // A callback, because the source may wait for an item that never comes.
     const forget = onClosed(() => {
       isClosed = true
       stop()
@@ -107,7 +107,7 @@ export function readAll<T>(
   })
 }
 
-/** Whether an error says that something was aborted, as the signal of a stream aborts what heeds it. */
+/** Whether an error reports an abort, as a source does that uses the stream's signal. */
 export function isAbortError(error: unknown): boolean {
   return typeof error === 'object' && error !== null && 'name' in error && error.name === 'AbortError'
 }
@@ -115,7 +115,7 @@ export function isAbortError(error: unknown): boolean {
 function readIterator<T>(iterator: Iterator<T>): SourceReader<T> {
   let isStopped = false
   let isRunning = false
-  /** Stops it after the step that is running, in which it has closed its own stream. */
+  /** Stops the iterator after the current step, which has closed its own stream. */
   let stopLater: (() => void) | null = null
   const step = (): IteratorResult<T> => {
     isRunning = true
@@ -133,7 +133,7 @@ function readIterator<T>(iterator: Iterator<T>): SourceReader<T> {
       try {
         return { done: false, value: await value }
       } catch (error) {
-        // The promise that it yielded failed, so it is still suspended and has to be stopped. A fault of that would hide the error.
+        // It yielded a promise that rejected, so it is suspended and must be stopped. An error of that would hide this one.
         if (!isStopped) stopIterator(iterator, () => {})
         throw error
       }
@@ -148,7 +148,7 @@ function readIterator<T>(iterator: Iterator<T>): SourceReader<T> {
 
 type IterableReadable<T> = AsyncIterable<T> & Pick<Readable, 'destroy' | 'on'>
 
-/** A Readable is destroyed, because its iterator, while it waits for data, would return only after the data. */
+/** Stops a Readable by destroying it, because the `return()` of its iterator waits for data. */
 function readReadable<T>(source: IterableReadable<T>): SourceReader<T> {
   const iterator = source[Symbol.asyncIterator]()
   let isStopped = false
@@ -157,7 +157,7 @@ function readReadable<T>(source: IterableReadable<T>): SourceReader<T> {
       try {
         return await iterator.next()
       } catch (error) {
-        // It was destroyed on purpose, so this error is expected. A failure of that arrives as its 'error' event.
+        // It was destroyed on purpose, so this error is expected. A failure to destroy it is emitted as 'error'.
         if (isStopped) return { done: true, value: undefined }
         throw error
       }
@@ -174,7 +174,7 @@ function readReadable<T>(source: IterableReadable<T>): SourceReader<T> {
   }
 }
 
-/** A web stream is cancelled through its reader: `return()` of its iterator would wait behind the read that is under way. */
+/** Stops a web stream through its reader, because the `return()` of its iterator waits for the read in progress. */
 function readWebStream<T>(source: WebStream<T>): SourceReader<T> {
   if (source.locked) {
     throw new SseError('SSE_INVALID_EVENT', `stream: source must not be locked, and this ReadableStream has a reader already`)
@@ -203,7 +203,7 @@ function isWebStream<T>(source: Source<T>): source is WebStream<T> {
   return 'getReader' in source && typeof source.getReader === 'function'
 }
 
-/** The body of what looks like a Response of `fetch`. */
+/** The body of a value that looks like a Response of `fetch`. */
 function bodyOf(value: unknown): unknown {
   return typeof value === 'object' && value !== null && 'body' in value && 'headers' in value ? value.body : undefined
 }
