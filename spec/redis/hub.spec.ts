@@ -400,10 +400,10 @@ describeRedis('a hub over Redis', () => {
     const stream = await subscribe(hub, ['a'])
     const redis = new Redis(REDIS_URL)
     const epoch = await redis.hget(`{${name}}`, 'e')
-    const texts = ['', 'x', `${epoch} 0\nno json`, `${epoch} 0\n{"id":1,"from":"x","question":{"kind":"disconnect","target":{}}}`]
+    const texts = ['', 'x', `${epoch} 0\nno json`, `${epoch} 0\n{"id":1,"from":"x","request":{"kind":"disconnect","target":{}}}`]
     for (const text of texts) await redis.publish(`{${name}}:s`, text)
     // A question of a later version is not answered.
-    await redis.publish(`{${name}}:s`, `${epoch} 0\n{"id":2,"from":"x","question":{"kind":"weather"}}`)
+    await redis.publish(`{${name}}:s`, `${epoch} 0\n{"id":2,"from":"x","request":{"kind":"weather"}}`)
     await hub.publish('a', 'e', 'on')
     await until(() => stream.channelEvents.length === 1, 'it goes on')
     await until(() => errors.length >= texts.length, 'all were reported')
