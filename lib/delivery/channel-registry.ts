@@ -119,7 +119,7 @@ export class ChannelRegistry {
   left(channel: Channel): void {
     if (channel.size > 0) return
     channel.usedAt = performance.now()
-    if (this.#onForgotten === null && channel.log.last === 0 && this.#channels.get(channel.name) === channel) {
+    if (this.#onForgotten === null && channel.log.lastPosition === 0 && this.#channels.get(channel.name) === channel) {
       this.#channels.delete(channel.name)
     }
   }
@@ -223,7 +223,7 @@ export class ChannelRegistry {
 
   /** Forgets a channel: nobody can tell any more what it had. */
   #forget({ name, log }: Channel): void {
-    this.#floor = Math.max(this.#floor, log.last)
+    this.#floor = Math.max(this.#floor, log.lastPosition)
     this.#channels.delete(name)
   }
 

@@ -64,7 +64,7 @@ export abstract class Cursor implements Consumer {
       const { log } = member.channel
       const from = this.after(member)
       if (log.floor > from) return LOSS
-      if (log.last <= from) continue
+      if (log.lastPosition <= from) continue
       // What was found before is still there, unless a newer event took its place.
       if (member.due <= from || log.bounds.latestPerKey) {
         if (!log.seek(from)) continue

@@ -237,7 +237,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
         return channels.find(name)?.size ?? 0
       },
       get lastEventId() {
-        const last = channels.find(name)?.log.last ?? 0
+        const last = channels.find(name)?.log.lastPosition ?? 0
         return last === 0 ? '' : formatId(timeline.epoch, last, name)
       },
     }

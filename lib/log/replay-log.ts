@@ -79,7 +79,7 @@ export class ReplayLog {
   /** Position of the newest event that the bounds dropped: the log is complete after a position that is not before it. */
   floor: number
   /** Position of the newest event ever appended; 0 before the first. */
-  last = 0
+  lastPosition = 0
   /** How many events are kept, and their bytes. */
   count = 0
   bytes = 0
@@ -117,7 +117,7 @@ export class ReplayLog {
 
   /** The position from which on nothing is there, and nothing was lost. */
   get end(): number {
-    return Math.max(this.last, this.floor)
+    return Math.max(this.lastPosition, this.floor)
   }
 
   /** How many bytes may wait to be offered before the oldest of them is dropped. */
@@ -135,7 +135,7 @@ export class ReplayLog {
     const before = this.#costOf(page)
     page.append(block, length, position, time, isString, key)
     this.#held += this.#costOf(page) - before
-    this.last = position
+    this.lastPosition = position
     this.count++
     this.bytes += length
     this.waitingBytes += length
@@ -148,7 +148,7 @@ export class ReplayLog {
 
   /** Marks the events up to `position` as offered to every subscriber that could take them: the bounds hold for them now. */
   offer(position: number): void {
-    if (position >= this.last) {
+    if (position >= this.lastPosition) {
       this.waitingBytes = 0
     } else {
       while (this.#offered < position && this.seek(this.#offered)) {
@@ -186,7 +186,7 @@ export class ReplayLog {
   clear(): void {
     while (this.count > 0) this.#drop()
     this.#forgetPages()
-    this.floor = this.last = this.#offered = this.waitingBytes = 0
+    this.floor = this.lastPosition = this.#offered = this.waitingBytes = 0
   }
 
   /** Drops the oldest event, if it was offered or `evenWaiting`; `false` where there is none. */
@@ -205,7 +205,7 @@ export class ReplayLog {
 
   /** Looks for the first event after `position`: `true` where there is one, described by {@link page} and {@link slot}. */
   seek(position: number): boolean {
-    if (position >= this.last || this.count === 0) return false
+    if (position >= this.lastPosition || this.count === 0) return false
     if (position === this.#asked && this.slot >= this.page.first) return true
     const newest = this.#pages[this.#pages.length - 1] as LogPage
     const near = newest.slotNear(position)

@@ -307,7 +307,7 @@ export class Replica {
       if (isLost) channels.lose(channel, floor)
       for (const event of events) {
         // The log has it already where the channel was refused for a while.
-        if (event.position > channel.log.last) intake.take(channel, event, Math.max(0, (newest - event.position) / 1_000))
+        if (event.position > channel.log.lastPosition) intake.take(channel, event, Math.max(0, (newest - event.position) / 1_000))
       }
     }
     if (channel.size > 0) pump.published(channel)

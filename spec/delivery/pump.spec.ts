@@ -56,7 +56,7 @@ describe('the pump', () => {
     const consumer = new Visited(channels)
     publish(channel)
     await pump.nextRound()
-    channel.log.lose(channel.log.last + 5)
+    channel.log.lose(channel.log.lastPosition + 5)
     pump.published(channel)
     await pump.nextRound()
     expect([consumer.visits, consumer.position]).toEqual([2, channel.log.floor])
