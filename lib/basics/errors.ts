@@ -84,3 +84,8 @@ export function describeValue(value: unknown): string {
   }
   return text.length > 120 ? `${text.slice(0, 120).toWellFormed()}…` : text
 }
+
+/** The beginning of an error message about a publish. */
+export function publishPrefix(channel: string, event: string): string {
+  return `publish ${describeValue(event)} to ${describeValue(channel)}: `
+}

@@ -62,11 +62,6 @@ export function checkOwner(name: string, owner: string | undefined): string | un
   throw new SseError('SSE_INVALID_OWNER', `${name} must be a string that is not empty, got ${describeValue(owner)}`)
 }
 
-/** The beginning of an error message about a publish. */
-export function publishing(channel: string, event: string): string {
-  return `publish ${describeValue(event)} to ${describeValue(channel)}: `
-}
-
 /** A copy of a string that is kept for long: a part of a larger one would keep all of that. */
 export function detachString(text: string): string {
   return Buffer.from(text, 'utf16le').toString('utf16le')

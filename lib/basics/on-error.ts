@@ -17,7 +17,7 @@ export function warn(error: unknown, { where }: ErrorContext): void {
 }
 
 /** An `onError` that never throws: a fault of the hook itself becomes a warning. */
-export function neverThrowing(onError: OnError): OnError {
+export function safeOnError(onError: OnError): OnError {
   return (error, context) => {
     const failed = (fault: unknown): void => warn(fault, { where: 'onError' })
     try {

@@ -1,6 +1,6 @@
-import { SseError, describeValue } from '../basics/errors.ts'
+import { SseError, describeValue, publishPrefix } from '../basics/errors.ts'
 import { isThenable } from '../basics/on-error.ts'
-import { checkChannelName, checkEventName, publishing } from '../basics/names.ts'
+import { checkChannelName, checkEventName } from '../basics/names.ts'
 
 /** What a schema says of a payload that it refuses. */
 export interface SchemaIssue {
@@ -77,7 +77,7 @@ export class Schemas {
    *   refused, with the issues as its `cause`.
    */
   validate(channel: string, event: string, data: unknown): unknown {
-    const where = (): string => publishing(channel, event)
+    const where = (): string => publishPrefix(channel, event)
     const schema = this.#find(channel, event)
     let result: unknown
     try {

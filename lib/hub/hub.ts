@@ -2,7 +2,7 @@ import type { Backplane } from '../backplanes/backplane.ts'
 import { MemoryBackplane } from '../backplanes/memory.ts'
 import { drain } from '../basics/drain.ts'
 import { SseError, describeValue } from '../basics/errors.ts'
-import { neverThrowing, warn } from '../basics/on-error.ts'
+import { safeOnError, warn } from '../basics/on-error.ts'
 import { checkChannelName, checkChannels } from '../basics/names.ts'
 import { checkBoolean, checkFunction, checkInteger, checkOptions, MAX_DELAY_MS } from '../basics/options.ts'
 import { reported } from '../basics/reported-promise.ts'
@@ -96,7 +96,7 @@ export class Hub<C extends object = AnyChannels, P extends object = C> implement
     const serialize = checkFunction('Hub: serialize', options.serialize, JSON.stringify)
     const deserialize = checkFunction('Hub: deserialize', options.deserialize, JSON.parse)
     const schemas = 'schemas' in options && options.schemas !== undefined ? new Schemas(options.schemas) : undefined
-    const onError = neverThrowing(checkFunction('Hub: onError', options.onError, warn))
+    const onError = safeOnError(checkFunction('Hub: onError', options.onError, warn))
     const maxTotalBytes = checkInteger('Hub: maxTotalBytes', options.maxTotalBytes, 268_435_456, { min: 0 })
     const registry = (this.#registry = new SubscriptionRegistry(options))
     if (!isBackplane(backplane)) {

@@ -1,7 +1,7 @@
 import type { Backplane, Published } from '../backplanes/backplane.ts'
-import { SseError, describeValue } from '../basics/errors.ts'
+import { SseError, describeValue, publishPrefix } from '../basics/errors.ts'
 import { isThenable } from '../basics/on-error.ts'
-import { checkChannelName, checkEventName, checkKey, publishing } from '../basics/names.ts'
+import { checkChannelName, checkEventName, checkKey } from '../basics/names.ts'
 import { checkOptions } from '../basics/options.ts'
 import type { TurnBudget } from '../basics/turn-budget.ts'
 import type { Channel } from '../delivery/channel.ts'
@@ -62,7 +62,7 @@ export class Publisher {
 
   #store(channel: string, event: string, payload: unknown, { key, idempotencyKey }: PublishOptions): string | Promise<string> {
     const { backplane, channels, serialize } = this.#parts
-    const text = toText(payload, serialize, () => publishing(channel, event))
+    const text = toText(payload, serialize, () => publishPrefix(channel, event))
     if (this.isClosed) {
       throw new SseError('SSE_HUB_CLOSED', `publish: the hub is closed, so nothing can be published to ${describeValue(channel)}`)
     }
