@@ -28,13 +28,3 @@ export function safeOnError(onError: OnError): OnError {
     }
   }
 }
-
-/** Whether a value is a promise, of whatever making. */
-export function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function'
-}
-
-/** Keeps a promise that is refused from ending the process when it rejects: nobody else looks at it. */
-export function ignoreRejection(promise: unknown): void {
-  if (isThenable(promise)) Promise.resolve(promise).catch(() => {})
-}

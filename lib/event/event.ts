@@ -1,6 +1,6 @@
 import { types } from 'node:util'
 import { SseError, describeValue } from '../basics/errors.ts'
-import { isThenable, ignoreRejection } from '../basics/on-error.ts'
+import { isThenable, ignoreRejection } from '../basics/promises.ts'
 import { MAX_DELAY_MS } from '../basics/options.ts'
 
 /** The fields that an event may have beside its data. `null` is the same as leaving a field out. */

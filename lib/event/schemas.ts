@@ -1,5 +1,5 @@
 import { SseError, describeValue, publishPrefix } from '../basics/errors.ts'
-import { isThenable } from '../basics/on-error.ts'
+import { isThenable } from '../basics/promises.ts'
 import { checkChannelName, checkEventName } from '../basics/names.ts'
 
 /** What a schema says of a payload that it refuses. */

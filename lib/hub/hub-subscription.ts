@@ -1,4 +1,4 @@
-import { type Deferred, deferred } from '../basics/deferred.ts'
+import { type Deferred, deferred } from '../basics/promises.ts'
 import type { TimeSlice } from '../basics/time-slice.ts'
 import type { Channel } from '../delivery/channel.ts'
 import type { DirectWriter } from '../delivery/lockstep-group.ts'

@@ -1,6 +1,6 @@
 import type { Backplane, Published } from '../backplanes/backplane.ts'
 import { SseError, describeValue, publishPrefix } from '../basics/errors.ts'
-import { isThenable } from '../basics/on-error.ts'
+import { isThenable } from '../basics/promises.ts'
 import { checkChannelName, checkEventName, checkKey } from '../basics/names.ts'
 import { checkOptions } from '../basics/options.ts'
 import type { TurnBudget } from '../basics/turn-budget.ts'

@@ -1,5 +1,5 @@
 import { SseError, describeValue } from '../basics/errors.ts'
-import { ignoreRejection } from '../basics/on-error.ts'
+import { ignoreRejection } from '../basics/promises.ts'
 import { checkChannelName, checkOwner } from '../basics/names.ts'
 import { checkInteger, checkOptions } from '../basics/options.ts'
 import type { RefusalReason } from '../stream/refusal.ts'

@@ -1,8 +1,7 @@
 import type { IncomingMessage, OutgoingHttpHeader, ServerResponse } from 'node:http'
 import { SseError, describeValue } from '../basics/errors.ts'
-import { isThenable, ignoreRejection } from '../basics/on-error.ts'
 import { checkBoolean, checkOptions } from '../basics/options.ts'
-import { reported } from '../basics/reported-promise.ts'
+import { reported, isThenable, ignoreRejection } from '../basics/promises.ts'
 import type { AnyChannels, ChannelName } from '../event/channel-types.ts'
 import {
   type CheckedFields,

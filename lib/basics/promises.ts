@@ -1,4 +1,27 @@
-import { isThenable } from './on-error.ts'
+/** A promise with the functions that settle it. */
+export interface Deferred<T> {
+  readonly promise: Promise<T>
+  readonly resolve: (value: T) => void
+  readonly reject: (error: unknown) => void
+}
+
+/** Makes a promise that is settled from outside, as `Promise.withResolvers` does (Node 22). */
+export function deferred<T>(): Deferred<T> {
+  let resolve: Deferred<T>['resolve'] = () => {}
+  let reject: Deferred<T>['reject'] = () => {}
+  const promise = new Promise<T>((...settle) => ([resolve, reject] = settle))
+  return { promise, resolve, reject }
+}
+
+/** Whether a value is a promise, of whatever making. */
+export function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function'
+}
+
+/** Keeps a promise that is refused from ending the process when it rejects: nobody else looks at it. */
+export function ignoreRejection(promise: unknown): void {
+  if (isThenable(promise)) Promise.resolve(promise).catch(() => {})
+}
 
 /** Receives a rejection that nobody looked at. */
 export type Report = (error: unknown) => void
