@@ -134,7 +134,7 @@ export class LockstepGroup<T extends Indexed & GroupMembership> {
     if (this.#members.length === 0) return null
     const hasMore = this.#position < goal && log.seek(this.#position)
     // A loss is told though nothing follows it, and what does not go out in one write is given to each by itself.
-    if (log.floor > this.#position || (hasMore && log.page.framedSizeOf(log.slot) > MAX_WRITE_BYTES)) {
+    if (log.floor > this.#position || (hasMore && log.page.framedLengthOf(log.slot) > MAX_WRITE_BYTES)) {
       this.disband(onLeave)
       return null
     }

@@ -258,7 +258,7 @@ export class Subscriber extends Cursor {
         given += this.#flushStretch()
         this.#from = at + 1
         this.#skippedEvents++
-        this.#skippedBytes += page.sizeOf(at)
+        this.#skippedBytes += page.lengthOf(at)
       }
       this.#to = at + 1
       if (slice !== null && slice.spend()) break

@@ -139,7 +139,7 @@ export class LogPage {
   appendAll(page: LogPage): void {
     this.#isCompacted = true
     for (let slot = page.first; slot < page.count; slot = page.#after(slot)) {
-      const size = page.framedSizeOf(slot)
+      const size = page.framedLengthOf(slot)
       this.#reserve(size)
       this.#used += page.#buffer.copy(this.#buffer, this.#used, page.#startOf(slot), page.ends[slot])
       this.#added(size, page.positions[slot] as number, page.times[slot] as number, page.strings[slot] as boolean, page.keyOf(slot))
@@ -149,20 +149,20 @@ export class LogPage {
   /** Removes the event in a slot. */
   remove(slot: number): void {
     this.kept--
-    this.keptBytes -= this.framedSizeOf(slot)
+    this.keptBytes -= this.framedLengthOf(slot)
     this.#keys?.delete(slot)
     if (slot === this.first) this.first = this.#after(slot)
     else (this.#gaps ??= new Set()).add(slot)
   }
 
   /** The bytes of the event in a slot, with its frame. */
-  framedSizeOf(slot: number): number {
+  framedLengthOf(slot: number): number {
     return (this.ends[slot] as number) - this.#startOf(slot)
   }
 
   /** The bytes of the event in a slot, without its frame. */
-  sizeOf(slot: number): number {
-    return payloadLength(this.framedSizeOf(slot))
+  lengthOf(slot: number): number {
+    return payloadLength(this.framedLengthOf(slot))
   }
 
   keyOf(slot: number): string | undefined {
@@ -170,7 +170,7 @@ export class LogPage {
   }
 
   blockAt(slot: number): string {
-    const size = this.sizeOf(slot)
+    const size = this.lengthOf(slot)
     const start = this.#startOf(slot) + headBytes(size)
     return this.#buffer.toString('utf8', start, start + size)
   }

@@ -154,7 +154,7 @@ export class ReplayLog {
       while (this.#offered < position && this.seek(this.#offered)) {
         const at = this.page.positions[this.slot] as number
         if (at > position) break
-        this.waitingBytes -= this.page.sizeOf(this.slot)
+        this.waitingBytes -= this.page.lengthOf(this.slot)
         this.#offered = at
       }
     }
@@ -282,7 +282,7 @@ export class ReplayLog {
   }
 
   #remove(page: LogPage, slot: number, position: number): void {
-    const size = page.sizeOf(slot)
+    const size = page.lengthOf(slot)
     page.remove(slot)
     this.count--
     this.bytes -= size
