@@ -1,6 +1,8 @@
 import { detachString } from '../basics/names.ts'
 import { TimeSlice } from '../basics/time-slice.ts'
-import { type LogTotals, noTotals, type ReplayBounds, ReplayLog } from '../log/replay-log.ts'
+import { ReplayLog } from '../log/replay-log.ts'
+import { type LogTotals, noTotals } from '../log/log-totals.ts'
+import type { ReplayBounds } from '../log/replay-options.ts'
 import { Channel } from './channel.ts'
 
 const MIN_SWEEP_MS = 100

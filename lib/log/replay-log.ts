@@ -1,70 +1,23 @@
-import { describeValue } from '../basics/errors.ts'
 import { framedLength } from '../basics/framed-bytes.ts'
-import { checkBoolean, checkInteger, checkOptions, MAX_DELAY_MS } from '../basics/options.ts'
 import { LogPage } from './log-page.ts'
-
-/** The bounds of a channel's replay log. Whichever is reached first drops the oldest events. */
-export interface ReplayOptions {
-  /** How many events are kept. `0` keeps none: live delivery only. Default 1,000. */
-  readonly maxEvents?: number | undefined
-  /** How long an event is kept, in milliseconds. Default 300,000 (5 minutes). */
-  readonly maxAgeMs?: number | undefined
-  /** How many bytes of encoded events are kept. Default 1,048,576 (1 MiB). */
-  readonly maxBytes?: number | undefined
-  /**
-   * Whether an event that is published with a `key` takes the place of the one before it with that key: the log keeps only the
-   * newest of each, and whoever had not got an older one yet (behind, or both in one turn) gets only that. Default `false`.
-   */
-  readonly latestPerKey?: boolean | undefined
-}
-
-/** {@link ReplayOptions} that have been checked. */
-export type ReplayBounds = { readonly [K in keyof ReplayOptions]-?: Exclude<ReplayOptions[K], undefined> }
-
-/** Checks replay options and fills in their defaults. */
-export function replayBounds(name: string, options: ReplayOptions | undefined): ReplayBounds {
-  if (options !== undefined && (typeof options !== 'object' || options === null || Array.isArray(options))) {
-    throw new TypeError(`${name} must be an object of bounds, such as { maxEvents: 100 }, got ${describeValue(options)}`)
-  }
-  checkOptions(name, options, ['maxEvents', 'maxAgeMs', 'maxBytes', 'latestPerKey'])
-  return {
-    maxEvents: checkInteger(`${name}.maxEvents`, options?.maxEvents, 1_000, { min: 0 }),
-    maxAgeMs: checkInteger(`${name}.maxAgeMs`, options?.maxAgeMs, 300_000, { min: 1, max: MAX_DELAY_MS }),
-    maxBytes: checkInteger(`${name}.maxBytes`, options?.maxBytes, 1_048_576, { min: 0 }),
-    latestPerKey: checkBoolean(`${name}.latestPerKey`, options?.latestPerKey, false),
-  }
-}
+import {
+  EVENT_BYTES,
+  KEY_BYTES,
+  LOG_BYTES,
+  type LogTotals,
+  MAX_PAGE_BYTES,
+  MIN_PAGE_BYTES,
+  PAGE_BYTES,
+  pageLimit,
+  powerOfTwo,
+} from './log-totals.ts'
+import type { ReplayBounds } from './replay-options.ts'
 
 const NO_PAGE = new LogPage(0)
-const MIN_PAGE_BYTES = 512
-const MAX_PAGE_BYTES = 65_536
 /** A page of which more is dropped than kept is continued only while it is as small as this. */
 const SPARSE_PAGE_BYTES = 4_096
 /** What may wait to be offered beyond four times the log's own bound, so that a small log survives a large burst. */
 const WAITING_SLACK_BYTES = 4_194_304
-
-/**
- * The memory of a log that keeps one event, beside the buffer of its page: the channel, the log and their places in maps; the
- * page and its arrays. For each further event, and for each key. Measured on Node 20 with 20,000 channels: 2,190 bytes, 49 and
- * about 100.
- */
-const LOG_BYTES = 1_150
-const PAGE_BYTES = 1_000
-const EVENT_BYTES = 50
-const KEY_BYTES = 100
-
-/** The sum over all logs of a hub. */
-export interface LogTotals {
-  /** Bytes that they hold: the buffers of their pages, and the objects around them. A log that keeps no event counts as none. */
-  bytes: number
-  /** No page grows larger, so that dropping one frees a small part of what all logs may hold. Default 65,536. */
-  readonly maxPageBytes?: number
-}
-
-/** Nothing is held yet, and at most `maxBytes` are to be. */
-export function noTotals(maxBytes: number): LogTotals {
-  return { bytes: 0, maxPageBytes: Math.min(MAX_PAGE_BYTES, Math.max(4 * MIN_PAGE_BYTES, powerOfTwo(maxBytes / 64))) }
-}
 
 /**
  * One channel's bounded log of encoded events, in order of position.
@@ -112,7 +65,7 @@ export class ReplayLog {
     this.#totals = totals
     this.#newest = bounds.latestPerKey ? new Map() : null
     this.#slotBytes = bounds.latestPerKey ? EVENT_BYTES + KEY_BYTES : EVENT_BYTES
-    this.#maxPageBytes = Math.min(totals.maxPageBytes ?? MAX_PAGE_BYTES, Math.max(4 * MIN_PAGE_BYTES, powerOfTwo(bounds.maxBytes / 8)))
+    this.#maxPageBytes = Math.min(totals.maxPageBytes ?? MAX_PAGE_BYTES, pageLimit(bounds.maxBytes, 8))
   }
 
   /** The position from which on nothing is there, and nothing was lost. */
@@ -341,9 +294,4 @@ export class ReplayLog {
 /** Whether a page is large, and most of it is not kept any more: what is kept should not hold it for long. */
 function isSparse(page: LogPage, fromBytes: number): boolean {
   return page.used > fromBytes && page.keptBytes * 2 < page.used
-}
-
-/** The smallest power of two that is not below `value`. */
-function powerOfTwo(value: number): number {
-  return value <= 1 ? 1 : 2 ** Math.ceil(Math.log2(value))
 }

@@ -1,6 +1,6 @@
 import { type Channel, type Consumer, ChannelCursor } from '../../lib/delivery/channel.ts'
 import { ChannelRegistry } from '../../lib/delivery/channel-registry.ts'
-import { replayBounds, type ReplayOptions } from '../../lib/log/replay-log.ts'
+import { replayBounds, type ReplayOptions } from '../../lib/log/replay-options.ts'
 
 const consumer: Consumer = { position: 0, deliver: () => true, restart() {}, leftLockstep() {} }
 

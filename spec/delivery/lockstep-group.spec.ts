@@ -4,7 +4,8 @@ import type { TimeSlice } from '../../lib/basics/time-slice.ts'
 import { Channel, type Consumer, ChannelCursor } from '../../lib/delivery/channel.ts'
 import type { DirectWriter } from '../../lib/delivery/lockstep-group.ts'
 import { GzipBody } from '../../lib/gzip/gzip-body.ts'
-import { ReplayLog, replayBounds, type ReplayOptions } from '../../lib/log/replay-log.ts'
+import { ReplayLog } from '../../lib/log/replay-log.ts'
+import { replayBounds, type ReplayOptions } from '../../lib/log/replay-options.ts'
 import { randomFrom } from '../support/random.ts'
 
 /** A consumer that is at a place of its own whenever it is full, and else keeps step. */

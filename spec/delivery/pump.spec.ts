@@ -1,6 +1,7 @@
 import { Channel, type Consumer, ChannelCursor } from '../../lib/delivery/channel.ts'
 import { Pump } from '../../lib/delivery/pump.ts'
-import { ReplayLog, replayBounds } from '../../lib/log/replay-log.ts'
+import { ReplayLog } from '../../lib/log/replay-log.ts'
+import { replayBounds } from '../../lib/log/replay-options.ts'
 
 /** A consumer that is given everything at once, and says how often it was visited. */
 class Visited implements Consumer {

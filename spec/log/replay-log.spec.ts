@@ -1,5 +1,7 @@
 import type { Chunk, LogPage } from '../../lib/log/log-page.ts'
-import { noTotals, ReplayLog, replayBounds, type ReplayOptions } from '../../lib/log/replay-log.ts'
+import { ReplayLog } from '../../lib/log/replay-log.ts'
+import { noTotals } from '../../lib/log/log-totals.ts'
+import { replayBounds, type ReplayOptions } from '../../lib/log/replay-options.ts'
 import { randomFrom } from '../support/random.ts'
 
 const SIZE = 100
