@@ -6,6 +6,7 @@ import { checkFunction, checkInteger, checkOptions } from '../basics/options.ts'
 import type { ChannelName } from '../event/channel-types.ts'
 import { isPipelined, whenTurn } from '../stream/client-disconnect.ts'
 import type { Refusal } from '../stream/refusal.ts'
+import { queryOf } from '../stream/request.ts'
 import type { SseStream } from '../stream/stream.ts'
 import { join, type Subscribable } from '../stream/subscribable.ts'
 import { checkSubscribeOptions, closedSubscription, type SubscribeOptions } from '../stream/subscription.ts'
@@ -157,9 +158,8 @@ async function authorizeAll<N extends string, R>(
 }
 
 /** The channels that a request names in its query. */
-function namedBy({ url = '' }: IncomingMessage, maxChannels: number): readonly string[] {
-  const mark = url.indexOf('?')
-  const names = [...new Set(mark === -1 ? [] : new URLSearchParams(url.slice(mark + 1)).getAll('channel'))]
+function namedBy(req: IncomingMessage, maxChannels: number): readonly string[] {
+  const names = [...new Set(queryOf(req).getAll('channel'))]
   if (names.length === 0) throw new SseError('SSE_BAD_REQUEST', 'handler: the request names no channel: ?channel=a&channel=b')
   if (names.length > maxChannels) {
     throw new SseError('SSE_BAD_REQUEST', `handler: the request names ${names.length} channels, and may name ${maxChannels}`)
