@@ -1,11 +1,11 @@
-/** A promise with the functions that settle it. */
+/** A promise together with the functions that settle it. */
 export interface Deferred<T> {
   readonly promise: Promise<T>
   readonly resolve: (value: T) => void
   readonly reject: (error: unknown) => void
 }
 
-/** Makes a promise that is settled from outside, as `Promise.withResolvers` does (Node 22). */
+/** Makes a promise that is settled from outside. Node 22 has it as `Promise.withResolvers`. */
 export function deferred<T>(): Deferred<T> {
   let resolve: Deferred<T>['resolve'] = () => {}
   let reject: Deferred<T>['reject'] = () => {}
@@ -13,33 +13,33 @@ export function deferred<T>(): Deferred<T> {
   return { promise, resolve, reject }
 }
 
-/** Whether a value is a promise, of whatever making. */
+/** Whether a value has a `then` method, as every promise does, whichever library made it. */
 export function isThenable(value: unknown): value is PromiseLike<unknown> {
   return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function'
 }
 
-/** Keeps a promise that is refused from ending the process when it rejects: nobody else looks at it. */
+/** Handles the rejection of a promise that the caller discards, because an unhandled rejection would end the process. */
 export function ignoreRejection(promise: unknown): void {
   if (isThenable(promise)) Promise.resolve(promise).catch(() => {})
 }
 
-/** Receives a rejection that nobody looked at. */
+/** Receives a rejection that no code handled. */
 export type Report = (error: unknown) => void
 
 type Executor<T> = ConstructorParameters<typeof Promise<T>>[0]
 
 /**
- * A promise whose own rejection never ends the process. If nobody has asked for it by the next turn of the event loop, it is
- * reported. If somebody has, by `await`, `then` or `catch`, it rejects for them and is not reported. A promise that others
- * make of it, such as that of an `async` function, is theirs.
+ * A promise whose rejection never ends the process. A rejection is reported if no code observes the promise with `await`,
+ * `then` or `catch` before the next turn of the event loop. An observed promise rejects as usual and is not reported.
  *
- * A chain that handles no rejection (`then(f)`, `finally(f)`) is a promise of the same kind.
+ * A promise derived without a rejection handler (`then(f)`, `finally(f)`) is a `ReportedPromise` too. The promise of an
+ * `async` function that awaits this one is an ordinary promise, whose rejection the caller has to handle.
  */
 export class ReportedPromise<T> extends Promise<T> {
   readonly #report: Report | undefined
   #isObserved = false
 
-  /** @param report left out by the static methods of `Promise`, whose promises are ordinary ones. */
+  /** @param report omitted by the static methods of `Promise`, so that the promises they make behave as ordinary ones. */
   constructor(source: Promise<T> | Executor<T>, report?: Report) {
     super(typeof source === 'function' ? source : (resolve, reject) => void source.then(resolve, reject))
     this.#report = report
@@ -49,12 +49,12 @@ export class ReportedPromise<T> extends Promise<T> {
     })
   }
 
-  /** Native methods derive ordinary promises; `then` and `finally` below wrap them again. */
+  /** Lets native methods derive ordinary promises, which `then` and `finally` below wrap again. */
   static override get [Symbol.species](): PromiseConstructor {
     return Promise
   }
 
-  // oxlint-disable-next-line unicorn/no-thenable -- it is a promise
+  // oxlint-disable-next-line unicorn/no-thenable -- this class is a promise
   override then<A = T, B = never>(
     onFulfilled?: ((value: T) => A | PromiseLike<A>) | null,
     onRejected?: ((reason: unknown) => B | PromiseLike<B>) | null,
@@ -70,25 +70,25 @@ export class ReportedPromise<T> extends Promise<T> {
 }
 
 /**
- * Runs what may answer at once, throw or take time. An answer at once is an ordinary promise, which costs nothing more; a
- * rejection that nobody looks at is reported.
+ * Calls a function that may return a value, return a promise, or throw. A rejection that no code observes is reported. A
+ * plain value becomes an ordinary promise, because it cannot reject and an ordinary promise is cheaper.
  */
-export function reported<T>(run: () => T | Promise<T>, report: Report): Promise<T> {
+export function reported<T>(call: () => T | Promise<T>, report: Report): Promise<T> {
   try {
-    const answer = run()
-    return isThenable(answer) ? new ReportedPromise(answer, onceEach(report)) : Promise.resolve(answer)
+    const result = call()
+    return isThenable(result) ? new ReportedPromise(result, onceEach(report)) : Promise.resolve(result)
   } catch (error) {
     return new ReportedPromise(Promise.reject<T>(error), onceEach(report))
   }
 }
 
-/** Reports each error once, however many chains of a promise end with it. */
+/** Reports each error once, even if several promises derived from one reject with it. */
 function onceEach(report: Report): Report {
-  let told: Set<unknown> | undefined
+  let seen: Set<unknown> | undefined
   return (error) => {
-    if (told?.has(error)) return
-    told ??= new Set()
-    told.add(error)
+    if (seen?.has(error)) return
+    seen ??= new Set()
+    seen.add(error)
     report(error)
   }
 }
