@@ -23,7 +23,7 @@ const LAYERS: readonly { readonly folder: string; readonly files: readonly strin
   },
   { folder: 'event', files: ['event-id', 'event', 'timeline', 'channel-types', 'schemas'] },
   { folder: 'gzip', files: ['crc32-combiner', 'deflate', 'shared-bytes', 'gzip-body'] },
-  { folder: 'log', files: ['replay-options', 'log-totals', 'plain-events', 'log-page', 'replay-log', 'idempotency-keys'] },
+  { folder: 'log', files: ['replay-options', 'log-totals', 'plain-events', 'page-chunk', 'log-page', 'replay-log', 'idempotency-keys'] },
   { folder: 'backplanes', files: ['backplane', 'memory'] },
   {
     folder: 'stream',

@@ -3,15 +3,14 @@ export const MIN_PAGE_BYTES = 512
 export const MAX_PAGE_BYTES = 65_536
 
 /**
- * Estimated memory of a log besides the buffers of its pages. `LOG_BYTES` covers the channel, the log and their entries in
- * maps; `PAGE_BYTES` covers the object of a page and its arrays; the other two are added for each event and for each key.
- * Measured on Node 20 with 20,000 channels: 2,190 bytes for a log with one event, 49 for each further event, and about 100
- * for each key.
+ * Estimated memory of a log besides the buffers of its pages: once per log (the channel, the log and their entries in maps),
+ * once per page (the page and its arrays), for each event, and for each key. Measured on Node 20 with 20,000 channels: 2,190
+ * bytes for a log with one page and one event, 49 for each further event, and about 100 for each key.
  */
-export const LOG_BYTES = 1_150
-export const PAGE_BYTES = 1_000
-export const EVENT_BYTES = 50
-export const KEY_BYTES = 100
+export const LOG_OVERHEAD_BYTES = 1_150
+export const PAGE_OVERHEAD_BYTES = 1_000
+export const EVENT_OVERHEAD_BYTES = 50
+export const KEY_OVERHEAD_BYTES = 100
 
 /** Sums over all logs of a hub. */
 export interface LogTotals {

@@ -1,6 +1,6 @@
 import { crc32 } from 'node:zlib'
 import { array, assert, property, uint8Array } from 'fast-check'
-import { advanced, Crc32Combiner } from '../../lib/gzip/crc32-combiner.ts'
+import { shiftCrc32, Crc32Combiner } from '../../lib/gzip/crc32-combiner.ts'
 
 describe('a checksum', () => {
   it('continues the CRC-32 of whatever came before, by a product and by a table', () => {
@@ -29,8 +29,8 @@ describe('a checksum', () => {
 
   it('counts for what it does when more follows, also past 4 GiB', () => {
     const [one, two] = [Buffer.from('one'), Buffer.from('and two')]
-    expect((advanced(crc32(one) | 0, two.length) ^ crc32(two)) >>> 0).toBe(crc32(Buffer.concat([one, two])))
-    expect(advanced(advanced(12_345, 3_000_000_000), 3_000_000_000)).toBe(advanced(12_345, 6_000_000_000))
-    expect(advanced(12_345, 6_000_000_000)).not.toBe(advanced(12_345, 6_000_000_000 - 2 ** 32))
+    expect((shiftCrc32(crc32(one) | 0, two.length) ^ crc32(two)) >>> 0).toBe(crc32(Buffer.concat([one, two])))
+    expect(shiftCrc32(shiftCrc32(12_345, 3_000_000_000), 3_000_000_000)).toBe(shiftCrc32(12_345, 6_000_000_000))
+    expect(shiftCrc32(12_345, 6_000_000_000)).not.toBe(shiftCrc32(12_345, 6_000_000_000 - 2 ** 32))
   })
 })
