@@ -40,7 +40,7 @@ export type {
 } from './hub/hub-options.ts'
 export type { SseMiddleware, SseMiddlewareOptions } from './express/middleware.ts'
 export type { RefusalReason } from './hub/refusal.ts'
-export type { ReplayOptions } from './log/replay-log.ts'
+export type { ReplayOptions } from './log/replay-options.ts'
 export type { HubSchemas, SchemaChannels, SchemaInputs, SchemaIssue, StandardSchema } from './event/schemas.ts'
 export type { Source, WebStream } from './stream/source.ts'
 export type { CloseOptions, SseStream, StreamOptions } from './stream/sse-stream.ts'

@@ -1,5 +1,5 @@
 import type { ErrorContext } from '../basics/on-error.ts'
-import type { ReplayBounds } from '../log/replay-log.ts'
+import type { ReplayBounds } from '../log/replay-options.ts'
 
 /** What is published, as a backplane takes it. Everything in it was checked. */
 export interface Publication {

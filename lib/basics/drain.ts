@@ -1,12 +1,14 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { TimeSlice } from './time-slice.ts'
 
-/** How often a drain that takes its time goes on. */
+/** Interval between the steps of a drain that is spread over time. */
 const STEP_MS = 20
 
 /**
- * Ends many things one after the other, spread evenly over `ms`, and without holding the event loop where there are many
- * at once. It is over when none is left that is not gone by itself.
+ * Ends `items` in order, spread evenly over `ms` milliseconds. If many are due at once, it works in time slices, so that it
+ * does not block the event loop. Resolves when every item has been ended or has disconnected by itself.
+ *
+ * @param isDisconnected whether an item has gone by itself. Such an item is skipped, and does not use up a turn of the spread.
  */
 export async function drain<T>(
   items: readonly T[],
@@ -19,8 +21,8 @@ export async function drain<T>(
   slice.begin()
   let ended = 0
   while (ended < items.length) {
-    const passed = performance.now() - startedAt
-    const due = passed >= ms ? items.length : Math.ceil((items.length * passed) / ms)
+    const elapsedMs = performance.now() - startedAt
+    const due = elapsedMs >= ms ? items.length : Math.ceil((items.length * elapsedMs) / ms)
     let isOver = false
     while (ended < items.length && !isOver) {
       const item = items[ended] as T
@@ -32,7 +34,7 @@ export async function drain<T>(
       isOver = slice.spend()
     }
     if (ended === items.length) return
-    await (isOver ? nextTurn() : wait(Math.min(STEP_MS, ms - passed)))
+    await (isOver ? nextTurn() : wait(Math.min(STEP_MS, ms - elapsedMs)))
     slice.begin()
   }
 }

@@ -1,6 +1,6 @@
 import { inspect } from 'node:util'
 
-/** Every `code` that an {@link SseError} can carry. The set is closed: a new one is a new minor version. */
+/** Every `code` that an {@link SseError} can have. The set is closed: adding a code takes a new minor version. */
 export type SseErrorCode =
   | 'SSE_NOT_ACCEPTABLE'
   | 'SSE_HEAD_SENT'
@@ -32,24 +32,22 @@ const STATUS: Readonly<Partial<Record<SseErrorCode, number>>> = {
   SSE_FORBIDDEN: 403,
 }
 
-/** Two copies of this package in one process recognise each other's errors by it. */
+/** Brand by which two copies of this package in one process recognise each other's errors. */
 const BRAND = Symbol.for('express-sse-hub.SseError')
 
 /**
- * What this package throws, rejects with, or hands to Express, apart from the `TypeError` and `RangeError`
- * of a wrong option or argument.
+ * The error that this package throws, rejects with, or passes to Express. Only a wrong option or argument throws a
+ * `TypeError` or `RangeError` instead.
  *
- * Tell errors apart by `code`; `status` is the HTTP status that Express's error handling honours
- * (400, 403, 406 and 503 where they apply, otherwise 500). `instanceof SseError` also holds for an error that another
- * copy of the package made.
+ * Tell errors apart by `code`. `instanceof SseError` is also true for an error that another copy of this package made.
  */
 export class SseError extends Error {
   override readonly name = 'SseError'
-  /** What went wrong, stable across versions. */
+  /** Identifies the kind of error. It is stable across versions. */
   readonly code: SseErrorCode
-  /** The HTTP status for it, read by Express: 400, 403, 406, 503 or 500. */
+  /** HTTP status that Express's error handling responds with: 400, 403, 406 or 503 for some codes, 500 for all others. */
   readonly status: number
-  /** Headers that belong to the answer, set by Express's own error handling: `Retry-After` where the status is 503. */
+  /** Headers that Express's error handling adds to the response, such as `Retry-After` with status 503. */
   readonly headers: Readonly<Record<string, string>> | undefined
   readonly [BRAND] = true
 
@@ -69,11 +67,11 @@ export class SseError extends Error {
   }
 }
 
-/** A value as it appears in an error message: one line, cut at a length that keeps the message readable. */
+/** Formats a value for an error message: on one line, and cut after 120 UTF-16 units to keep the message readable. */
 export function describeValue(value: unknown): string {
   let text: string
   try {
-    // Of an error the message: its stack has many lines, and paths that are nobody's business.
+    // An error is shown by its message, because its stack has many lines and reveals paths of the server.
     text =
       value instanceof Error
         ? `[${value.name}: ${value.message}]`
@@ -83,4 +81,9 @@ export function describeValue(value: unknown): string {
     text = typeof value
   }
   return text.length > 120 ? `${text.slice(0, 120).toWellFormed()}…` : text
+}
+
+/** The beginning of an error message about publishing an event. */
+export function publishPrefix(channel: string, event: string): string {
+  return `publish ${describeValue(event)} to ${describeValue(channel)}: `
 }

@@ -1,6 +1,7 @@
+/** Number of removed items from which the array is compacted. Smaller arrays are not worth a copy. */
 const COMPACT_FROM = 1_024
 
-/** A queue that takes and gives in constant time. */
+/** A first-in, first-out queue whose operations take constant time (amortised). `Array.shift` moves all items of a long array. */
 export class Fifo<T> {
   #items: T[] = []
   #head = 0
@@ -9,7 +10,7 @@ export class Fifo<T> {
     return this.#items.length - this.#head
   }
 
-  /** The item that is there for longest; it stays. */
+  /** The oldest item, which stays in the queue. */
   get first(): T | undefined {
     return this.#items[this.#head]
   }
@@ -18,7 +19,7 @@ export class Fifo<T> {
     this.#items.push(item)
   }
 
-  /** Takes out the item that is there for longest; `undefined` where there is none. */
+  /** Removes the oldest item and returns it, or returns `undefined` if the queue is empty. */
   shift(): T | undefined {
     if (this.#head === this.#items.length) {
       if (this.#head > 0) this.#items = []
@@ -26,7 +27,7 @@ export class Fifo<T> {
       return undefined
     }
     const item = this.#items[this.#head++]
-    // What was given is let go of, at a cost that stays constant per item.
+    // Compacting releases the removed items. Waiting until they are half of the array keeps the cost per item constant.
     if (this.#head >= COMPACT_FROM && this.#head * 2 >= this.#items.length) {
       this.#items = this.#items.slice(this.#head)
       this.#head = 0

@@ -1,13 +1,13 @@
-/**
- * The framing of an HTTP/1.1 body with `Transfer-Encoding: chunked` (RFC 9112, section 7.1): the length of a chunk in
- * hexadecimal and a line break, the bytes, and another line break. Any run of whole frames is a part of such a body, so
- * bytes that are framed once serve every response.
+/*
+ * Framing of an HTTP/1.1 body with `Transfer-Encoding: chunked` (RFC 9112, section 7.1). A frame consists of the length of
+ * the payload in hexadecimal digits, a line break, the payload, and another line break. Any sequence of whole frames is a
+ * valid part of such a body. Bytes can therefore be framed once and written to every response.
  */
 
-/** Two line breaks: the bytes that a frame adds beside the digits of its length. */
+/** Length of the two line breaks (CRLF) of a frame. */
 const LINE_BREAK_BYTES = 4
 
-/** Bytes that are written to many responses: as they are, or as frames of a chunked body. */
+/** Bytes that are written to many responses, either as they are or as frames of a chunked body. */
 export class FramedBytes {
   /** The bytes as one or several frames. */
   readonly framed: Buffer
@@ -17,18 +17,18 @@ export class FramedBytes {
     this.framed = framed
   }
 
-  /** The bytes without frames. This class takes {@link framed} for one frame. */
+  /** The bytes without frames. This class assumes that {@link framed} is a single frame. */
   get bytes(): Buffer {
     return (this.#bytes ??= unframe(this.framed))
   }
 }
 
-/** Text as one frame. `length` is its length in bytes of UTF-8, which must not be 0: an empty frame ends a body. */
+/** Frames a text. `length` is its length in bytes of UTF-8. It must not be 0, because an empty frame ends the body. */
 export function frameText(text: string, length: number): string {
   return `${length.toString(16)}\r\n${text}\r\n`
 }
 
-/** A copy of bytes as one frame, or no bytes for none. */
+/** Copies bytes into one frame. Empty bytes stay empty, because an empty frame would end the body. */
 export function frame(bytes: Buffer): Buffer {
   if (bytes.length === 0) return bytes
   const start = headBytes(bytes.length)
@@ -39,24 +39,24 @@ export function frame(bytes: Buffer): Buffer {
   return framed
 }
 
-/** How many bytes the frame of a payload takes. */
+/** Length of the frame of a payload that has `length` bytes. */
 export function framedLength(length: number): number {
   return length + hexDigits(length) + LINE_BREAK_BYTES
 }
 
-/** The length of the payload of a frame. */
-export function payloadLength(framed: number): number {
-  // The payload has as many digits as the whole frame, or one less.
-  const length = framed - LINE_BREAK_BYTES - hexDigits(framed)
-  return framedLength(length) === framed ? length : length + 1
+/** Length of the payload of a frame that has `frameLength` bytes. */
+export function payloadLength(frameLength: number): number {
+  // The length of the payload has as many digits as the length of the frame, or one digit less.
+  const length = frameLength - LINE_BREAK_BYTES - hexDigits(frameLength)
+  return framedLength(length) === frameLength ? length : length + 1
 }
 
-/** The offset at which the payload of a frame begins. */
+/** Offset at which the payload begins in the frame of a payload that has `length` bytes. */
 export function headBytes(length: number): number {
   return hexDigits(length) + 2
 }
 
-/** The payload of a frame, as a view of it. */
+/** The payload of a frame, as a view of the same memory. */
 export function unframe(framed: Buffer): Buffer {
   const length = payloadLength(framed.length)
   const start = headBytes(length)

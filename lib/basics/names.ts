@@ -7,7 +7,12 @@ export function isName(value: unknown): value is string {
   return typeof value === 'string' && value.length > 0 && value.length <= MAX_NAME_UNITS && value.isWellFormed()
 }
 
-/** Checks the name of a channel. `where` is the call that begins the message of the error. */
+/**
+ * Checks a channel name.
+ *
+ * @param where the call that the error message begins with.
+ * @throws {SseError} `SSE_INVALID_CHANNEL` if it is not a valid name.
+ */
 export function checkChannelName(where: string, name: unknown): void {
   if (isName(name)) return
   throw new SseError(
@@ -17,9 +22,10 @@ export function checkChannelName(where: string, name: unknown): void {
 }
 
 /**
- * Checks one channel name or a list of them. The list that is returned has each name once.
+ * Checks one channel name or a list of names, and returns a list without duplicates.
  *
- * @throws {SseError} `SSE_INVALID_CHANNEL` for anything that is not such a name; {RangeError} for an empty list.
+ * @throws {SseError} `SSE_INVALID_CHANNEL` if anything in the list is not a valid name.
+ * @throws {RangeError} if the list is empty.
  */
 export function checkChannels(where: string, channels: unknown): string[] {
   const list: readonly unknown[] = Array.isArray(channels) ? channels : [channels]
@@ -28,24 +34,29 @@ export function checkChannels(where: string, channels: unknown): string[] {
   return [...new Set(list as readonly string[])]
 }
 
-/** A part of a name that a template with a missing value leaves behind. */
+/** Matches a segment that a template literal with a missing value leaves in a name. */
 const MISSING_VALUE = /(?:^|[:/.|])(?:undefined|NaN)(?:$|[:/.|])/
 
-/** Whether a segment of a name is `undefined` or `NaN`, as in `user:undefined`: strangers would share it. */
+/** Whether a whole segment of a name is `undefined` or `NaN`, as in `user:undefined`. Unrelated users would share such a name. */
 export function hasMissingValue(name: string): boolean {
   return MISSING_VALUE.test(name)
 }
 
-/** Checks the name of a program's event. `where` is the call that begins the message of the error. */
+/**
+ * Checks the name of an event that an application publishes. Names that begin with `stream-` are reserved for the hub's own events.
+ *
+ * @param where the call that the error message begins with.
+ * @throws {SseError} `SSE_INVALID_EVENT` if it is not a valid name.
+ */
 export function checkEventName(where: string, event: unknown): void {
   if (typeof event === 'string' && event !== '' && !/[\r\n]/.test(event) && !event.startsWith('stream-')) return
   throw new SseError(
     'SSE_INVALID_EVENT',
-    `${where}: an event name must be a string that is not empty, has no CR or LF and does not begin with "stream-", got ${describeValue(event)}`,
+    `${where}: an event name must be a non-empty string without CR or LF that does not begin with "stream-", got ${describeValue(event)}`,
   )
 }
 
-/** Checks a key by which events are told apart; `undefined` is none. */
+/** Checks the key or idempotency key of an event, and returns a {@link detachString detached} copy. `undefined` means no key. */
 export function checkKey(name: string, key: string | undefined): string | undefined {
   if (key === undefined) return key
   if (isName(key)) return detachString(key)
@@ -55,19 +66,17 @@ export function checkKey(name: string, key: string | undefined): string | undefi
   )
 }
 
-/** Checks whose connection a stream is; `undefined` is nobody's. It may come from a client: any length will do. */
+/**
+ * Checks the owner of a stream, and returns a {@link detachString detached} copy. `undefined` means no owner. The value may
+ * originate from a client, so its length is not limited.
+ */
 export function checkOwner(name: string, owner: string | undefined): string | undefined {
   if (owner === undefined) return owner
   if (typeof owner === 'string' && owner !== '') return detachString(owner)
-  throw new SseError('SSE_INVALID_OWNER', `${name} must be a string that is not empty, got ${describeValue(owner)}`)
+  throw new SseError('SSE_INVALID_OWNER', `${name} must be a non-empty string, got ${describeValue(owner)}`)
 }
 
-/** The beginning of an error message about a publish. */
-export function publishing(channel: string, event: string): string {
-  return `publish ${describeValue(event)} to ${describeValue(channel)}: `
-}
-
-/** A copy of a string that is kept for long: a part of a larger one would keep all of that. */
+/** Copies a name that is kept for a long time. V8 represents a substring as a view, which would keep the whole string in memory. */
 export function detachString(text: string): string {
   return Buffer.from(text, 'utf16le').toString('utf16le')
 }

@@ -1,23 +1,23 @@
 import { describeValue } from './errors.ts'
 
-/** Where a reported error came from. */
+/** The origin of a reported error. */
 export interface ErrorContext {
-  /** The callback or the part that failed, for instance `'filter'` or `'source'`. */
+  /** The callback or part that failed, for instance `'filter'` or `'source'`. */
   readonly where: string
 }
 
-/** Is told of faults that have no caller to throw to. */
+/** Receives errors that have no caller to which they could be thrown. */
 export type OnError = (error: unknown, context: ErrorContext) => void
 
-/** Reports through `process.emitWarning`: what happens where no `onError` was given. Whatever was thrown, it does not throw. */
+/** The default `onError`. It reports through `process.emitWarning`, and never throws, whatever value it receives. */
 export function warn(error: unknown, { where }: ErrorContext): void {
   const { stack } = error instanceof Error ? error : { stack: undefined }
   const text = typeof stack === 'string' ? stack : typeof error === 'string' ? error : describeValue(error)
   process.emitWarning(`${where}: ${text}`, { type: 'ExpressSseHubWarning' })
 }
 
-/** An `onError` that never throws: a fault of the hook itself becomes a warning. */
-export function neverThrowing(onError: OnError): OnError {
+/** Wraps an `onError` so that it never throws or rejects. An error in the hook itself becomes a warning. */
+export function safeOnError(onError: OnError): OnError {
   return (error, context) => {
     const failed = (fault: unknown): void => warn(fault, { where: 'onError' })
     try {
@@ -27,14 +27,4 @@ export function neverThrowing(onError: OnError): OnError {
       failed(fault)
     }
   }
-}
-
-/** Whether a value is a promise, of whatever making. */
-export function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function'
-}
-
-/** Keeps a promise that is refused from ending the process when it rejects: nobody else looks at it. */
-export function ignoreRejection(promise: unknown): void {
-  if (isThenable(promise)) Promise.resolve(promise).catch(() => {})
 }

@@ -1,9 +1,13 @@
 import { describeValue } from './errors.ts'
 
-/** The longest delay that a timer keeps, here and in clients: one that is longer fires at once. */
+/** The longest delay that a timer of Node or of a client supports. A timer with a longer delay fires at once. */
 export const MAX_DELAY_MS = 2_147_483_647
 
-/** Checks that `value` is an options object, and that it has no member but those named. */
+/**
+ * Checks that `value` is `undefined` or an object that has no properties other than `names`.
+ *
+ * @param where the class or function that the error message begins with.
+ */
 export function checkOptions(where: string, value: unknown, names: readonly string[]): void {
   if (value === undefined) return
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
@@ -19,11 +23,11 @@ export function checkOptions(where: string, value: unknown, names: readonly stri
 interface Range {
   readonly min: number
   readonly max?: number
-  /** Whether `false` would do as well, as the message says. */
+  /** Whether the error message offers `false` as an alternative. */
   readonly orFalse?: boolean
 }
 
-/** An integer option within its range, or its default when it is `undefined`. */
+/** Checks an integer option. Returns `fallback` for `undefined`. */
 export function checkInteger(name: string, value: unknown, fallback: number, range: Range): number {
   if (value === undefined) return fallback
   const { min, max = Number.MAX_SAFE_INTEGER, orFalse } = range
@@ -33,21 +37,21 @@ export function checkInteger(name: string, value: unknown, fallback: number, ran
   throw typeof value === 'number' ? new RangeError(message) : new TypeError(message)
 }
 
-/** A duration in milliseconds that `false` switches off. */
+/** Checks a duration in milliseconds that `false` switches off. Returns `fallback` for `undefined`. */
 export function checkDuration(name: string, value: unknown, fallback: number | false, min = 1): number | false {
   if (value === false) return false
-  // The default is returned as it is: it may be false.
+  // `checkInteger` takes no `false` as a default, so the default is returned here.
   return value === undefined ? fallback : checkInteger(name, value, 0, { min, max: MAX_DELAY_MS, orFalse: true })
 }
 
-/** A boolean option, or its default when it is `undefined`. */
+/** Checks a boolean option. Returns `fallback` for `undefined`. */
 export function checkBoolean(name: string, value: unknown, fallback: boolean): boolean {
   if (value === undefined) return fallback
   if (typeof value !== 'boolean') throw new TypeError(`${name} must be a boolean, got ${describeValue(value)}`)
   return value
 }
 
-/** A function option, or its default when it is `undefined`. */
+/** Checks a function option. Returns `fallback` for `undefined`. */
 export function checkFunction<F>(name: string, value: F | undefined, fallback: F): F {
   if (value === undefined) return fallback
   if (typeof value !== 'function') throw new TypeError(`${name} must be a function, got ${describeValue(value)}`)

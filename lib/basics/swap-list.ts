@@ -1,14 +1,14 @@
-/** What a {@link SwapList} holds: it keeps its own index up to date, so that removing it needs no search. */
+/** An item of a {@link SwapList}. It carries its own index, so that the list can remove it without a search. */
 export interface Indexed {
-  /** The index in the list, -1 while it is in none. The list alone writes it. */
+  /** Index in the list, or -1 while the item is in no list. Only the list writes it. */
   index: number
 }
 
 /**
- * A list without an order from which any item is removed in constant time, by moving the last one into its place.
+ * An unordered list from which any item can be removed in constant time. The last item takes the place of the removed one.
  *
- * Walk it from the last index down: an item that is removed meanwhile then only moves items that were visited
- * already, and none is missed. Items added meanwhile are not visited.
+ * Iterate from the last index down to 0. Removing an item during the iteration then only moves items that were already
+ * visited, so that none is skipped. Items added during the iteration are not visited.
  */
 export class SwapList<T extends Indexed> {
   readonly items: T[] = []
@@ -22,7 +22,7 @@ export class SwapList<T extends Indexed> {
     this.items.push(item)
   }
 
-  /** Takes an item out; one that is not in the list is left alone. */
+  /** Removes an item. Does nothing if the item is in no list. */
   remove(item: T): void {
     const index = item.index
     if (index < 0) return

@@ -1,16 +1,16 @@
-/** After this long, work for many streams yields to the event loop. */
+/** Time after which work for many streams yields to the event loop. */
 const SLICE_MS = 4
-/** The clock is read once per so many units of work: one unit is a few microseconds. */
+/** Units of work after which the clock is read. One unit takes a few microseconds. */
 const CLOCK_EVERY = 8
 
-/** What giving so many bytes counts as: many may have to be compressed first. */
+/** Units of work for writing a number of bytes: one, and one more for each 8 KiB, which may have to be compressed first. */
 export function unitsFor(bytes: number): number {
   return 1 + (bytes >>> 13)
 }
 
-/** A short stretch of time in which work may hold the event loop. */
+/** A short period during which work may keep the event loop busy. */
 export class TimeSlice {
-  /** Whether the last {@link spend} found the time to be over. */
+  /** Whether the last call of {@link spend} found that the time was over. */
   isOver = false
   #until = 0
   #work = 0
@@ -22,7 +22,7 @@ export class TimeSlice {
     this.#work = 0
   }
 
-  /** The same, unless it was begun in this turn of the event loop: one slice for all who ask in a turn. */
+  /** Begins the slice unless it has begun in this turn of the event loop. All callers of one turn share one slice. */
   beginOncePerTurn(): void {
     if (this.#isBegun) return
     this.#isBegun = true
@@ -30,7 +30,7 @@ export class TimeSlice {
     this.begin()
   }
 
-  /** Adds units of work done, and tells whether the time is over. */
+  /** Adds units of work, and returns whether the time is over. */
   spend(units = 1): boolean {
     if (this.isOver) return true
     this.#work += units

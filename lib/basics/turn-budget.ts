@@ -1,16 +1,16 @@
-/** How long direct sends and publishers may hold the event loop in one turn of it. */
+/** Time for which direct sends and publishers may keep the event loop busy in one turn. */
 const HOLD_MS = 10
 
 /**
- * Keeps a loop that awaits promises which are always settled from holding the event loop: past about 10 ms in one
- * turn its holder waits for the next. One budget serves all who share it.
+ * Stops a loop that awaits already settled promises from blocking the event loop. Such a loop runs entirely in microtasks.
+ * After about 10 ms in one turn, the caller should wait for the next turn. All callers that share a budget share its time.
  */
 export class TurnBudget {
   #startedAt = -1
   #nextTurn: Promise<void> | null = null
   #resolve: (() => void) | null = null
 
-  /** Whether this turn is used up. The first question of a turn starts its clock. */
+  /** Whether the time of this turn is used up. The first call of a turn starts the clock. */
   isSpent(): boolean {
     const now = performance.now()
     if (this.#startedAt === -1) {
@@ -21,7 +21,7 @@ export class TurnBudget {
     return now - this.#startedAt > HOLD_MS
   }
 
-  /** Settles in the next turn. Ask only when {@link isSpent}. */
+  /** Resolves in the next turn. Call it only if {@link isSpent} returned `true`. */
   nextTurn(): Promise<void> {
     this.#nextTurn ??= new Promise((resolve) => (this.#resolve = resolve))
     return this.#nextTurn

@@ -1,6 +1,8 @@
 import { detachString } from '../basics/names.ts'
 import { TimeSlice } from '../basics/time-slice.ts'
-import { type LogTotals, noTotals, type ReplayBounds, ReplayLog } from '../log/replay-log.ts'
+import { type LogTotals, noTotals } from '../log/log-totals.ts'
+import { type ReplayBounds } from '../log/replay-options.ts'
+import { ReplayLog } from '../log/replay-log.ts'
 import { Channel } from './channel.ts'
 
 const MIN_SWEEP_MS = 100
@@ -130,7 +132,7 @@ export class ChannelRegistry {
   consumerLeft(channel: Channel): void {
     if (channel.consumerCount > 0) return
     channel.usedAt = performance.now()
-    const isNew = channel.log.last === 0 && this.#channels.get(channel.name) === channel
+    const isNew = channel.log.lastPosition === 0 && this.#channels.get(channel.name) === channel
     if (this.#copies === null && isNew) this.#channels.delete(channel.name)
   }
 
@@ -238,7 +240,7 @@ export class ChannelRegistry {
 
   /** Forgets a channel whose log is an original. Its last position becomes the floor of every channel created later. */
   #forget({ name, log }: Channel): void {
-    this.#floor = Math.max(this.#floor, log.last)
+    this.#floor = Math.max(this.#floor, log.lastPosition)
     this.#channels.delete(name)
   }
 

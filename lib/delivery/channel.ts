@@ -39,7 +39,7 @@ export class ChannelCursor implements LockstepMember {
   }
 
   /** Takes the cursor out of the channel's lockstep group, if it is in it. */
-  part(): void {
+  leaveLockstep(): void {
     if (this.isInLockstep) this.channel.leaveLockstep(this)
   }
 }

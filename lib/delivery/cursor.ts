@@ -110,7 +110,7 @@ export abstract class Cursor implements Consumer {
       const { log } = cursor.channel
       const from = this.after(cursor)
       if (log.floor > from) return LOSS
-      if (log.last <= from) continue
+      if (log.lastPosition <= from) continue
       // An event that was found before is still there, unless a newer event has replaced it.
       if (cursor.due <= from || log.bounds.latestPerKey) {
         if (!log.seek(from)) continue

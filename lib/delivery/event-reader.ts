@@ -1,5 +1,6 @@
 import { SseError } from '../basics/errors.ts'
-import { isThenable, type OnError } from '../basics/on-error.ts'
+import { isThenable } from '../basics/promises.ts'
+import { type OnError } from '../basics/on-error.ts'
 import type { HubEvent } from '../event/channel-types.ts'
 import { epochOf, formatId } from '../event/event-id.ts'
 import { type Deserialize, parseBlock } from '../event/event.ts'

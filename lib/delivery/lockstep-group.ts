@@ -127,7 +127,7 @@ export class LockstepGroup<T extends LockstepMember> {
     if (this.#members.size === 0) return null
     const hasMore = this.#position < goal && log.seek(this.#position)
     // A loss must be reported to each client, even if no event follows it.
-    if (log.floor > this.#position || (hasMore && log.page.framedSizeOf(log.slot) > MAX_WRITE_BYTES)) {
+    if (log.floor > this.#position || (hasMore && log.page.framedLengthOf(log.slot) > MAX_WRITE_BYTES)) {
       this.disband(onLeave)
       return null
     }

@@ -113,7 +113,7 @@ export class Pump {
     if (channel === undefined) return null
     channel.isQueued = false
     this.#isGroupServed = false
-    this.#goal = channel.log.last
+    this.#goal = channel.log.lastPosition
     this.#restarts = channel.restarts
     return channel
   }

@@ -1,5 +1,6 @@
 import { SseError, describeValue } from '../basics/errors.ts'
-import { isThenable, type OnError } from '../basics/on-error.ts'
+import type { OnError } from '../basics/on-error.ts'
+import { isThenable } from '../basics/promises.ts'
 import { checkEventName } from '../basics/names.ts'
 import { formatBody, type Serialize, toText } from '../event/event.ts'
 import type { Timeline } from '../event/timeline.ts'

@@ -69,7 +69,7 @@ export class Subscriber extends Cursor {
    */
   deliver(slice: TimeSlice | null, goal: number): boolean {
     if (this.#isDelivering) return true
-    this.#firstCursor.part()
+    this.#firstCursor.leaveLockstep()
     this.#isDelivering = true
     const sink = this.#sink
     const { filter } = this.#settings
@@ -166,7 +166,7 @@ export class Subscriber extends Cursor {
   keepAlive(): boolean {
     const { newest } = this.#engine.timeline
     if (newest <= this.sent) return false
-    this.#firstCursor.part()
+    this.#firstCursor.leaveLockstep()
     if (this.#openAt >= 0 || this.#snapshot !== null || this.find(Infinity) !== NOTHING) return false
     this.position = newest
     this.#giveId()
@@ -234,7 +234,7 @@ export class Subscriber extends Cursor {
         bytes += this.#flushWanted()
         this.#from = at + 1
         this.#skippedEvents++
-        this.#skippedBytes += page.sizeOf(at)
+        this.#skippedBytes += page.lengthOf(at)
       }
       this.#to = at + 1
       if (slice !== null && slice.spend()) break

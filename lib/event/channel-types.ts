@@ -1,20 +1,20 @@
 /**
- * What a hub without a type argument carries: any channel, any event, any payload.
+ * The channels of a hub without a type argument: any channel, any event, any payload.
  *
- * A map of channels names each channel, or a family of channels by a template literal, and for each its events with
- * their payloads: `{ orders: { created: Order }; [user: \`user:${string}\`]: { notification: Notice } }`.
+ * A map of channels lists the events of each channel with their payloads. A template literal type as the name describes a
+ * family of channels: `{ orders: { created: Order }; [user: \`user:${string}\`]: { notification: Notice } }`.
  */
 export type AnyChannels = Record<string, Record<string, unknown>>
 
-/** The names of the channels of `C`, families included. */
+/** The channel names of `C`, including those of families. */
 export type ChannelName<C extends object> = keyof C & string
 
-/** The names of the events of the channel `N`; of several channels, those that all of them have. */
+/** The event names of the channel `N`. If `N` is a union of channels, only the names that all of them have. */
 export type EventName<C extends object, N extends ChannelName<C>> = keyof C[N] & string
 
 /**
- * The payload of the event `E` of the channel `N`. Of a union of events it is what fits every one of them, so that a
- * payload which suits only one is refused.
+ * The payload of the event `E` of the channel `N`. For a union of events it is the intersection of their payloads, so that
+ * the compiler refuses a payload that fits only one of them.
  */
 export type Payload<C extends object, N extends ChannelName<C>, E extends string> = (
   N extends unknown ? (E extends keyof C[N] ? (data: C[N][E]) => void : never) : never
@@ -22,15 +22,15 @@ export type Payload<C extends object, N extends ChannelName<C>, E extends string
   ? Data
   : never
 
-/** An event of the channels `N` as filters and consumers see it. */
+/** An event of the channels `N`, as filters and iterators receive it. */
 export type HubEvent<C extends object = AnyChannels, N extends ChannelName<C> = ChannelName<C>> = N extends unknown
   ? {
       [E in EventName<C, N>]: {
-        /** The event's id: opaque, to be given back as `lastEventId`. */
+        /** The event's id. It is opaque; pass it back as `lastEventId` to resume after this event. */
         readonly id: string
         readonly channel: N
         readonly event: E
-        /** The payload as a client reads it, never the publisher's own object. */
+        /** The payload as a client parses it. It is never the publisher's own object. */
         readonly data: C[N][E]
       }
     }[EventName<C, N>]

@@ -1,32 +1,32 @@
-/** What an event's id says: which life of which log, and where in it. */
+/** The content of an event id: a position and the epoch that it belongs to. */
 export interface EventPosition {
-  /** The life of the log that the position belongs to: 10 characters of `[0-9a-z]`. */
+  /** Epoch of the log that the position belongs to: 10 characters of `[0-9a-z]`. */
   readonly epoch: string
-  /** The place in the hub's one order: microseconds since 1970, unless the hub ran ahead of its clock. */
+  /** Position in the total order of the hub's events: microseconds since 1970, or later if positions ran ahead of the clock. */
   readonly position: number
 }
 
-/** How long the name of an epoch is. */
+/** Length of an epoch. */
 export const EPOCH_LENGTH = 10
 
-/** Beyond any id the hub writes: a channel's name of 256 UTF-16 units is at most 2,304 characters when encoded. */
+/** An upper limit for ids. A channel name of 256 UTF-16 units takes at most 2,304 characters when encoded. */
 const MAX_LENGTH = 2_400
 const ID = /^([0-9a-z]{10})-(0|[1-9]\d{0,15})\/([\w.!~*'()%-]*)$/
 
 /**
- * The id of an event: `<epoch>-<position>/<encodeURIComponent(channel)>`. Without a channel it is a place
- * between events, as control events carry it.
+ * Formats the id of an event: `<epoch>-<position>/<encodeURIComponent(channel)>`. Control events have an id without a
+ * channel, which stands for a position in the log rather than for an event.
  */
 export function formatId(epoch: string, position: number, channel = ''): string {
   return `${epoch}-${position}/${encodeURIComponent(channel)}`
 }
 
-/** The epoch of an encoded event of a hub: it begins with the line of its id. */
+/** The epoch of an encoded event of a hub, whose first line is the id. */
 export function epochOf(block: string): string {
   return block.slice('id: '.length, 'id: '.length + EPOCH_LENGTH)
 }
 
-/** Reads an id that came back from a client. `undefined` for anything that {@link formatId} cannot have written. */
+/** Parses an id that a client sent. Returns `undefined` for any text that {@link formatId} cannot have written. */
 export function parseId(id: string): EventPosition | undefined {
   if (id.length > MAX_LENGTH) return undefined
   const match = ID.exec(id)
@@ -37,10 +37,10 @@ export function parseId(id: string): EventPosition | undefined {
 }
 
 /**
- * The channel that an event of a hub came from, read from its id. `''` for an event of the hub's own (`stream-open` and its
- * like), which belongs to no channel; `undefined` for text that is not the id of a hub.
+ * Reads the channel of an event from the event's id.
  *
- * Apart from the channel, ids are opaque.
+ * Returns `''` for a control event of the hub (such as `stream-open`), which belongs to no channel, and `undefined` for text
+ * that is not an id of a hub. Apart from the channel, ids are opaque.
  *
  * @example
  * source.onmessage = (event) => console.log(channelOf(event.lastEventId), event.data)

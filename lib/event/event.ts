@@ -1,51 +1,57 @@
 import { types } from 'node:util'
 import { SseError, describeValue } from '../basics/errors.ts'
-import { isThenable, ignoreRejection } from '../basics/on-error.ts'
+import { isThenable, ignoreRejection } from '../basics/promises.ts'
 import { MAX_DELAY_MS } from '../basics/options.ts'
 
-/** The fields that an event may have beside its data. `null` is the same as leaving a field out. */
+/** The optional fields of an event besides its data. `null` means the same as omitting the field. */
 export interface EventFields {
-  /** The event's name: no CR or LF. Left out, `''` or `'message'`: no `event:` line, so that `onmessage` sees it. */
+  /**
+   * Name of the event, without CR or LF. If it is omitted, `''` or `'message'`, no `event:` line is written, and clients
+   * receive the event with `onmessage`.
+   */
   readonly event?: string | null | undefined
-  /** The value that the client sends back as `Last-Event-ID`: a string without CR, LF or NUL, or a safe integer. `''` clears the client's id. */
+  /**
+   * Value that the client sends back as `Last-Event-ID`: a string without CR, LF or NUL, or a safe integer. `''` clears the id
+   * of the client.
+   */
   readonly id?: string | number | null | undefined
-  /** Milliseconds that the client waits before it reconnects: an integer from 0 to 2,147,483,647. */
+  /** Milliseconds that the client waits before it reconnects, an integer from 0 to 2,147,483,647. */
   readonly retry?: number | null | undefined
 }
 
-/** {@link EventFields} that have been checked: each of them has one form. */
+/** {@link EventFields} that have been checked, with one type per field. */
 export interface CheckedFields {
   readonly event?: string | undefined
   readonly id?: string | undefined
   readonly retry?: number | undefined
 }
 
-/** One event, as {@link encodeEvent} takes it. */
+/** The input of {@link encodeEvent}. */
 export interface EventInput extends EventFields {
-  /** The payload. A string is sent as it is, anything else as JSON. Bytes, a promise, a Map, a Set and an Error are refused. */
+  /** The payload. A string is sent unchanged, any other value as JSON. Bytes, promises, Maps, Sets and Errors are refused. */
   readonly data: unknown
 }
 
-/** Turns a payload that is not a string into text. */
+/** Converts a payload that is not a string to text. */
 export type Serialize = (value: unknown) => string
 
-/** Turns text that {@link Serialize} made into the payload again. */
+/** Converts text made by {@link Serialize} back to the payload. */
 export type Deserialize = (text: string) => unknown
 
 const LINE_BREAK = /\r\n|\r|\n/
 const BREAKS_LINE = /[\r\n]/
-// oxlint-disable-next-line no-control-regex -- NUL is what the standard refuses in an id
+// oxlint-disable-next-line no-control-regex -- the standard forbids NUL in an id
 const BREAKS_ID = /[\r\n\0]/
 
 /**
- * Encodes one event as the text of a WHATWG event stream block (HTML Standard, section 9.2), ended by a blank line.
+ * Encodes one event as a block of a WHATWG event stream (HTML Standard, section 9.2) that ends with a blank line.
  *
- * Data is split at CRLF, CR and LF into `data:` lines, and trailing newlines are kept.
+ * Data is split at CRLF, CR and LF into `data:` lines. Trailing line breaks are kept.
  *
- * @throws {SseError} `SSE_INVALID_EVENT` when `event` or `id` holds a character that would end its line (or a NUL in
- *   `id`, for which clients ignore the field) or when `retry` is not an integer from 0 to 2,147,483,647;
- *   `SSE_INVALID_DATA` when `data` has no JSON form (`undefined`, a function, a BigInt, a cycle), or one that is never what
- *   was meant (bytes, a promise, a Map, a Set, an Error).
+ * @throws {SseError} `SSE_INVALID_EVENT` if `event` or `id` contains a character that would end its line, if `id` contains a
+ *   NUL (clients ignore such an id), or if `retry` is not an integer from 0 to 2,147,483,647. `SSE_INVALID_DATA` if `data` has
+ *   no JSON form (`undefined`, a function, a BigInt, a cycle), or a JSON form that loses the content (bytes, a promise, a Map,
+ *   a Set, an Error).
  * @example
  * encodeEvent({ event: 'created', id: '7', data: { total: 12 } })
  * // 'id: 7\nevent: created\ndata: {"total":12}\n\n'
@@ -64,7 +70,7 @@ export function encodeEvent(input: EventInput): string {
   )
 }
 
-/** The same as {@link encodeEvent}, for data that is text already and fields that have been checked. */
+/** Encodes an event as {@link encodeEvent} does, from text and from fields that have already been checked. */
 export function formatEvent(text: string, fields: CheckedFields): string {
   let block = ''
   if (fields.id !== undefined) block += `id: ${fields.id}\n`
@@ -72,7 +78,7 @@ export function formatEvent(text: string, fields: CheckedFields): string {
   return block + formatBody(text, fields.event)
 }
 
-/** The `event:` and `data:` lines of an event, and the blank line that ends it. */
+/** Formats the `event:` and `data:` lines of an event and the blank line that ends it. */
 export function formatBody(text: string, event: string | undefined): string {
   const name = event === undefined || event === '' || event === 'message' ? '' : `event: ${event}\n`
   if (!BREAKS_LINE.test(text)) return `${name}data: ${text}\n\n`
@@ -80,8 +86,8 @@ export function formatBody(text: string, event: string | undefined): string {
 }
 
 /**
- * Encodes a comment: every line of the text becomes a comment line, which clients ignore. No blank line follows, because
- * many parsers take each blank line for the end of an event.
+ * Encodes a comment. Each line of the text becomes a comment line, which clients ignore. No blank line follows, because many
+ * parsers treat every blank line as the end of an event.
  */
 export function encodeComment(text = ''): string {
   if (text === '') return ':\n'
@@ -91,18 +97,20 @@ export function encodeComment(text = ''): string {
 const FIELDS = ['event', 'id', 'retry']
 
 /**
- * A copy of the fields, read once, in which nothing can end its line and so forge another field or event. It cannot be
- * switched off.
+ * Checks the fields of an event and returns a copy. No field of the copy contains a character that ends its line, so that a
+ * value cannot forge another field or event. Each field is read only once, so that it cannot change after the check. The
+ * check cannot be switched off.
  *
- * @param where the call that the message of an error begins with.
- * @param beside a name that may stand beside those of the fields.
+ * @param where the call that the error message begins with.
+ * @param alsoAllowed a property that is allowed in addition to the fields.
+ * @throws {SseError} `SSE_INVALID_EVENT` if a field is unknown or invalid.
  */
-export function checkedFields(where: string, fields: EventFields, beside?: 'data'): CheckedFields {
+export function checkedFields(where: string, fields: EventFields, alsoAllowed?: 'data'): CheckedFields {
   for (const name of Object.keys(fields)) {
-    if (!FIELDS.includes(name) && name !== beside) {
+    if (!FIELDS.includes(name) && name !== alsoAllowed) {
       throw new SseError(
         'SSE_INVALID_EVENT',
-        `${where}: an event has no field ${describeValue(name)}; the fields are ${[...(beside ? [beside] : []), ...FIELDS].join(', ')}`,
+        `${where}: an event has no field ${describeValue(name)}; the fields are ${[...(alsoAllowed ? [alsoAllowed] : []), ...FIELDS].join(', ')}`,
       )
     }
   }
@@ -131,8 +139,10 @@ function checkedId(where: string, id: string | number | undefined): string | und
 }
 
 /**
- * The text of a payload: a string as it is, anything else through `serialize`. The string that `where` returns begins the
- * messages of errors.
+ * Converts a payload to text. A string stays as it is; any other value goes through `serialize`.
+ *
+ * @param where returns the beginning of error messages. It is a function because only an error needs the text.
+ * @throws {SseError} `SSE_INVALID_DATA` if the payload is refused or cannot be serialised.
  */
 export function toText(data: unknown, serialize: Serialize, where = (): string => ''): string {
   if (typeof data === 'string') return data
@@ -162,8 +172,8 @@ export function toText(data: unknown, serialize: Serialize, where = (): string =
 }
 
 /**
- * For an object whose JSON is never what was meant: a message that says what to send instead. A `serialize` of the
- * program's own may know such objects, but no promise.
+ * Returns an error message for an object whose JSON form loses its content, or `undefined` for any other object. The message
+ * says what to send instead. A custom `serialize` may support such objects, but it cannot support a promise.
  */
 function replacementFor(data: object, serialize: Serialize): string | undefined {
   if (isThenable(data)) return 'data must not be a promise: await it'
@@ -174,14 +184,14 @@ function replacementFor(data: object, serialize: Serialize): string | undefined 
   if ('toJSON' in data) return undefined
   if (types.isMap(data)) return 'data must not be a Map, whose JSON is {}: send Object.fromEntries(map) or [...map]'
   if (types.isSet(data)) return 'data must not be a Set, whose JSON is {}: send [...set]'
-  // On Node 20 a DOMException, such as the reason of an aborted signal, is no native error.
+  // On Node 20, `isNativeError` is false for a DOMException, such as the reason of an aborted signal.
   if (types.isNativeError(data) || data instanceof DOMException) {
-    return 'data must not be an Error, whose JSON is {}: send { message: error.message }, or what else clients may know'
+    return 'data must not be an Error, whose JSON is {}: send { message: error.message }, or other properties that clients may see'
   }
   return undefined
 }
 
-/** Reads back what {@link formatBody} wrote, with every line break of the data as LF: what a client reads. */
+/** Parses the output of {@link formatBody} as a client does, which turns every line break of the data into LF. */
 export function parseBlock(block: string): { readonly event: string; readonly text: string } {
   const start = block.startsWith('data: ') ? 0 : block.indexOf('\ndata: ') + 1
   const name = /(?:^|\n)event: ([^\n]*)\n/.exec(block.slice(0, start))

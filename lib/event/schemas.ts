@@ -1,18 +1,15 @@
-import { SseError, describeValue } from '../basics/errors.ts'
-import { isThenable } from '../basics/on-error.ts'
-import { checkChannelName, checkEventName, publishing } from '../basics/names.ts'
+import { SseError, describeValue, publishPrefix } from '../basics/errors.ts'
+import { isThenable } from '../basics/promises.ts'
+import { checkChannelName, checkEventName } from '../basics/names.ts'
 
-/** What a schema says of a payload that it refuses. */
+/** A reason for which a schema refuses a payload. */
 export interface SchemaIssue {
   readonly message: string
-  /** Where in the payload, from the outside in: names and indices, or objects with one as their `key`. */
+  /** Path to the value in the payload, outermost part first. Each part is a name or index, or an object with one as its `key`. */
   readonly path?: readonly (PropertyKey | { readonly key: PropertyKey })[] | undefined
 }
 
-/**
- * A schema of any vendor that follows Standard Schema, version 1 (https://standardschema.dev): zod, valibot, arktype and
- * others do.
- */
+/** A schema that implements Standard Schema, version 1 (https://standardschema.dev), as those of zod, valibot and arktype do. */
 export interface StandardSchema<Input = unknown, Output = Input> {
   readonly '~standard': {
     readonly version: 1
@@ -25,19 +22,19 @@ export interface StandardSchema<Input = unknown, Output = Input> {
 type SchemaResult<Output> = { readonly value: Output; readonly issues?: undefined } | { readonly issues: readonly SchemaIssue[] }
 
 /**
- * A schema for each event of each channel. A name that ends with `*` stands for every channel that begins with what is
- * before it: `'user:*'` is the family `user:${string}`. Of several that fit, the longest counts.
+ * A schema for each event of each channel. A channel name that ends with `*` stands for all channels that begin with the text
+ * before the `*`: `'user:*'` is the family `user:${string}`. If several names match a channel, the longest one applies.
  */
 export type HubSchemas = Readonly<Record<string, Readonly<Record<string, StandardSchema>>>>
 
 type NameOf<N> = N extends `${infer Prefix}*` ? `${Prefix}${string}` : N
 
-/** The channels that schemas describe, with the payloads that subscribers see: what the schemas put out. */
+/** The channels that schemas describe, with the payloads that subscribers receive: the output types of the schemas. */
 export type SchemaChannels<S extends HubSchemas> = {
   [N in keyof S as NameOf<N>]: { [E in keyof S[N]]: SchemaTypes<S[N][E]>['output'] }
 }
 
-/** The same with the payloads that `publish` takes: what the schemas take in. */
+/** The channels that schemas describe, with the payloads that `publish` takes: the input types of the schemas. */
 export type SchemaInputs<S extends HubSchemas> = {
   [N in keyof S as NameOf<N>]: { [E in keyof S[N]]: SchemaTypes<S[N][E]>['input'] }
 }
@@ -47,15 +44,21 @@ type SchemaTypes<S> = S extends StandardSchema ? NonNullable<S['~standard']['typ
 /** The schemas of a hub, found by channel and event. */
 export class Schemas {
   readonly #exact = new Map<string, Map<string, StandardSchema>>()
-  /** By the prefix, the longest first. */
+  /** Families of channels by their prefix, longest prefix first. */
   readonly #families: (readonly [prefix: string, events: Map<string, StandardSchema>])[] = []
 
-  /** @throws {TypeError} for what is no Standard Schema, and what names throw. */
+  /**
+   * @throws {TypeError} if a value is not a Standard Schema.
+   * @throws {SseError} `SSE_INVALID_CHANNEL` or `SSE_INVALID_EVENT` if a name is invalid.
+   */
   constructor(schemas: HubSchemas) {
     for (const [channel, events] of Object.entries(checkMap('Hub: schemas', schemas))) {
       checkChannelName('Hub: schemas', channel)
       if (channel.slice(0, -1).includes('*')) {
-        throw new SseError('SSE_INVALID_CHANNEL', `Hub: schemas: a * stands at the end of a name, got ${describeValue(channel)}`)
+        throw new SseError(
+          'SSE_INVALID_CHANNEL',
+          `Hub: schemas: a * may only be the last character of a name, got ${describeValue(channel)}`,
+        )
       }
       const found = new Map<string, StandardSchema>()
       const where = `Hub: schemas[${describeValue(channel)}]`
@@ -70,14 +73,14 @@ export class Schemas {
   }
 
   /**
-   * Validates a payload. What the schema puts out is the payload from then on; only an asynchronous schema answers with a
-   * promise.
+   * Validates a payload and returns the output of the schema, which replaces the payload. Returns a promise only if the schema
+   * is asynchronous.
    *
-   * @throws {SseError} `SSE_INVALID_CHANNEL` and `SSE_INVALID_EVENT` for what has no schema; `SSE_INVALID_DATA` for what is
-   *   refused, with the issues as its `cause`.
+   * @throws {SseError} `SSE_INVALID_CHANNEL` or `SSE_INVALID_EVENT` if there is no schema for the event. `SSE_INVALID_DATA` if
+   *   the schema refuses the payload; its `cause` is the list of issues.
    */
   validate(channel: string, event: string, data: unknown): unknown {
-    const where = (): string => publishing(channel, event)
+    const where = (): string => publishPrefix(channel, event)
     const schema = this.#find(channel, event)
     let result: unknown
     try {
@@ -136,9 +139,9 @@ function failed(where: () => string, error: unknown): SseError {
 }
 
 function issueText(issue: SchemaIssue | null): string {
-  const place = (issue?.path ?? []).map((part) => String(typeof part === 'object' ? part?.key : part)).join('.')
+  const path = (issue?.path ?? []).map((part) => String(typeof part === 'object' ? part?.key : part)).join('.')
   const message = String(issue?.message)
-  return place === '' ? message : `${place}: ${message}`
+  return path === '' ? message : `${path}: ${message}`
 }
 
 function listOf(names: readonly string[]): string {
@@ -147,7 +150,7 @@ function listOf(names: readonly string[]): string {
 
 function checkMap<T extends object>(name: string, value: T): T {
   if (typeof value === 'object' && value !== null && !Array.isArray(value) && !('~standard' in value)) return value
-  throw new TypeError(`${name} must be an object, schemas: { channel: { event: schema } }, got ${describeValue(value)}`)
+  throw new TypeError(`${name} must be an object, as in schemas: { channel: { event: schema } }, got ${describeValue(value)}`)
 }
 
 function checkSchema(name: string, value: unknown): StandardSchema {
@@ -156,7 +159,7 @@ function checkSchema(name: string, value: unknown): StandardSchema {
   throw new TypeError(`${name} must be a Standard Schema (version 1), got ${describeValue(value)}`)
 }
 
-/** Some vendors' schemas are functions. */
+/** Whether a value has properties. Functions count, because the schemas of some vendors are functions. */
 function isObject(value: unknown): value is Record<string, unknown> {
   return (typeof value === 'object' && value !== null) || typeof value === 'function'
 }

@@ -1,10 +1,10 @@
 import { randomInt } from 'node:crypto'
 import { EPOCH_LENGTH } from './event-id.ts'
 
-/** Half of an epoch: the most digits that one cached draw of `randomInt` (48 bits) gives evenly, with room to spare. */
+/** Length of half an epoch. An epoch takes two calls of `randomInt`, because it has 52 bits and one call yields at most 48. */
 const HALF = EPOCH_LENGTH / 2
 
-/** A random name for an epoch: 10 characters of `[0-9a-z]` (52 bits), which cannot be predicted from the names before it. */
+/** Makes a random epoch: 10 characters of `[0-9a-z]` (52 bits). It cannot be predicted from earlier epochs. */
 export function makeEpoch(): string {
   return randomHalf() + randomHalf()
 }
@@ -15,32 +15,32 @@ function randomHalf(): string {
     .padStart(HALF, '0')
 }
 
-/** A moment in the one order of events. */
+/** The end of the total order of events: an epoch and its newest position. */
 export interface LogHead {
   readonly epoch: string
   readonly newest: number
 }
 
 /**
- * How far this hub has come in the one order of events: the epoch that names the life of the log they are in, and the
- * position up to which it was told of them. A client whose id is the newest position has missed nothing.
+ * This hub's progress in the total order of events: the epoch of the log, and the position up to which the hub has received
+ * all events. A client whose id has the newest position has missed nothing.
  */
 export class Timeline implements LogHead {
-  /** 10 characters of `[0-9a-z]`; `''` until it is known. */
+  /** 10 characters of `[0-9a-z]`, or `''` until the epoch is known. */
   epoch = ''
   #newest = 0
 
-  /** The newest position; 0 before the first. */
+  /** The newest position, or 0 before the first event. */
   get newest(): number {
     return this.#newest
   }
 
-  /** Everything up to this position was told. It never goes back. */
+  /** Records that all events up to this position have been received. An older position has no effect. */
   moveTo(position: number): void {
     if (position > this.#newest) this.#newest = position
   }
 
-  /** Another life begins, wherever its positions are. */
+  /** Begins another epoch. Its newest position may be lower than the current one. */
   restart(epoch: string, newest: number): void {
     this.epoch = epoch
     this.#newest = newest

@@ -7,6 +7,7 @@ import type { ChannelName } from '../event/channel-types.ts'
 import { fault, type HubCore } from '../hub/hub-core.ts'
 import type { Subscribable } from '../hub/subscribable.ts'
 import { isPipelined, whenTurn } from '../stream/client-disconnect.ts'
+import { queryOf } from '../stream/request.ts'
 import type { SseStream } from '../stream/sse-stream.ts'
 import { sseMiddleware } from './middleware.ts'
 
@@ -144,9 +145,8 @@ async function authorizeAll<N extends string, R>(
 }
 
 /** The channels that a request names in its query. */
-function namedBy({ url = '' }: IncomingMessage, maxChannels: number): readonly string[] {
-  const mark = url.indexOf('?')
-  const names = [...new Set(mark === -1 ? [] : new URLSearchParams(url.slice(mark + 1)).getAll('channel'))]
+function namedBy(req: IncomingMessage, maxChannels: number): readonly string[] {
+  const names = [...new Set(queryOf(req).getAll('channel'))]
   if (names.length === 0) throw new SseError('SSE_BAD_REQUEST', 'handler: the request names no channel: ?channel=a&channel=b')
   if (names.length > maxChannels) {
     throw new SseError('SSE_BAD_REQUEST', `handler: the request names ${names.length} channels, and may name ${maxChannels}`)

@@ -8,7 +8,7 @@ import {
 } from 'node:http'
 import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2'
 import { describeValue } from '../basics/errors.ts'
-import { neverThrowing, type OnError, warn } from '../basics/on-error.ts'
+import { safeOnError, type OnError, warn } from '../basics/on-error.ts'
 import { checkDuration, checkFunction, checkInteger, checkOptions } from '../basics/options.ts'
 import { TurnBudget } from '../basics/turn-budget.ts'
 import type { Serialize } from '../event/event.ts'
@@ -179,7 +179,7 @@ function contextOf(options: SseMiddlewareOptions): StreamContext {
     retryLine: retryMs === false ? null : SharedBytes.of(Buffer.from(`retry: ${retryMs}\n`), false),
     maxQueuedBytes: checkInteger('sseMiddleware: maxQueuedBytes', options.maxQueuedBytes, 1_048_576, { min: 0 }),
     serialize: checkFunction('sseMiddleware: serialize', options.serialize, JSON.stringify),
-    onError: neverThrowing(checkFunction('sseMiddleware: onError', options.onError, warn)),
+    onError: safeOnError(checkFunction('sseMiddleware: onError', options.onError, warn)),
   }
 }
 

@@ -1,17 +1,25 @@
 import { crc32 } from 'node:zlib'
 
-/** The polynomial of CRC-32, the lowest power in the highest bit (RFC 1952, section 8). */
+/*
+ * Combining CRC-32 values, as zlib's `crc32_combine` does. A CRC-32 is the remainder of a polynomial over GF(2). Appending n
+ * bytes to a stream multiplies the remainder of what was before them by x^(8n), and adds (XORs) the CRC-32 of the n bytes.
+ */
+
+/** The polynomial of CRC-32, with the lowest power in the highest bit (RFC 1952, section 8). */
 const POLYNOMIAL = 0xed_b8_83_20
-/** The polynomials 1 and x^8 in the same order of bits. */
+/** The polynomials 1 and x^8, with their bits in the same order. */
 const ONE = 0x80_00_00_00 | 0
 const BYTE = 0x00_80_00_00
-/** From so many uses on it is worth making a table, by which a use costs eight look-ups. */
+/** Number of uses that make a table worthwhile. A use of the table takes eight look-ups. */
 const TABLE_USES = 8
 
-/** The CRC-32 of a stretch of bytes, ready to continue the CRC-32 of whatever stood before it in a stream. */
+/**
+ * The CRC-32 of some bytes, which can be appended to the CRC-32 of any stream. It exists so that bytes shared by many gzip
+ * streams are read once for their CRC-32, and not once per stream.
+ */
 export class Crc32Combiner {
   readonly #crc: number
-  /** What the bytes' length multiplies the CRC before them by: x to the power of its bits. */
+  /** The polynomial by which appending the bytes multiplies the CRC-32 before them. */
   readonly #factor: number
   #uses = 0
   #table: Int32Array | null = null
@@ -21,7 +29,7 @@ export class Crc32Combiner {
     this.#factor = power(BYTE, bytes.length)
   }
 
-  /** The CRC-32, as a signed integer, of a stream that had the CRC-32 `before` and goes on with these bytes. */
+  /** The CRC-32, as a signed integer, of a stream with the CRC-32 `before` once these bytes are appended. */
   after(before: number): number {
     if (this.#table === null && ++this.#uses < TABLE_USES) return multiply(before, this.#factor) ^ this.#crc
     const table = (this.#table ??= tableOf(this.#factor))
@@ -31,15 +39,18 @@ export class Crc32Combiner {
   }
 }
 
-/** What a CRC-32, as a signed integer, counts for when so many bytes follow what it is of. */
-export function advanced(crc: number, bytes: number): number {
-  return multiply(crc, power(BYTE, bytes))
+/**
+ * Multiplies a CRC-32 (as a signed integer) as appending `length` bytes does. XOR the result with the CRC-32 of those bytes to
+ * get the CRC-32 of the whole.
+ */
+export function shiftCrc32(crc: number, length: number): number {
+  return multiply(crc, power(BYTE, length))
 }
 
-/** The products of a factor and each value of each of the eight half-bytes of a CRC. */
+/** Products of a factor and each of the 16 values of each of the eight half-bytes of a CRC. */
 function tableOf(factor: number): Int32Array {
   const table = new Int32Array(128)
-  // The highest bit stands for 1, each lower one for a power of x more.
+  // The highest bit stands for 1, and each lower bit for the next power of x.
   let product = factor
   for (let bit = 31; bit >= 0; bit--) {
     table[(bit >>> 2) * 16 + (1 << (bit & 3))] = product
@@ -64,7 +75,7 @@ function power(base: number, exponent: number): number {
   return product
 }
 
-/** The product of two polynomials over GF(2), modulo that of CRC-32. */
+/** The product of two polynomials over GF(2), modulo the polynomial of CRC-32. */
 function multiply(a: number, b: number): number {
   let product = 0
   let shifted = b

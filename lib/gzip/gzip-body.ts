@@ -1,18 +1,21 @@
 import { crc32 } from 'node:zlib'
 import type { FramedBytes } from '../basics/framed-bytes.ts'
-import { advanced } from './crc32-combiner.ts'
+import { shiftCrc32 } from './crc32-combiner.ts'
 import { deflate, store } from './deflate.ts'
 import { type SharedBytes, Window } from './shared-bytes.ts'
 
-/** A gzip header without a name or a time, from an unknown system (RFC 1952, section 2.3). */
+/** A gzip header without a file name or time, from an unknown operating system (RFC 1952, section 2.3). */
 const HEADER = Buffer.from([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff])
-/** An empty block that is the last one, then the CRC-32 and the length of what was compressed, modulo 2^32. */
+/** An empty DEFLATE block that is marked as the last one. The CRC-32 and the length of the data (modulo 2^32) follow it. */
 const FINAL_BLOCK = [0x03, 0x00]
 const TRAILER_BYTES = FINAL_BLOCK.length + 8
-/** What is compressed for one stream alone has to be worth it. */
+/** Shorter bytes for a single stream are stored, because compressing them costs more CPU time than it is worth. */
 const MIN_OWN_BYTES = 256
 
-/** What streams that keep step were given since the first of them began to: its CRC-32 as a signed integer, and its length in bytes. */
+/**
+ * The CRC-32 (as a signed integer) and the length in bytes of everything that a lockstep group has received since the group
+ * began.
+ */
 export class RunningCrc {
   readonly crc: number
   readonly length: number
@@ -22,86 +25,90 @@ export class RunningCrc {
     this.length = length
   }
 
-  /** The tally once they were given these bytes too. */
+  /** The value after the group has received these bytes as well. */
   after({ bytes, crc32: combiner }: SharedBytes): RunningCrc {
     return new RunningCrc(combiner.after(this.crc), this.length + bytes.length)
   }
 }
 
-/** Where a stream keeps step with others. */
+/** A stream's membership in a lockstep group. */
 export interface GroupMembership {
-  /** It goes on by itself: {@link GzipBody.leave} is called. */
-  part(): void
+  /** Takes the stream out of the group. It must call {@link GzipBody.leave}. */
+  leaveLockstep(): void
 }
 
 /**
- * The body of one response as a gzip stream, made of blocks that others are given too and of blocks of its own. What it
- * keeps is a checksum and a length: nothing is held back, and no compressor belongs to it. While it keeps step with
- * others not even these are touched, because a tally of what all are given tells them when it leaves.
+ * The body of one response as a gzip stream. It consists of blocks that other streams receive too, and of blocks of its own.
+ *
+ * The state of a body is a CRC-32 and a length. It has no compressor and buffers nothing. While the stream is in a lockstep
+ * group, a write does not even update these two numbers: the group keeps a {@link RunningCrc} for all its members, from which
+ * a member catches up when it leaves.
  */
 export class GzipBody {
   readonly #window: Window | null
   #crc = 0
   #length = 0
-  /** Who it keeps step with, and what these had been given when it began to. */
-  #company: GroupMembership | null = null
-  #joinedAt: RunningCrc | null = null
+  /** The group that the stream is in, and the group's running CRC when the stream joined it. */
+  #membership: GroupMembership | null = null
+  #crcAtJoin: RunningCrc | null = null
 
-  /** @param keepsWindow whether blocks may refer to those before them, where all who are given them have had those. */
+  /** @param keepsWindow whether a block may refer to earlier blocks if all its receivers have received those. */
   constructor(keepsWindow: boolean) {
     this.#window = keepsWindow ? new Window() : null
   }
 
-  /** Its first bytes: the header, and `first`. */
+  /** The first bytes of the body: the gzip header and a block with `first`. */
   begin(first: Buffer): Buffer {
     return Buffer.concat([HEADER, this.own(first)])
   }
 
   /**
-   * From now on, until it has a block of its own or {@link leave leaves}, it is given blocks of which it is not told.
+   * Joins a lockstep group. From now on the group writes blocks to the stream without calling this object, until the stream
+   * writes a block of its own or {@link leave leaves}.
    *
-   * @param position up to where it has every event.
-   * @returns the position from which on those blocks may refer to events; `Infinity` where they must stand alone.
+   * @param running the group's running CRC.
+   * @param position the position up to which the stream has received all events.
+   * @returns the position of the first event that the group's blocks may refer to, or `Infinity` if they must refer to none.
    */
-  join(company: GroupMembership, tally: RunningCrc, position: number): number {
-    this.#company = company
-    this.#joinedAt = tally
+  join(membership: GroupMembership, running: RunningCrc, position: number): number {
+    this.#membership = membership
+    this.#crcAtJoin = running
     if (this.#window === null) return Infinity
-    if (this.#window.at !== position) this.#window.from = position + 1
-    return this.#window.from
+    if (this.#window.endPosition !== position) this.#window.startPosition = position + 1
+    return this.#window.startPosition
   }
 
-  /** It has been given what the others have, up to `position`, which is what `tally` counts. */
-  leave(tally: RunningCrc, position: number): void {
-    const { crc, length } = this.#joinedAt as RunningCrc
-    this.#company = this.#joinedAt = null
-    const given = tally.length - length
-    if (given === 0) return
-    this.#crc = advanced(this.#crc ^ crc, given) ^ tally.crc
-    this.#length = (this.#length + given) | 0
-    if (this.#window !== null) this.#window.at = position
+  /** Leaves the group, after the stream has received the group's events up to `position`. `running` covers those events. */
+  leave(running: RunningCrc, position: number): void {
+    const { crc, length } = this.#crcAtJoin as RunningCrc
+    this.#membership = this.#crcAtJoin = null
+    const received = running.length - length
+    if (received === 0) return
+    this.#crc = shiftCrc32(this.#crc ^ crc, received) ^ running.crc
+    this.#length = (this.#length + received) | 0
+    if (this.#window !== null) this.#window.endPosition = position
   }
 
-  /** The block of bytes that other streams are given too. */
+  /** The block for bytes that other streams receive too. */
   shared(shared: SharedBytes): FramedBytes {
-    this.#company?.part()
+    this.#membership?.leaveLockstep()
     this.#crc = shared.crc32.after(this.#crc)
     this.#length = (this.#length + shared.bytes.length) | 0
     return this.#window === null ? shared.deflated : shared.deflatedFor(this.#window)
   }
 
-  /** The block of bytes that are this stream's alone. */
+  /** The block for bytes that only this stream receives. */
   own(bytes: Buffer): Buffer {
-    this.#company?.part()
+    this.#membership?.leaveLockstep()
     this.#crc = crc32(bytes, this.#crc >>> 0) | 0
     this.#length = (this.#length + bytes.length) | 0
-    if (this.#window !== null) this.#window.at = -1
+    if (this.#window !== null) this.#window.endPosition = -1
     return bytes.length < MIN_OWN_BYTES ? store(bytes) : deflate(bytes)
   }
 
-  /** Its last bytes, which some readers (Node's) miss where they do not come. */
+  /** The last bytes of the body. Some readers, such as Node's, report an error if a body ends without them. */
   end(): Buffer {
-    this.#company?.part()
+    this.#membership?.leaveLockstep()
     const trailer = Buffer.alloc(TRAILER_BYTES)
     trailer.set(FINAL_BLOCK)
     trailer.writeInt32LE(this.#crc, FINAL_BLOCK.length)

@@ -2,44 +2,47 @@ import { frame, FramedBytes } from '../basics/framed-bytes.ts'
 import { Crc32Combiner } from './crc32-combiner.ts'
 import { deflate, store } from './deflate.ts'
 
-/** What a stream that keeps its window has had last without anything in between, by which others can tell what it knows. */
+/**
+ * The stretch of consecutive events that a stream received last. The receiver still has these events in its DEFLATE window,
+ * so that the next block may refer to them.
+ */
 export class Window {
-  /** The position of the last event, if that was the last thing written; -1 otherwise. */
-  at = -1
-  /** The position of the event with which the stretch that ends there began. */
-  from = -1
+  /** Position of the first event of the stretch. */
+  startPosition = -1
+  /** Position of the last event of the stretch, or -1 if something else was written since. */
+  endPosition = -1
 }
 
-/** Bytes that many streams are given, compressed once for all who take gzip. */
+/** Bytes that are written to many streams, and compressed once for all streams that accept gzip. */
 export class SharedBytes extends FramedBytes {
-  /** Whether they are compressed at all. */
-  protected readonly isWorthIt: boolean
+  /** Whether {@link deflated} compresses the bytes or only stores them. */
+  protected readonly isCompressed: boolean
   #deflated: FramedBytes | null = null
   #crc32: Crc32Combiner | null = null
 
-  /** @param isWorthIt `false` for bytes that few are given: they are not compressed. */
-  constructor(framed: Buffer, isWorthIt = true) {
+  /** @param isCompressed `false` for bytes with so few receivers that compressing them is not worth the CPU time. */
+  constructor(framed: Buffer, isCompressed = true) {
     super(framed)
-    this.isWorthIt = isWorthIt
+    this.isCompressed = isCompressed
   }
 
   /** Shares bytes that have no frame yet. */
-  static of(bytes: Buffer, isWorthIt = true): SharedBytes {
-    return new SharedBytes(frame(bytes), isWorthIt)
+  static of(bytes: Buffer, isCompressed = true): SharedBytes {
+    return new SharedBytes(frame(bytes), isCompressed)
   }
 
-  /** The bytes as blocks of raw DEFLATE that can follow anything. */
+  /** The bytes as blocks of raw DEFLATE that refer to nothing before them. */
   get deflated(): FramedBytes {
-    return (this.#deflated ??= new FramedBytes(frame(this.isWorthIt ? deflate(this.bytes) : store(this.bytes))))
+    return (this.#deflated ??= new FramedBytes(frame(this.isCompressed ? deflate(this.bytes) : store(this.bytes))))
   }
 
   get crc32(): Crc32Combiner {
     return (this.#crc32 ??= new Crc32Combiner(this.bytes))
   }
 
-  /** The bytes as blocks that can follow what the window tells, which is moved to their end. */
+  /** The bytes as blocks that may refer to the events in `window`. Updates `window` to what the stream has after them. */
   deflatedFor(window: Window): FramedBytes {
-    window.at = -1
+    window.endPosition = -1
     return this.deflated
   }
 }

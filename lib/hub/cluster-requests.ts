@@ -1,5 +1,5 @@
 import type { Backplane } from '../backplanes/backplane.ts'
-import { type Deferred, deferred } from '../basics/deferred.ts'
+import { type Deferred, deferred } from '../basics/promises.ts'
 import type { OnError } from '../basics/on-error.ts'
 import type { HubStats } from './hub-stats.ts'
 import { checkTarget, type SharedTarget, type SubscriptionRegistry } from './subscription-registry.ts'

@@ -3,7 +3,7 @@ import { drain } from '../basics/drain.ts'
 import { SseError, describeValue } from '../basics/errors.ts'
 import { checkChannelName, checkChannels } from '../basics/names.ts'
 import { checkBoolean, checkInteger, checkOptions, MAX_DELAY_MS } from '../basics/options.ts'
-import { reported } from '../basics/reported-promise.ts'
+import { reported } from '../basics/promises.ts'
 import { TurnBudget } from '../basics/turn-budget.ts'
 import { resumePoint, startPosition } from '../delivery/cursor.ts'
 import { DeliveryEngine } from '../delivery/delivery-engine.ts'
@@ -114,7 +114,7 @@ export class HubCore<C extends object = AnyChannels, P extends object = C> imple
         return channels.find(name)?.consumerCount ?? 0
       },
       get lastEventId() {
-        const last = channels.find(name)?.log.last ?? 0
+        const last = channels.find(name)?.log.lastPosition ?? 0
         return last === 0 ? '' : formatId(timeline.epoch, last, name)
       },
     }

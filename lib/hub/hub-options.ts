@@ -3,7 +3,7 @@ import type { OnError } from '../basics/on-error.ts'
 import type { AnyChannels, ChannelName, EventName, HubEvent, Payload } from '../event/channel-types.ts'
 import type { Deserialize, Serialize } from '../event/event.ts'
 import type { HubSchemas } from '../event/schemas.ts'
-import type { ReplayOptions } from '../log/replay-log.ts'
+import type { ReplayOptions } from '../log/replay-options.ts'
 
 /** Options of {@link Hub}. */
 export interface HubOptions {

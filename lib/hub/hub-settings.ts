@@ -1,11 +1,11 @@
 import type { Backplane } from '../backplanes/backplane.ts'
 import { MemoryBackplane } from '../backplanes/memory.ts'
 import { describeValue } from '../basics/errors.ts'
-import { neverThrowing, warn } from '../basics/on-error.ts'
+import { safeOnError, warn } from '../basics/on-error.ts'
 import { checkFunction, checkInteger, checkOptions } from '../basics/options.ts'
 import type { DeliverySettings } from '../delivery/delivery-engine.ts'
 import { type HubSchemas, Schemas } from '../event/schemas.ts'
-import { type ReplayBounds, replayBounds } from '../log/replay-log.ts'
+import { type ReplayBounds, replayBounds } from '../log/replay-options.ts'
 import type { HubOptions, SchemaHubOptions } from './hub-options.ts'
 
 /** How many streams may be subscribed; `Infinity` for no limit. */
@@ -48,7 +48,7 @@ export function hubSettings(options: HubOptions | SchemaHubOptions<HubSchemas>):
     serialize: checkFunction('Hub: serialize', options.serialize, JSON.stringify),
     deserialize: checkFunction('Hub: deserialize', options.deserialize, JSON.parse),
     schemas: 'schemas' in options && options.schemas !== undefined ? new Schemas(options.schemas) : undefined,
-    onError: neverThrowing(checkFunction('Hub: onError', options.onError, warn)),
+    onError: safeOnError(checkFunction('Hub: onError', options.onError, warn)),
     maxTotalBytes: checkInteger('Hub: maxTotalBytes', options.maxTotalBytes, 268_435_456, { min: 0 }),
     limits: limitsFrom(options),
   }

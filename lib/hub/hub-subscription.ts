@@ -1,4 +1,4 @@
-import { type Deferred, deferred } from '../basics/deferred.ts'
+import { type Deferred, deferred } from '../basics/promises.ts'
 import type { ResetReason } from '../delivery/control-events.ts'
 import { type ResumePoint, startPosition } from '../delivery/cursor.ts'
 import type { DirectWriter } from '../delivery/direct-writer.ts'

@@ -1,7 +1,7 @@
 import type { Published } from '../backplanes/backplane.ts'
-import { SseError, describeValue } from '../basics/errors.ts'
-import { checkChannelName, checkEventName, checkKey, publishing } from '../basics/names.ts'
-import { isThenable } from '../basics/on-error.ts'
+import { SseError, describeValue, publishPrefix } from '../basics/errors.ts'
+import { checkChannelName, checkEventName, checkKey } from '../basics/names.ts'
+import { isThenable } from '../basics/promises.ts'
 import { checkOptions } from '../basics/options.ts'
 import type { Channel } from '../delivery/channel.ts'
 import { formatId } from '../event/event-id.ts'
@@ -48,7 +48,7 @@ export class Publisher {
 
   #store(channel: string, event: string, payload: unknown, { key, idempotencyKey }: PublishOptions): string | Promise<string> {
     const { backplane, serialize } = this.#settings
-    const text = toText(payload, serialize, () => publishing(channel, event))
+    const text = toText(payload, serialize, () => publishPrefix(channel, event))
     if (this.isClosed) {
       throw new SseError('SSE_HUB_CLOSED', `publish: the hub is closed, so nothing can be published to ${describeValue(channel)}`)
     }

@@ -1,7 +1,7 @@
 import { drain } from '../basics/drain.ts'
 import { SseError, describeValue } from '../basics/errors.ts'
 import { checkChannelName, checkOwner } from '../basics/names.ts'
-import { ignoreRejection } from '../basics/on-error.ts'
+import { ignoreRejection } from '../basics/promises.ts'
 import type { Channel } from '../delivery/channel.ts'
 import type { DisconnectTarget, SubscriberInfo } from './hub-options.ts'
 import type { SubscriberLimits } from './hub-settings.ts'

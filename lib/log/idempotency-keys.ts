@@ -1,34 +1,36 @@
 import { detachString } from '../basics/names.ts'
 
-/** More keys than this are not remembered: the oldest is forgotten first. */
+/** Number of keys that are remembered. Past it, the oldest key is forgotten. */
 const MAX_KEYS = 100_000
 
 interface Remembered {
   readonly position: number
-  /** Monotonic, in ms. */
+  /** Time at which the key is forgotten, monotonic, in ms. */
   readonly until: number
 }
 
 /**
- * The keys of events that a publisher may publish again because it does not know that it did: what was published with
- * them, for as long as the channel's log reaches back.
+ * The idempotency keys of published events, and the position of the event with each key. A publisher that does not know
+ * whether a publish succeeded repeats it with the same key, and the event is not published twice. A key is remembered for as
+ * long as the channel's log reaches back.
  */
 export class IdempotencyKeys {
+  /** Oldest key first. */
   readonly #known = new Map<string, Remembered>()
 
-  /** The position of the event that was published with this key; `undefined` where none was, or it is forgotten. */
+  /** Position of the event that was published with this key, or `undefined` if there is none or it is forgotten. */
   find(channel: string, key: string): number | undefined {
     const known = this.#known.get(nameOf(channel, key))
     return known !== undefined && performance.now() < known.until ? known.position : undefined
   }
 
-  /** Remembers a key for so long. */
+  /** Remembers a key for `forMs` milliseconds. */
   remember(channel: string, key: string, position: number, forMs: number): void {
     const now = performance.now()
     const name = nameOf(channel, key)
     this.#known.delete(name)
     this.#known.set(name, { position, until: now + forMs })
-    // Two for one, so that what is past goes sooner than more of it comes.
+    // Two attempts per new key remove expired keys faster than new ones are added.
     this.#forgetFirst(now)
     this.#forgetFirst(now)
   }
@@ -37,6 +39,7 @@ export class IdempotencyKeys {
     this.#known.clear()
   }
 
+  /** Forgets the oldest key if it has expired or there are too many. */
   #forgetFirst(now: number): void {
     for (const [name, { until }] of this.#known) {
       if (now >= until || this.#known.size > MAX_KEYS) this.#known.delete(name)

@@ -1,167 +1,125 @@
-import { describeValue } from '../basics/errors.ts'
 import { framedLength } from '../basics/framed-bytes.ts'
-import { checkBoolean, checkInteger, checkOptions, MAX_DELAY_MS } from '../basics/options.ts'
 import { LogPage } from './log-page.ts'
-
-/** The bounds of a channel's replay log. Whichever is reached first drops the oldest events. */
-export interface ReplayOptions {
-  /** How many events are kept. `0` keeps none: live delivery only. Default 1,000. */
-  readonly maxEvents?: number | undefined
-  /** How long an event is kept, in milliseconds. Default 300,000 (5 minutes). */
-  readonly maxAgeMs?: number | undefined
-  /** How many bytes of encoded events are kept. Default 1,048,576 (1 MiB). */
-  readonly maxBytes?: number | undefined
-  /**
-   * Whether an event that is published with a `key` takes the place of the one before it with that key: the log keeps only the
-   * newest of each, and whoever had not got an older one yet (behind, or both in one turn) gets only that. Default `false`.
-   */
-  readonly latestPerKey?: boolean | undefined
-}
-
-/** {@link ReplayOptions} that have been checked. */
-export type ReplayBounds = { readonly [K in keyof ReplayOptions]-?: Exclude<ReplayOptions[K], undefined> }
-
-/** Checks replay options and fills in their defaults. */
-export function replayBounds(name: string, options: ReplayOptions | undefined): ReplayBounds {
-  if (options !== undefined && (typeof options !== 'object' || options === null || Array.isArray(options))) {
-    throw new TypeError(`${name} must be an object of bounds, such as { maxEvents: 100 }, got ${describeValue(options)}`)
-  }
-  checkOptions(name, options, ['maxEvents', 'maxAgeMs', 'maxBytes', 'latestPerKey'])
-  return {
-    maxEvents: checkInteger(`${name}.maxEvents`, options?.maxEvents, 1_000, { min: 0 }),
-    maxAgeMs: checkInteger(`${name}.maxAgeMs`, options?.maxAgeMs, 300_000, { min: 1, max: MAX_DELAY_MS }),
-    maxBytes: checkInteger(`${name}.maxBytes`, options?.maxBytes, 1_048_576, { min: 0 }),
-    latestPerKey: checkBoolean(`${name}.latestPerKey`, options?.latestPerKey, false),
-  }
-}
+import {
+  EVENT_OVERHEAD_BYTES,
+  KEY_OVERHEAD_BYTES,
+  LOG_OVERHEAD_BYTES,
+  type LogTotals,
+  MAX_PAGE_BYTES,
+  MIN_PAGE_BYTES,
+  PAGE_OVERHEAD_BYTES,
+  pageLimit,
+  powerOfTwo,
+} from './log-totals.ts'
+import type { ReplayBounds } from './replay-options.ts'
 
 const NO_PAGE = new LogPage(0)
-const MIN_PAGE_BYTES = 512
-const MAX_PAGE_BYTES = 65_536
-/** A page of which more is dropped than kept is continued only while it is as small as this. */
+/** A page of which more has been dropped than is kept receives further events only up to this size. */
 const SPARSE_PAGE_BYTES = 4_096
-/** What may wait to be offered beyond four times the log's own bound, so that a small log survives a large burst. */
+/** Bytes that may wait to be offered in addition to four times the log's own bound, so that a small log survives a large burst. */
 const WAITING_SLACK_BYTES = 4_194_304
 
 /**
- * The memory of a log that keeps one event, beside the buffer of its page: the channel, the log and their places in maps; the
- * page and its arrays. For each further event, and for each key. Measured on Node 20 with 20,000 channels: 2,190 bytes, 49 and
- * about 100.
- */
-const LOG_BYTES = 1_150
-const PAGE_BYTES = 1_000
-const EVENT_BYTES = 50
-const KEY_BYTES = 100
-
-/** The sum over all logs of a hub. */
-export interface LogTotals {
-  /** Bytes that they hold: the buffers of their pages, and the objects around them. A log that keeps no event counts as none. */
-  bytes: number
-  /** No page grows larger, so that dropping one frees a small part of what all logs may hold. Default 65,536. */
-  readonly maxPageBytes?: number
-}
-
-/** Nothing is held yet, and at most `maxBytes` are to be. */
-export function noTotals(maxBytes: number): LogTotals {
-  return { bytes: 0, maxPageBytes: Math.min(MAX_PAGE_BYTES, Math.max(4 * MIN_PAGE_BYTES, powerOfTwo(maxBytes / 64))) }
-}
-
-/**
- * One channel's bounded log of encoded events, in order of position.
+ * A channel's bounded log of encoded events, ordered by position.
  *
- * An event is encoded once, into a page; every write to a subscriber, live or replayed, is a view of a page.
+ * Each event is encoded once, into a page. Every write to a subscriber, live or replayed, is a view of a page.
  *
- * An event that has not been {@link offer offered} to the channel's subscribers is kept beyond the bounds, up to a
- * ceiling of four times `maxBytes` plus 4 MiB.
+ * An event that has not been {@link offer offered} to the channel's subscribers is not subject to the bounds. The events that
+ * wait to be offered have a ceiling of their own: four times `maxBytes` plus 4 MiB.
  */
 export class ReplayLog {
   readonly bounds: ReplayBounds
-  /** Position of the newest event that the bounds dropped: the log is complete after a position that is not before it. */
+  /** Position of the newest event that was dropped or lost. A subscriber at or past the floor has no gap. */
   floor: number
-  /** Position of the newest event ever appended; 0 before the first. */
-  last = 0
-  /** How many events are kept, and their bytes. */
+  /** Position of the newest event ever appended, or 0 before the first. */
+  lastPosition = 0
+  /** Number of events kept, and their length in bytes without frames. */
   count = 0
   bytes = 0
-  /** Bytes of the events not offered yet. */
+  /** Length of the events that have not been offered yet. */
   waitingBytes = 0
-  /** What {@link seek} found: the page, and the slot in it, of the first event after the position. */
+  /**
+   * The result of {@link seek}: a page and the slot of the event in it. These are fields because `seek` is called for every
+   * subscriber, and returning an object would allocate one each time.
+   */
   page: LogPage = NO_PAGE
   slot = 0
   readonly #totals: LogTotals
-  /** A page stays small where the log's own bound is, so that little is held in vain. */
+  /** Upper limit for the capacity of a page. It is lower in a log with a low `maxBytes`, so that little memory holds dropped events. */
   readonly #maxPageBytes: number
-  /** Each keeps at least one event, unless it is the only one. */
+  /** Oldest page first. Every page keeps at least one event, unless it is the only page. */
   readonly #pages: LogPage[] = []
-  /** Where the newest event of each key is, in a log that keeps only that one. */
-  readonly #newest: Map<string, number> | null
-  /** The memory of one slot of a page, beside its bytes. */
+  /** Position of the newest event of each key, or `null` if the log does not keep only the latest per key. */
+  readonly #newestByKey: Map<string, number> | null
+  /** Estimated memory of a slot of a page, besides the buffer. */
   readonly #slotBytes: number
-  /** Bytes that its pages hold; and those that it has in the totals. */
-  #held = 0
-  #counted = 0
-  /** Events at or before this position were offered to every subscriber that could take them. */
+  /** Estimated memory of the pages, and the part of the totals that this log accounts for. */
+  #pageBytes = 0
+  #countedBytes = 0
+  /** Events up to this position were offered to every subscriber that could take them. */
   #offered = 0
-  /** What {@link seek} was asked last: everybody who keeps up asks the same. */
-  #asked = -1
+  /** The position of the last {@link seek}, or -1. All subscribers that keep up seek the same position, so its result is reused. */
+  #sought = -1
 
-  /** @param floor nothing is known of events at or before this position. */
+  /** @param floor the log holds no events at or before this position. */
   constructor(bounds: ReplayBounds, floor: number, totals: LogTotals) {
     this.bounds = bounds
     this.floor = floor
     this.#totals = totals
-    this.#newest = bounds.latestPerKey ? new Map() : null
-    this.#slotBytes = bounds.latestPerKey ? EVENT_BYTES + KEY_BYTES : EVENT_BYTES
-    this.#maxPageBytes = Math.min(totals.maxPageBytes ?? MAX_PAGE_BYTES, Math.max(4 * MIN_PAGE_BYTES, powerOfTwo(bounds.maxBytes / 8)))
+    this.#newestByKey = bounds.latestPerKey ? new Map() : null
+    this.#slotBytes = bounds.latestPerKey ? EVENT_OVERHEAD_BYTES + KEY_OVERHEAD_BYTES : EVENT_OVERHEAD_BYTES
+    this.#maxPageBytes = Math.min(totals.maxPageBytes ?? MAX_PAGE_BYTES, pageLimit(bounds.maxBytes, 8))
   }
 
-  /** The position from which on nothing is there, and nothing was lost. */
+  /** Position of the log's end. A subscriber there or later has nothing to read and has lost nothing. */
   get end(): number {
-    return Math.max(this.last, this.floor)
+    return Math.max(this.lastPosition, this.floor)
   }
 
-  /** How many bytes may wait to be offered before the oldest of them is dropped. */
+  /** Length that the events waiting to be offered may reach before the oldest of them is dropped. */
   get waitingCeiling(): number {
     return 4 * this.bounds.maxBytes + WAITING_SLACK_BYTES
   }
 
   /**
-   * Appends one encoded event. `position` must be later than all before it; `time` is monotonic, in ms. In a log that
-   * keeps the newest event of each key, it takes the place of the one before it with its key.
+   * Appends an encoded event. In a log that keeps the latest per key, it replaces the previous event with the same key.
+   *
+   * @param position must be later than all positions in the log.
+   * @param time time of arrival, monotonic, in milliseconds.
    */
   append(block: string, position: number, time: number, isString: boolean, key?: string): void {
     const length = Buffer.byteLength(block)
     const page = this.#pageFor(framedLength(length))
     const before = this.#costOf(page)
     page.append(block, length, position, time, isString, key)
-    this.#held += this.#costOf(page) - before
-    this.last = position
+    this.#pageBytes += this.#costOf(page) - before
+    this.lastPosition = position
     this.count++
     this.bytes += length
     this.waitingBytes += length
-    if (key !== undefined && this.#newest !== null) this.#replace(this.#newest, key, position)
+    if (key !== undefined && this.#newestByKey !== null) this.#replace(this.#newestByKey, key, position)
     const ceiling = this.waitingCeiling
-    // The newest event is never its victim, however large: it has yet to be offered once.
+    // The newest event is never dropped here, however large it is, because it has not been offered yet.
     while (this.waitingBytes > ceiling && this.count > 1) this.#drop()
     this.#recount()
   }
 
-  /** Marks the events up to `position` as offered to every subscriber that could take them: the bounds hold for them now. */
+  /** Marks the events up to `position` as offered to every subscriber that could take them. From now on the bounds apply to them. */
   offer(position: number): void {
-    if (position >= this.last) {
+    if (position >= this.lastPosition) {
       this.waitingBytes = 0
     } else {
       while (this.#offered < position && this.seek(this.#offered)) {
-        const at = this.page.positions[this.slot] as number
-        if (at > position) break
-        this.waitingBytes -= this.page.sizeOf(this.slot)
-        this.#offered = at
+        const next = this.page.positions[this.slot] as number
+        if (next > position) break
+        this.waitingBytes -= this.page.lengthOf(this.slot)
+        this.#offered = next
       }
     }
     this.#offered = Math.max(this.#offered, position)
   }
 
-  /** Drops what was offered and is beyond the bounds at the monotonic time `now`. */
+  /** Drops the oldest events that were offered and exceed the bounds. `now` is monotonic, in milliseconds. */
   trim(now: number): void {
     const { maxEvents, maxBytes, maxAgeMs } = this.bounds
     while (this.count > 0) {
@@ -172,7 +130,7 @@ export class ReplayLog {
     }
   }
 
-  /** Nothing is known of what was at or before this position: what is kept of it is dropped. */
+  /** Drops the events up to `position` and raises the floor to it, because some events at or before it were lost. */
   lose(position: number): void {
     while (this.count > 0) {
       const { positions, first } = this.#pages[0] as LogPage
@@ -182,14 +140,14 @@ export class ReplayLog {
     this.floor = Math.max(this.floor, position)
   }
 
-  /** Begins anew, without an event. */
+  /** Removes all events and resets all positions, for another epoch. */
   clear(): void {
     while (this.count > 0) this.#drop()
     this.#forgetPages()
-    this.floor = this.last = this.#offered = this.waitingBytes = 0
+    this.floor = this.lastPosition = this.#offered = this.waitingBytes = 0
   }
 
-  /** Drops the oldest event, if it was offered or `evenWaiting`; `false` where there is none. */
+  /** Drops the oldest event if it was offered, or if `evenWaiting` is `true`. Returns whether it dropped one. */
   dropOldest(evenWaiting: boolean): boolean {
     if (this.count === 0) return false
     const { positions, first } = this.#pages[0] as LogPage
@@ -198,24 +156,24 @@ export class ReplayLog {
     return true
   }
 
-  /** Lets go of the page kept for the next event, where the log is empty. */
+  /** Releases the page that an empty log keeps for its next event. */
   release(): void {
     if (this.count === 0) this.#forgetPages()
   }
 
-  /** Looks for the first event after `position`: `true` where there is one, described by {@link page} and {@link slot}. */
+  /** Finds the first event after `position`. Returns whether there is one; {@link page} and {@link slot} then identify it. */
   seek(position: number): boolean {
-    if (position >= this.last || this.count === 0) return false
-    if (position === this.#asked && this.slot >= this.page.first) return true
+    if (position >= this.lastPosition || this.count === 0) return false
+    if (position === this.#sought && this.slot >= this.page.first) return true
     const newest = this.#pages[this.#pages.length - 1] as LogPage
-    const near = newest.slotNear(position)
-    if (near >= 0) {
+    const nearSlot = newest.slotNear(position)
+    if (nearSlot >= 0) {
       this.page = newest
-      this.slot = near
-      this.#asked = position
+      this.slot = nearSlot
+      this.#sought = position
       return true
     }
-    const index = this.#indexAfter(position)
+    const index = this.#pageIndexAfter(position)
     let page = this.#pages[index] as LogPage
     let slot = page.slotAfter(position)
     if (slot === page.count) {
@@ -224,85 +182,90 @@ export class ReplayLog {
     }
     this.page = page
     this.slot = slot
-    this.#asked = position
+    this.#sought = position
     return true
   }
 
-  /** The position before the n-th last event kept: whoever starts there is given the last `n`, or all there are. */
+  /** Position before the n-th last event kept. A subscriber that starts there receives the last `n` events, or all if there are fewer. */
   positionBefore(n: number): number {
     if (n >= this.count) return this.floor
-    let left = n
+    let remaining = n
     let index = this.#pages.length - 1
-    for (; (this.#pages[index] as LogPage).kept <= left; index--) left -= (this.#pages[index] as LogPage).kept
-    return (this.#pages[index] as LogPage).lastBut(left)
+    for (; (this.#pages[index] as LogPage).kept <= remaining; index--) remaining -= (this.#pages[index] as LogPage).kept
+    return (this.#pages[index] as LogPage).positionBeforeLast(remaining)
   }
 
+  /** The page for a frame of `length` bytes: the newest page, or a new one. */
   #pageFor(length: number): LogPage {
     const page = this.#pages[this.#pages.length - 1]
     if (page !== undefined && page.used + length <= this.#maxPageBytes && !isSparse(page, SPARSE_PAGE_BYTES)) return page
     if (this.count === 0) this.#forgetPages()
     const fresh = new LogPage(length > this.#maxPageBytes ? length : Math.max(MIN_PAGE_BYTES, powerOfTwo(length)))
     this.#pages.push(fresh)
-    this.#held += this.#costOf(fresh)
+    this.#pageBytes += this.#costOf(fresh)
     return fresh
   }
 
-  /** Drops the oldest event because of a bound. */
+  /** Drops the oldest event and raises the floor to it. */
   #drop(): void {
     const page = this.#pages[0] as LogPage
     const slot = page.first
     const position = page.positions[slot] as number
     const key = page.keyOf(slot)
-    // In a log that has a newest event for each key, what is kept of a key is that one.
-    if (key !== undefined) this.#newest?.delete(key)
+    // A log that keeps the latest per key has only one event with this key.
+    if (key !== undefined) this.#newestByKey?.delete(key)
     this.floor = position
     this.#remove(page, slot, position)
-    // The last page stays for the next event, where it is small.
+    // The only page stays for the next event if it is small.
     if (page.kept === 0 && (this.#pages.length > 1 || page.used > SPARSE_PAGE_BYTES)) {
       this.#pages.shift()
-      this.#held -= this.#costOf(page)
-      this.#forgetAnswer()
+      this.#pageBytes -= this.#costOf(page)
+      this.#forgetSought()
     }
     this.#recount()
   }
 
-  /** The event at `position` takes the place of the one before it with its key: nothing is lost by that. */
-  #replace(newest: Map<string, number>, key: string, position: number): void {
-    const before = newest.get(key)
-    newest.set(key, position)
-    if (before === undefined) return
-    const index = this.#indexAfter(before - 1)
+  /** Removes the event that the one at `position` replaces. The floor stays, because a replaced event is not a lost one. */
+  #replace(newestByKey: Map<string, number>, key: string, position: number): void {
+    const replaced = newestByKey.get(key)
+    newestByKey.set(key, position)
+    if (replaced === undefined) return
+    const index = this.#pageIndexAfter(replaced - 1)
     const page = this.#pages[index] as LogPage
-    this.#remove(page, page.slotAfter(before - 1), before)
+    this.#remove(page, page.slotAfter(replaced - 1), replaced)
     if (page.kept === 0) {
       this.#pages.splice(index, 1)
-      this.#held -= this.#costOf(page)
+      this.#pageBytes -= this.#costOf(page)
     } else if (isSparse(page, MIN_PAGE_BYTES)) this.#compact(index)
-    this.#forgetAnswer()
+    this.#forgetSought()
   }
 
   #remove(page: LogPage, slot: number, position: number): void {
-    const size = page.sizeOf(slot)
+    const length = page.lengthOf(slot)
     page.remove(slot)
     this.count--
-    this.bytes -= size
-    if (position > this.#offered) this.waitingBytes -= size
+    this.bytes -= length
+    if (position > this.#offered) this.waitingBytes -= length
   }
 
-  /** Copies what a page keeps to one of its size, and a small page before it as well, so that there are few of them. */
+  /** Copies the kept events of a page to a page of their size, together with a small page before it, so that few pages remain. */
   #compact(index: number): void {
     const page = this.#pages[index] as LogPage
-    const before = this.#pages[index - 1]
-    const isMerged = before !== undefined && before.used <= 2 * page.keptBytes && before.keptBytes + page.keptBytes <= this.#maxPageBytes
-    const compacted = new LogPage(page.keptBytes + (isMerged ? before.keptBytes : 0))
-    if (isMerged) compacted.appendAll(before)
+    const previous = this.#pages[index - 1]
+    const isMerged =
+      previous !== undefined && previous.used <= 2 * page.keptBytes && previous.keptBytes + page.keptBytes <= this.#maxPageBytes
+    const compacted = new LogPage(page.keptBytes + (isMerged ? previous.keptBytes : 0))
+    if (isMerged) compacted.appendAll(previous)
     compacted.appendAll(page)
-    this.#held += this.#costOf(compacted) - this.#costOf(page) - (isMerged ? this.#costOf(before) : 0)
+    this.#pageBytes += this.#costOf(compacted) - this.#costOf(page) - (isMerged ? this.#costOf(previous) : 0)
     this.#pages.splice(isMerged ? index - 1 : index, isMerged ? 2 : 1, compacted)
   }
 
-  /** The index of the first page that has an event later than `position`. */
-  #indexAfter(position: number): number {
+  /**
+   * Index of the first page that has an event after `position`. Pages have a binary search of their own: a shared one would have
+   * to read its numbers through a callback, which takes twice as long and allocates.
+   */
+  #pageIndexAfter(position: number): number {
     const pages = this.#pages
     let low = 0
     let high = pages.length - 1
@@ -314,36 +277,31 @@ export class ReplayLog {
     return low
   }
 
-  /** The bytes that a page holds, whatever was removed from it. */
+  /** Estimated memory of a page, including that of removed events. */
   #costOf(page: LogPage): number {
-    return PAGE_BYTES + page.capacity + page.count * this.#slotBytes
+    return PAGE_OVERHEAD_BYTES + page.capacity + page.count * this.#slotBytes
   }
 
-  /** Counts in the totals what the log holds, if it keeps an event. */
+  /** Updates the totals with the memory of this log, which counts as 0 while the log keeps no event. */
   #recount(): void {
-    const bytes = this.count === 0 ? 0 : LOG_BYTES + this.#held
-    this.#totals.bytes += bytes - this.#counted
-    this.#counted = bytes
+    const bytes = this.count === 0 ? 0 : LOG_OVERHEAD_BYTES + this.#pageBytes
+    this.#totals.bytes += bytes - this.#countedBytes
+    this.#countedBytes = bytes
   }
 
   #forgetPages(): void {
     this.#pages.length = 0
-    this.#held = 0
-    this.#forgetAnswer()
+    this.#pageBytes = 0
+    this.#forgetSought()
   }
 
-  #forgetAnswer(): void {
-    this.#asked = -1
+  #forgetSought(): void {
+    this.#sought = -1
     this.page = NO_PAGE
   }
 }
 
-/** Whether a page is large, and most of it is not kept any more: what is kept should not hold it for long. */
+/** Whether a page has more than `fromBytes` bytes and keeps less than half of them. Its kept events should not hold so much memory. */
 function isSparse(page: LogPage, fromBytes: number): boolean {
   return page.used > fromBytes && page.keptBytes * 2 < page.used
-}
-
-/** The smallest power of two that is not below `value`. */
-function powerOfTwo(value: number): number {
-  return value <= 1 ? 1 : 2 ** Math.ceil(Math.log2(value))
 }

@@ -1,5 +1,5 @@
 import type { BackplaneLog, ChannelPosition, History } from '../backplanes/backplane.ts'
-import { type Deferred, deferred } from '../basics/deferred.ts'
+import { type Deferred, deferred } from '../basics/promises.ts'
 import { SseError } from '../basics/errors.ts'
 import type { Timeline } from '../event/timeline.ts'
 

@@ -1,5 +1,5 @@
 import type { BackplaneEvent, ChannelHistory } from '../backplanes/backplane.ts'
-import { type Deferred, deferred } from '../basics/deferred.ts'
+import { type Deferred, deferred } from '../basics/promises.ts'
 import type { Channel } from '../delivery/channel.ts'
 import type { DeliveryEngine } from '../delivery/delivery-engine.ts'
 
@@ -97,7 +97,7 @@ export class ReplicaChannel {
       if (isLost) channels.lose(channel, floor)
       for (const event of events) {
         // After a refusal, the log may have the event already.
-        if (event.position > channel.log.last) this.#engine.append(channel, event, Math.max(0, (newest - event.position) / 1_000))
+        if (event.position > channel.log.lastPosition) this.#engine.append(channel, event, Math.max(0, (newest - event.position) / 1_000))
       }
     }
     if (channel.consumerCount > 0) pump.published(channel)

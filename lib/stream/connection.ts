@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { type Deferred, deferred } from '../basics/deferred.ts'
+import { type Deferred, deferred } from '../basics/promises.ts'
 import type { OnError } from '../basics/on-error.ts'
 import type { TurnBudget } from '../basics/turn-budget.ts'
 import type { GzipBody } from '../gzip/gzip-body.ts'

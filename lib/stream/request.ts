@@ -77,15 +77,18 @@ export function lastEventIdOf(request: StreamRequest): string {
     // Clients on Node send characters up to U+00FF as Latin-1.
     return isUtf8(bytes) ? bytes.toString('utf8') : header
   }
-  const { url = '' } = request
-  const mark = url.indexOf('?')
-  if (mark === -1) return ''
-  const query = new URLSearchParams(url.slice(mark + 1))
+  const query = queryOf(request)
   for (const name of QUERY_NAMES) {
     const value = query.get(name)
     if (value !== null && value !== '') return value
   }
   return ''
+}
+
+/** The query of a request's URL. It does not rely on `req.query`, which Express applications can reconfigure. */
+export function queryOf({ url = '' }: Pick<StreamRequest, 'url'>): URLSearchParams {
+  const mark = url.indexOf('?')
+  return new URLSearchParams(mark === -1 ? '' : url.slice(mark + 1))
 }
 
 /** Whether the request announces a body. */

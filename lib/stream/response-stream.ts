@@ -1,8 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { SseError, describeValue } from '../basics/errors.ts'
 import { checkBoolean, checkOptions } from '../basics/options.ts'
-import { isThenable, ignoreRejection } from '../basics/on-error.ts'
-import { reported } from '../basics/reported-promise.ts'
+import { isThenable, ignoreRejection, reported } from '../basics/promises.ts'
 import type { SubscribeOptions } from '../delivery/subscribe-options.ts'
 import type { AnyChannels, ChannelName } from '../event/channel-types.ts'
 import {

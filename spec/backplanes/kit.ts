@@ -20,7 +20,7 @@ import type {
   Refused,
 } from '../../lib/backplanes/backplane.ts'
 import { makeEpoch } from '../../lib/event/timeline.ts'
-import type { ReplayBounds } from '../../lib/log/replay-log.ts'
+import type { ReplayBounds } from '../../lib/log/replay-options.ts'
 import type { RefusalReason } from '../../lib/hub/refusal.ts'
 import { until } from '../support/client.ts'
 import { FakeConnection, turn } from '../support/fake-connection.ts'

@@ -3,18 +3,18 @@ import { turn } from '../support/fake-connection.ts'
 
 const items = (count: number): number[] => Array.from({ length: count }, (_, n) => n)
 
-/** Keeps the event loop for so long, by the clock that is real or faked. */
+/** Blocks the event loop for `ms` milliseconds. */
 function hold(ms: number): void {
   for (const end = performance.now() + ms; performance.now() < end;);
 }
 
-/** Lets whatever was waited for go on. */
+/** Lets pending continuations run. */
 async function turns(count = 5): Promise<void> {
   for (let n = 0; n < count; n++) await turn()
 }
 
 describe('drain', () => {
-  it('is over at once where there is nothing, whatever the time', async () => {
+  it('resolves at once without items, whatever the time', async () => {
     const end = jest.fn()
     const setTimer = jest.spyOn(globalThis, 'setTimeout')
     await drain([], 0, end)
@@ -24,7 +24,7 @@ describe('drain', () => {
     expect(end).not.toHaveBeenCalled()
   })
 
-  it('ends everything in order and in one turn where there is no time to spread it over', async () => {
+  it('ends all items in order and in one turn if it has no time to spread them over', async () => {
     const ended: number[] = []
     const draining = drain(items(7), 0, (item) => ended.push(item))
     expect(ended).toEqual(items(7))
@@ -32,7 +32,7 @@ describe('drain', () => {
     expect(ended).toEqual(items(7))
   })
 
-  it('does not hold the event loop where there are many at once', async () => {
+  it('does not block the event loop if many items are due at once', async () => {
     let inTurn = 0
     const perTurn: number[] = []
     let isDone = false
@@ -49,12 +49,12 @@ describe('drain', () => {
     isDone = true
     await turns(2)
     expect(perTurn.reduce((sum, count) => sum + count)).toBe(400)
-    // 100 ms of work, in slices of 4 ms: a slice looks at the clock after every eighth item.
+    // 100 ms of work in slices of 4 ms. A slice reads the clock after every eighth item.
     expect(Math.max(...perTurn)).toBeLessThanOrEqual(24)
     expect(perTurn.filter((count) => count > 0).length).toBeGreaterThan(10)
   })
 
-  it('rejects with what `end` throws', async () => {
+  it('rejects with the error that `end` throws', async () => {
     const ended: number[] = []
     const fault = new Error('no')
     const draining = drain(items(5), 0, (item) => {
@@ -73,7 +73,7 @@ describe('drain', () => {
       jest.useRealTimers()
     })
 
-    /** Lets so much time pass, in small steps. */
+    /** Advances the fake clock by `ms` milliseconds, in steps of one. */
     async function pass(ms: number): Promise<void> {
       for (let step = 0; step < ms; step++) {
         jest.advanceTimersByTime(1)
@@ -95,7 +95,7 @@ describe('drain', () => {
       await draining
       expect(at).toHaveLength(count)
       expect(Math.max(...at)).toBeLessThanOrEqual(ms)
-      // Never before its time, and one step of 20 ms after it at most.
+      // No item ends before it is due, or more than one step of 20 ms later.
       for (const [n, time] of at.entries()) {
         expect(time).toBeGreaterThanOrEqual((n * ms) / count)
         expect(time).toBeLessThanOrEqual((n * ms) / count + 20)
@@ -103,7 +103,7 @@ describe('drain', () => {
       expect(jest.getTimerCount()).toBe(0)
     })
 
-    it('is over when the last is ended, and no sooner', async () => {
+    it('resolves when the last item has ended, and not before', async () => {
       const ended: number[] = []
       let isDone = false
       const draining = drain(items(3), 300, (item) => ended.push(item)).then(() => (isDone = true))
@@ -114,7 +114,7 @@ describe('drain', () => {
       await draining
     })
 
-    it('ends whoever is left when the time is over, also where that is no multiple of a step', async () => {
+    it('ends the remaining items when the time is over, even if it is not a multiple of a step', async () => {
       const ended: number[] = []
       const draining = drain(items(50), 50, (item) => ended.push(item))
       await pass(49)
@@ -124,7 +124,7 @@ describe('drain', () => {
       expect(ended).toHaveLength(50)
     })
 
-    it('makes up for time in which the process did not get to run', async () => {
+    it('catches up after a time in which the process did not run', async () => {
       const ended: number[] = []
       const draining = drain(items(100), 1_000, (item) => ended.push(item))
       await pass(100)
@@ -139,7 +139,7 @@ describe('drain', () => {
       expect(ended).toEqual(items(100))
     })
 
-    it('rejects with what `end` throws later, and leaves no timer', async () => {
+    it('rejects with the error that `end` throws later, and leaves no timer', async () => {
       const fault = new Error('no')
       const ended: number[] = []
       const draining = drain(items(10), 1_000, (item) => {

@@ -1,6 +1,6 @@
 import { type Channel, type Consumer, ChannelCursor } from '../../lib/delivery/channel.ts'
 import { ChannelRegistry } from '../../lib/delivery/channel-registry.ts'
-import { replayBounds, type ReplayOptions } from '../../lib/log/replay-log.ts'
+import { replayBounds, type ReplayOptions } from '../../lib/log/replay-options.ts'
 
 const consumer: Consumer = { position: 0, deliver: () => true, restart() {}, leftLockstep() {} }
 
@@ -49,7 +49,7 @@ describe('ChannelRegistry', () => {
     follow(followed)
     publish('b', 5)
     expect(kept(followed)).toBe(5)
-    registry.settle(followed, followed.log.last)
+    registry.settle(followed, followed.log.lastPosition)
     expect(kept(followed)).toBe(2)
   })
 
@@ -74,7 +74,7 @@ describe('ChannelRegistry', () => {
     const followed = registry.get('followed')
     follow(followed)
     publish('followed', 1, 1_000)
-    registry.settle(followed, followed.log.last)
+    registry.settle(followed, followed.log.lastPosition)
     for (let n = 0; n < 100; n++) publish(`c${n}`, 1, 1_000)
     expect(registry.bytes).toBeLessThanOrEqual(10 * cost(1))
     expect(registry.size).toBe(11)
@@ -86,7 +86,7 @@ describe('ChannelRegistry', () => {
     ])
     // Nobody can tell any more whether a client of it has missed something.
     const forgotten = registry.get('c89')
-    expect(forgotten.log.floor).toBe(followed.log.last + 90)
+    expect(forgotten.log.floor).toBe(followed.log.lastPosition + 90)
   })
 
   it('does not look through all channels again and again while nothing can be dropped', () => {
@@ -98,7 +98,7 @@ describe('ChannelRegistry', () => {
     })
     const drops = channels.map(({ log }) => jest.spyOn(log, 'dropOldest'))
     // Each is offered in turn, the newest first: the older ones still wait, and none of them is asked more than once.
-    for (const channel of channels.toReversed()) registry.settle(channel, channel.log.last)
+    for (const channel of channels.toReversed()) registry.settle(channel, channel.log.lastPosition)
     expect(registry.bytes).toBe(most)
     const asked = drops.reduce((sum, drop) => sum + drop.mock.calls.length, 0)
     expect(asked).toBeLessThan(300 * 4)
@@ -134,7 +134,7 @@ describe('ChannelRegistry', () => {
     const member = follow(followed)
     jest.advanceTimersByTime(3_000)
     expect([registry.find('a'), registry.find('followed')]).toEqual([undefined, followed])
-    expect(registry.get('new').log.floor).toBe(a.log.last)
+    expect(registry.get('new').log.floor).toBe(a.log.lastPosition)
     expect(registry.get('a').log.floor).toBe(3)
     followed.remove(member)
     registry.consumerLeft(followed)

@@ -1,6 +1,7 @@
 import { Channel } from '../../lib/delivery/channel.ts'
 import { Cursor, EVENT, LOSS, NOTHING } from '../../lib/delivery/cursor.ts'
-import { ReplayLog, replayBounds, type ReplayOptions } from '../../lib/log/replay-log.ts'
+import { ReplayLog } from '../../lib/log/replay-log.ts'
+import { replayBounds, type ReplayOptions } from '../../lib/log/replay-options.ts'
 
 /** A cursor that is moved by hand. */
 class Walk extends Cursor {

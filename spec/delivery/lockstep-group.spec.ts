@@ -4,7 +4,8 @@ import type { TimeSlice } from '../../lib/basics/time-slice.ts'
 import { Channel, type Consumer, ChannelCursor } from '../../lib/delivery/channel.ts'
 import type { DirectWriter } from '../../lib/delivery/direct-writer.ts'
 import { GzipBody } from '../../lib/gzip/gzip-body.ts'
-import { ReplayLog, replayBounds, type ReplayOptions } from '../../lib/log/replay-log.ts'
+import { ReplayLog } from '../../lib/log/replay-log.ts'
+import { replayBounds, type ReplayOptions } from '../../lib/log/replay-options.ts'
 import { randomFrom } from '../support/random.ts'
 
 /** A consumer that is at a place of its own whenever it is full, and else keeps step. */
@@ -26,7 +27,7 @@ class Walker implements Consumer, DirectWriter {
   constructor(channel: Channel, gzip: GzipBody | null = null) {
     this.gzip = gzip
     if (gzip !== null) this.writes.push(gzip.begin(Buffer.alloc(0)))
-    this.position = channel.log.last
+    this.position = channel.log.lastPosition
     this.member = new ChannelCursor(channel, this)
     channel.add(this.member)
     this.catchUp()
@@ -66,11 +67,11 @@ class Walker implements Consumer, DirectWriter {
   /** Takes what is due by itself, then keeps step. */
   catchUp(): void {
     const { channel } = this.member
-    this.member.part()
+    this.member.leaveLockstep()
     const { log } = channel
     if (log.floor > this.position) {
       this.lost++
-      this.position = log.last
+      this.position = log.lastPosition
     }
     while (!this.full && log.seek(this.position)) {
       const chunk = log.page.chunk(log.slot, log.page.endOf(log.slot, Infinity))
@@ -78,7 +79,7 @@ class Walker implements Consumer, DirectWriter {
       this.byItself += chunk.count
       this.write((this.gzip === null ? chunk : this.gzip.shared(chunk)).bytes)
     }
-    if (!this.full && this.position >= log.last) channel.joinLockstep(this.member, this.socket, this)
+    if (!this.full && this.position >= log.lastPosition) channel.joinLockstep(this.member, this.socket, this)
   }
 
   deliver(): boolean {
@@ -102,7 +103,7 @@ function setup(options: ReplayOptions = {}) {
     for (let n = 0; n < count; n++) log.append(`${++position}${'x'.repeat(size)}`.slice(0, size), position, 0, true)
   }
   /** A round of the pump, or as much of it as the slice allows. */
-  const sweep = (slice: TimeSlice = endless): boolean => channel.sweepLockstep(slice, log.last, counters)
+  const sweep = (slice: TimeSlice = endless): boolean => channel.sweepLockstep(slice, log.lastPosition, counters)
   return { log, channel, counters, publish, sweep, last: () => position }
 }
 
@@ -286,11 +287,11 @@ describe('a cohort', () => {
               const { consumer } = channel.alone.items[at] ?? {}
               if (consumer !== undefined) (consumer as Walker).deliver()
             }
-            log.offer(log.last)
+            log.offer(log.lastPosition)
             log.trim(0)
           } else midSweep++
         } else if (dice < 0.65) {
-          const from = log.last
+          const from = log.lastPosition
           const gzip = random() < 0.3 ? new GzipBody(random() < 0.5) : null
           walkers.set(new Walker(channel, gzip), from)
         } else if (walker === undefined) continue
@@ -299,7 +300,7 @@ describe('a cohort', () => {
           walker.full = false
           walker.room = Infinity
           walker.deliver()
-        } else if (dice < 0.87) walker.member.part()
+        } else if (dice < 0.87) walker.member.leaveLockstep()
         else if (dice < 0.9) walker.writes.push(walker.gzip?.own(Buffer.from('own')) ?? Buffer.alloc(0))
         else {
           channel.remove(walker.member)

@@ -1,6 +1,7 @@
 import { Channel, type Consumer, ChannelCursor } from '../../lib/delivery/channel.ts'
 import { Pump } from '../../lib/delivery/pump.ts'
-import { ReplayLog, replayBounds } from '../../lib/log/replay-log.ts'
+import { ReplayLog } from '../../lib/log/replay-log.ts'
+import { replayBounds } from '../../lib/log/replay-options.ts'
 
 /** A consumer that is given everything at once, and says how often it was visited. */
 class Visited implements Consumer {
@@ -56,7 +57,7 @@ describe('the pump', () => {
     const consumer = new Visited(channels)
     publish(channel)
     await pump.nextRound()
-    channel.log.lose(channel.log.last + 5)
+    channel.log.lose(channel.log.lastPosition + 5)
     pump.published(channel)
     await pump.nextRound()
     expect([consumer.visits, consumer.position]).toEqual([2, channel.log.floor])

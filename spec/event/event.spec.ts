@@ -3,13 +3,16 @@ import * as fc from 'fast-check'
 import { encodeEvent, SseError, type EventInput } from 'express-sse-hub'
 import { encodeComment, formatBody, parseBlock } from '../../lib/event/event.ts'
 
+// The same values in every run, so that a failure can be repeated.
+fc.configureGlobal({ seed: 1 })
+
 interface Read {
   readonly events: EventSourceMessage[]
   readonly comments: string[]
   readonly retries: number[]
 }
 
-/** What a client reads from these bytes, given to it in pieces that end at `cuts`. */
+/** Parses a text as a client does that receives its bytes in pieces that end at `cuts`. */
 function read(text: string, cuts: readonly number[] = []): Read {
   const result: Read = { events: [], comments: [], retries: [] }
   const parser = createParser({
@@ -37,7 +40,7 @@ const caught = (encode: () => unknown): SseError => {
 }
 
 describe('encodeEvent', () => {
-  test.each<[string, EventInput, string]>([
+  it.each<[string, EventInput, string]>([
     ['a line', { data: 'a' }, 'data: a\n\n'],
     ['empty data', { data: '' }, 'data: \n\n'],
     ['data of one space', { data: ' ' }, 'data:  \n\n'],
@@ -45,14 +48,14 @@ describe('encodeEvent', () => {
     ['LF', { data: 'a\nb' }, 'data: a\ndata: b\n\n'],
     ['CR', { data: 'a\rb' }, 'data: a\ndata: b\n\n'],
     ['CRLF as one break', { data: 'a\r\nb' }, 'data: a\ndata: b\n\n'],
-    ['LFCR as two', { data: 'a\n\rb' }, 'data: a\ndata: \ndata: b\n\n'],
-    ['all of them', { data: 'a\r\n\rb\n\nc\r\r\nd' }, 'data: a\ndata: \ndata: b\ndata: \ndata: c\ndata: \ndata: d\n\n'],
+    ['LFCR as two breaks', { data: 'a\n\rb' }, 'data: a\ndata: \ndata: b\n\n'],
+    ['a mixture of breaks', { data: 'a\r\n\rb\n\nc\r\r\nd' }, 'data: a\ndata: \ndata: b\ndata: \ndata: c\ndata: \ndata: d\n\n'],
     ['a trailing break', { data: 'a\n' }, 'data: a\ndata: \n\n'],
     ['several trailing breaks', { data: 'a\r\n\n' }, 'data: a\ndata: \ndata: \n\n'],
-    ['nothing but a break', { data: '\n' }, 'data: \ndata: \n\n'],
+    ['only a break', { data: '\n' }, 'data: \ndata: \n\n'],
     ['a leading break', { data: '\ra' }, 'data: \ndata: a\n\n'],
     [
-      'line separators that are none in the standard',
+      'line separators that the standard does not recognise',
       { data: 'a\u2028b\u2029c\u0085d\u000be\u000cf' },
       'data: a\u2028b\u2029c\u0085d\u000be\u000cf\n\n',
     ],
@@ -60,14 +63,14 @@ describe('encodeEvent', () => {
     ['a byte order mark', { data: '\ufeffa' }, 'data: \ufeffa\n\n'],
     ['an object as JSON', { data: { a: '\n' } }, 'data: {"a":"\\n"}\n\n'],
     ['null, a number and a boolean as JSON', { data: [null, 0, false] }, 'data: [null,0,false]\n\n'],
-    ['what toJSON gives', { data: new Date(0) }, 'data: "1970-01-01T00:00:00.000Z"\n\n'],
+    ['the result of toJSON', { data: new Date(0) }, 'data: "1970-01-01T00:00:00.000Z"\n\n'],
     ['an event name', { event: 'tick', data: 'a' }, 'event: tick\ndata: a\n\n'],
     ['an event name with spaces and colons', { event: ' a: b ', data: 'a' }, 'event:  a: b \ndata: a\n\n'],
     ['no line for the name message', { event: 'message', data: 'a' }, 'data: a\n\n'],
     ['no line for an empty name', { event: '', data: 'a' }, 'data: a\n\n'],
     ['an id', { id: '7', data: 'a' }, 'id: 7\ndata: a\n\n'],
     ['the id 0', { id: '0', data: 'a' }, 'id: 0\ndata: a\n\n'],
-    ['an empty id, which clears that of the client', { id: '', data: 'a' }, 'id: \ndata: a\n\n'],
+    ['an empty id, which clears the id of the client', { id: '', data: 'a' }, 'id: \ndata: a\n\n'],
     ['a retry of 0', { retry: 0, data: 'a' }, 'retry: 0\ndata: a\n\n'],
     ['the greatest retry', { retry: 2_147_483_647, data: 'a' }, 'retry: 2147483647\ndata: a\n\n'],
     ['all fields', { id: '1', retry: 5, event: 'e', data: 'a' }, 'id: 1\nretry: 5\nevent: e\ndata: a\n\n'],
@@ -76,18 +79,18 @@ describe('encodeEvent', () => {
     expect(encodeEvent(input)).toBe(text)
   })
 
-  test.each<[string, Record<string, unknown>, RegExp]>([
+  it.each<[string, Record<string, unknown>, RegExp]>([
     ['LF in the event name', { event: 'a\nb' }, /event must .*'a\\nb'/],
     ['CR in the event name', { event: 'a\rdata: forged' }, /event must .*forged/],
     ['a break at the end of the event name', { event: 'a\n' }, /event must/],
-    ['an event name that is no string', { event: 5 }, /event must .*5/],
+    ['an event name that is not a string', { event: 5 }, /event must .*5/],
     ['LF in the id', { id: '1\n\ndata: forged' }, /id must .*forged/],
     ['CR in the id', { id: '\r' }, /id must .*'\\r'/],
     ['NUL in the id', { id: 'a\0' }, /id must .*'a\\x00'/],
     ['an id that is neither a string nor a number', { id: true }, /id must .*true/],
-    ['an id that is no safe integer', { id: 2 ** 53 }, /id must .*9007199254740992/],
+    ['an id that is not a safe integer', { id: 2 ** 53 }, /id must .*9007199254740992/],
     ['an id with a fraction', { id: 1.5 }, /id must .*1\.5/],
-    ['a field there is not', { evnt: 'x' }, /no field 'evnt'; the fields are data, event, id, retry/],
+    ['an unknown field', { evnt: 'x' }, /no field 'evnt'; the fields are data, event, id, retry/],
     ['a negative retry', { retry: -1 }, /retry must .*-1/],
     ['a fractional retry', { retry: 0.5 }, /retry must .*0\.5/],
     ['NaN as retry', { retry: NaN }, /retry must .*NaN/],
@@ -101,17 +104,17 @@ describe('encodeEvent', () => {
     expect(error).toMatchObject({ code: 'SSE_INVALID_EVENT', status: 500, message: expect.stringMatching(message) as string })
   })
 
-  test.each<[string, unknown]>([
+  it.each<[string, unknown]>([
     ['undefined', undefined],
     ['null', null],
     ['a string', 'data'],
-  ])('refuses %s for an event', (_what, input) => {
+  ])('refuses %s as an event', (_what, input) => {
     expect(caught(() => encodeEvent(input as EventInput))).toMatchObject({ code: 'SSE_INVALID_EVENT' })
   })
 
   const cycle: { self?: unknown } = {}
   cycle.self = cycle
-  test.each<[string, unknown, RegExp]>([
+  it.each<[string, unknown, RegExp]>([
     ['undefined', undefined, /got undefined/],
     ['a function', function tick() {}, /got .*tick/],
     ['a symbol', Symbol('s'), /got Symbol\(s\)/],
@@ -127,15 +130,15 @@ describe('encodeEvent', () => {
       },
       /no; got/,
     ],
-    ['an object whose toJSON gives undefined', { toJSON: () => undefined }, /got .*toJSON/],
-  ])('refuses %s as data, by its value', (_what, data, message) => {
+    ['an object whose toJSON returns undefined', { toJSON: () => undefined }, /got .*toJSON/],
+  ])('refuses %s as data, and names the value', (_what, data, message) => {
     const error = caught(() => encodeEvent({ data }))
     expect(error).toMatchObject({ code: 'SSE_INVALID_DATA', message: expect.stringMatching(message) as string })
     expect(error.message).not.toContain('\n')
     expect(error.message.length).toBeLessThan(400)
   })
 
-  test('reads each field once: one that changes between the check and the writing forges nothing', () => {
+  it('reads each field once, so that a getter cannot forge a field after the check', () => {
     let reads = 0
     const sly = {
       data: 'x',
@@ -149,7 +152,7 @@ describe('encodeEvent', () => {
   })
 })
 
-describe('what is sent is what arrives', () => {
+describe('a client receives the event that was encoded', () => {
   const text = fc.oneof(
     fc.string({ unit: 'grapheme' }),
     fc.string({ unit: fc.constantFrom('\r', '\n', '\r\n', 'a', ' ', ':', 'data: ', '\0', '\ufeff', '\u2028', 'ü', '😀') }),
@@ -157,17 +160,17 @@ describe('what is sent is what arrives', () => {
   const line = text.map((value) => value.replaceAll(/[\r\n]/g, ''))
   const id = line.map((value) => value.replaceAll('\0', ''))
   const event = fc.record({ data: text, event: line, id, retry: fc.nat(2_147_483_647) }, { requiredKeys: ['data'] })
-  const arrived = ({ data, event: name, id: given }: EventInput): EventSourceMessage => ({
+  const received = ({ data, event: name, id: given }: EventInput): EventSourceMessage => ({
     data: (data as string).replaceAll(/\r\n|\r/g, '\n'),
     event: name === 'message' || name === '' ? undefined : (name ?? undefined),
     id: given === undefined || given === null ? undefined : String(given),
   })
 
-  test('for any events, however their bytes are cut', () => {
+  it('for any events, however their bytes are split', () => {
     fc.assert(
       fc.property(fc.array(event, { maxLength: 5 }), fc.array(fc.nat()), (events, cuts) => {
         const { events: got, retries, comments } = read(events.map(encodeEvent).join(''), cuts)
-        expect(got).toEqual(events.map(arrived))
+        expect(got).toEqual(events.map(received))
         expect(retries).toEqual(events.flatMap(({ retry }) => retry ?? []))
         expect(comments).toEqual([])
       }),
@@ -175,7 +178,7 @@ describe('what is sent is what arrives', () => {
     )
   })
 
-  test('for any JSON', () => {
+  it('for any JSON value', () => {
     fc.assert(
       fc.property(fc.jsonValue(), fc.array(fc.nat()), (value, cuts) => {
         const [got] = read(encodeEvent({ data: { value } }), cuts).events
@@ -184,7 +187,7 @@ describe('what is sent is what arrives', () => {
     )
   })
 
-  test('for any comment: it forges nothing, and what follows arrives', () => {
+  it('after any comment, which forges nothing', () => {
     fc.assert(
       fc.property(text, fc.array(fc.nat()), (comment, cuts) => {
         const { events, retries, comments } = read(encodeComment(comment) + encodeEvent({ data: 'after' }), cuts)
@@ -195,18 +198,18 @@ describe('what is sent is what arrives', () => {
     )
   })
 
-  test('whatever is given for event and id, it is one event or refused', () => {
+  it('for any name and id that are not refused', () => {
     fc.assert(
       fc.property(text, text, (name, given) => {
         const input = { event: name, id: given, data: 'x' }
-        const isForged = /[\r\n]/.test(name) || /[\r\n\0]/.test(given)
-        const outcome = () => (isForged ? caught(() => encodeEvent(input)).code : read(encodeEvent(input)).events)
-        expect(outcome()).toEqual(isForged ? 'SSE_INVALID_EVENT' : [arrived(input)])
+        const isRefused = /[\r\n]/.test(name) || /[\r\n\0]/.test(given)
+        const outcome = () => (isRefused ? caught(() => encodeEvent(input)).code : read(encodeEvent(input)).events)
+        expect(outcome()).toEqual(isRefused ? 'SSE_INVALID_EVENT' : [received(input)])
       }),
     )
   })
 
-  test('parseBlock reads back what formatBody wrote', () => {
+  it('and parseBlock reads the output of formatBody as the client does', () => {
     fc.assert(
       fc.property(text, line, (data, name) => {
         expect(parseBlock(`id: 1\n${formatBody(data, name)}`)).toEqual({
@@ -219,7 +222,7 @@ describe('what is sent is what arrives', () => {
 })
 
 describe('encodeComment', () => {
-  test.each([
+  it.each([
     ['', ':\n'],
     ['hello', ': hello\n'],
     ['a\r\nb\rc\nd', ': a\n: b\n: c\n: d\n'],

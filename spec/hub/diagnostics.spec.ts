@@ -1,6 +1,13 @@
 import diagnosticsChannel from 'node:diagnostics_channel'
-import type { DiagnosticMessages, HubOptions, SubscribeOptions, Subscription } from 'express-sse-hub'
-import { Hub, SseError, sseMiddleware } from 'express-sse-hub'
+import {
+  type DiagnosticMessages,
+  type HubOptions,
+  type SubscribeOptions,
+  type Subscription,
+  Hub,
+  SseError,
+  sseMiddleware,
+} from 'express-sse-hub'
 import express from 'express'
 import { join } from '../../lib/hub/subscribable.ts'
 import { TestClient, until } from '../support/client.ts'

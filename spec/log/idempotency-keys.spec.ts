@@ -11,14 +11,14 @@ beforeEach(() => {
 afterEach(() => now.mockRestore())
 
 describe('IdempotencyKeys', () => {
-  it('knows what was remembered, by channel and key', () => {
+  it('finds a position by channel and key', () => {
     const keys = new IdempotencyKeys()
     keys.remember('a', 'bc', 1, 1_000)
     keys.remember('ab', 'c', 2, 1_000)
     expect([keys.find('a', 'bc'), keys.find('ab', 'c'), keys.find('a', 'b'), keys.find('abc', '')]).toEqual([1, 2, undefined, undefined])
   })
 
-  it('forgets a key when its time is over, and not before', () => {
+  it('forgets a key at the end of its time, and not before', () => {
     const keys = new IdempotencyKeys()
     now.mockReturnValue(500)
     keys.remember('a', 'k', 1, 1_000)
@@ -28,7 +28,7 @@ describe('IdempotencyKeys', () => {
     expect(keys.find('a', 'k')).toBeUndefined()
   })
 
-  it('forgets each in its own time, in whatever order they came', () => {
+  it('forgets each key at its own time, in whatever order the keys were added', () => {
     const keys = new IdempotencyKeys()
     keys.remember('long', 'k', 1, 10_000)
     keys.remember('short', 'k', 2, 10)
@@ -40,7 +40,7 @@ describe('IdempotencyKeys', () => {
     expect(known()).toEqual([1, undefined, undefined])
   })
 
-  it('remembers a key anew, with its new event and its new time', () => {
+  it('replaces the position and the time of a key that is remembered again', () => {
     const keys = new IdempotencyKeys()
     keys.remember('a', 'k', 1, 10)
     now.mockReturnValue(10)
@@ -56,16 +56,16 @@ describe('IdempotencyKeys', () => {
     expect(first()).toEqual([0, 1, 2, 3])
     keys.remember('a', 'one more', -1, 1_000)
     expect(first()).toEqual([undefined, 1, 2, 3])
-    // What is remembered anew is the newest again.
+    // A key that is remembered again becomes the newest.
     keys.remember('a', '1', 100, 1_000)
     keys.remember('a', 'two more', -2, 1_000)
     expect(first()).toEqual([undefined, 100, undefined, 3])
   })
 
-  it('holds a key whose time is over no longer than until another comes', async () => {
+  it('releases expired keys as new ones are added', async () => {
     const keys = new IdempotencyKeys()
     const heap = async (): Promise<number> => {
-      // The spy remembers every call.
+      // The spy keeps every call in memory.
       now.mockClear()
       for (let n = 0; n < 5; n++) {
         collectGarbage()
@@ -77,7 +77,7 @@ describe('IdempotencyKeys', () => {
     for (let n = 0; n < 60_000; n++) keys.remember('a', `${n}`.padStart(250, 'x'), n, 10)
     const full = await heap()
     now.mockReturnValue(10)
-    // Two go for each that comes: these are far from all that may be remembered.
+    // Each new key removes two expired ones, long before the maximum is reached.
     for (let n = 0; n < 30_000; n++) keys.remember('b', `${n}`, n, 10)
     const after = await heap()
     expect(full - before).toBeGreaterThan(15_000_000)
@@ -85,7 +85,7 @@ describe('IdempotencyKeys', () => {
     expect(keys.find('b', '0')).toBe(0)
   })
 
-  it('knows nothing any more when it was cleared', () => {
+  it('forgets all keys when it is cleared', () => {
     const keys = new IdempotencyKeys()
     keys.remember('a', 'k', 1, 1_000)
     keys.clear()
