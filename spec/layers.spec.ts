@@ -18,6 +18,7 @@ const LAYERS: readonly { readonly folder: string; readonly files: readonly strin
       'turn-budget',
       'drain',
       'deferred',
+      'backoff',
       'reported-promise',
       'framed-bytes',
     ],

@@ -1,9 +1,10 @@
 import type { Redis, RedisOptions } from 'ioredis'
+import { backoffMs } from '../basics/backoff.ts'
 import { SseError } from '../basics/errors.ts'
 import { Fifo } from '../basics/fifo.ts'
 import type { Script } from './scripts.ts'
 
-const RETRY_MS = { min: 50, max: 2_000 }
+const RETRY_MS = { min: 100, max: 2_000 }
 /** How long closing may take. */
 const CLOSE_MS = 1_000
 
@@ -56,7 +57,7 @@ export function linkOptions(timeoutMs: number, { connectionName }: Pick<RedisOpt
     socketTimeout: undefined,
     // Closing waits for nothing.
     disconnectTimeout: 100,
-    retryStrategy: (times) => Math.min(RETRY_MS.max, RETRY_MS.min * 2 ** Math.min(times, 10)) * (0.5 + Math.random() / 2),
+    retryStrategy: (times) => backoffMs(times - 1, RETRY_MS),
   }
 }
 
