@@ -8,8 +8,8 @@ export interface BackoffBounds {
  * Delay before the next attempt, in milliseconds: `min`, doubled after each failed attempt up to `max`, times a random factor
  * between 0.5 and 1 so that processes that failed together do not retry together.
  *
- * @param failures how many attempts failed before the one that just failed: 0 after the first.
+ * @param attempt index of the attempt that failed, beginning with 0.
  */
-export function backoffMs(failures: number, { min, max }: BackoffBounds): number {
-  return Math.min(max, min * 2 ** failures) * (0.5 + Math.random() / 2)
+export function backoffMs(attempt: number, { min, max }: BackoffBounds): number {
+  return Math.min(max, min * 2 ** attempt) * (0.5 + Math.random() / 2)
 }

@@ -7,7 +7,7 @@ describe('backoffMs', () => {
 
   const delays = (random: number): number[] => {
     jest.spyOn(Math, 'random').mockReturnValue(random)
-    return [0, 1, 2, 4, 5, 2_000].map((failures) => backoffMs(failures, BOUNDS))
+    return [0, 1, 2, 4, 5, 2_000].map((attempt) => backoffMs(attempt, BOUNDS))
   }
 
   it('doubles after each failure, up to the longest delay', () => {

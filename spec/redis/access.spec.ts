@@ -9,8 +9,8 @@ import { describeRedis, RedisServer } from '../support/redis.ts'
 
 /** The channels that the user `app` must not touch begin with `!`. */
 const REFUSED = '!x'
-const CHANNELS_ALLOWED = ['resetchannels', '&{p}:s', '&{p}:n:*', '&{p}:c:[^!]*']
-const KEYS_ALLOWED = ['resetkeys', '~{p}', '~{p}:[^ek]*', '~{p}:e:??????????:[^!]*', '~{p}:k:??????????:[^!]*']
+const CHANNELS_ALLOWED = ['resetchannels', '&{p}:control', '&{p}:process:*', '&{p}:channel:[^!]*']
+const KEYS_ALLOWED = ['resetkeys', '~{p}', '~{p}:[^ek]*', '~{p}:events:??????????:[^!]*', '~{p}:keys:??????????:[^!]*']
 
 /** Subscribes a connection without a socket; the reason where it is refused. */
 async function subscribe(hub: Hub, channels: readonly string[], lastEventId = ''): Promise<FakeConnection | string> {
@@ -110,9 +110,9 @@ describeRedis.each([
       code: 'SSE_BACKPLANE_UNAVAILABLE',
       message: expect.stringContaining('NOPERM') as string,
     })
-    expect([await admin.hexists('{p}', `c:${REFUSED}`), await admin.keys('{p}:e:*')]).toEqual([0, []])
+    expect([await admin.hexists('{p}', `channel:${REFUSED}`), await admin.keys('{p}:events:*')]).toEqual([0, []])
     await hub.publish('a', 'e', 1)
-    expect(await admin.keys('{p}:e:*')).toHaveLength(1)
+    expect(await admin.keys('{p}:events:*')).toHaveLength(1)
   })
 
   it('ends who follows it when the right is taken away, and they go on where they were when it is given back', async () => {

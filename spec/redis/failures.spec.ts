@@ -181,7 +181,7 @@ describeRedis('a load of publishers and reconnecting clients', () => {
       const some = trial.clients.slice(0, away)
       for (const client of some) client.stayAway()
       await trial.reached(0.4)
-      expect(await trial.deleteKeys(':e:*')).toBeGreaterThan(0)
+      expect(await trial.deleteKeys(':events:*')).toBeGreaterThan(0)
       // It has to ask for what they missed, and the others may come to it as well.
       const { port } = await trial.addProcess()
       for (const client of some) client.comeBack(port)

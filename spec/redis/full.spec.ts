@@ -116,7 +116,7 @@ describeRedis('a Redis that is full, and evicts nothing', () => {
     proxy.mend()
     await until(() => hub.health(), 'it is back')
     const end = Date.now() + 10_000
-    for (let counts: string[] = []; counts.join() !== '1'; counts = await redis.hvals('{p}:l:u')) expect(Date.now()).toBeLessThan(end)
+    for (let counts: string[] = []; counts.join() !== '1'; counts = await redis.hvals('{p}:owner:u')) expect(Date.now()).toBeLessThan(end)
     expect((await subscribe(hub, '', 'u')).isOpen).toBe(true)
     await hub.close()
     await proxy.close()

@@ -10,6 +10,7 @@ import { FakeConnection } from '../support/fake-connection.ts'
 import { RedisProxy } from '../support/failures/redis-proxy.ts'
 import { deleteKeys, describeRedis, freshPrefix, REDIS_URL, RedisServer, redisHub } from '../support/redis.ts'
 import { serve, stopServers } from '../support/servers.ts'
+import { clockedBackplane, SET_CLOCK } from './clocked-backplane.ts'
 
 /** Subscribes a connection without a socket. */
 async function subscribe(hub: Hub, channels: readonly string[], lastEventId = '', owner?: string): Promise<FakeConnection> {
@@ -65,7 +66,12 @@ describeRedis('a hub over Redis', () => {
       const name = prefix()
       const hub = hubOf(name, {}, {}, server.url)
       const connections = await Promise.all(Array.from({ length: 50 }, () => subscribe(hub, ['a', 'b'])))
-      expect(await server.command('PUBSUB', 'NUMSUB', `{${name}}:c:a`, `{${name}}:c:b`)).toEqual([`{${name}}:c:a`, 1, `{${name}}:c:b`, 1])
+      expect(await server.command('PUBSUB', 'NUMSUB', `{${name}}:channel:a`, `{${name}}:channel:b`)).toEqual([
+        `{${name}}:channel:a`,
+        1,
+        `{${name}}:channel:b`,
+        1,
+      ])
       const { subscribe: commands } = await calls()
       // One when it connected, and one for both channels.
       expect(commands).toBe(2)
@@ -74,7 +80,12 @@ describeRedis('a hub over Redis', () => {
       expect((await calls())['subscribe']).toBe(2)
       again.leave()
       await until(() => hub.stats().channels === 0, 'the channels are forgotten', 18_000)
-      expect(await server.command('PUBSUB', 'NUMSUB', `{${name}}:c:a`, `{${name}}:c:b`)).toEqual([`{${name}}:c:a`, 0, `{${name}}:c:b`, 0])
+      expect(await server.command('PUBSUB', 'NUMSUB', `{${name}}:channel:a`, `{${name}}:channel:b`)).toEqual([
+        `{${name}}:channel:a`,
+        0,
+        `{${name}}:channel:b`,
+        0,
+      ])
     })
 
     it('is one read of each channel for a storm of reconnects', async () => {
@@ -139,12 +150,10 @@ describeRedis('a hub over Redis', () => {
   it('counts the streams of an owner in all processes, and not those of a process that is gone', async () => {
     const name = prefix()
     const redis = new Redis(REDIS_URL)
-    const time =
-      "(function() local us = tonumber(redis.call('GET', base .. ':now')) return { math.floor(us / 1000000), us % 1000000 } end)()"
     const make = (): Hub => {
       const hub = new Hub({
         maxSubscribersPerOwner: 3,
-        backplane: new RedisBackplane({ url: REDIS_URL }, { prefix: name, probeMs: 50 }, { time }),
+        backplane: clockedBackplane({ prefix: name, probeMs: 50 }, { time: SET_CLOCK }),
       })
       hubs.push(hub)
       return hub
@@ -162,20 +171,20 @@ describeRedis('a hub over Redis', () => {
     await until(() => one.stats().subscribers === 1, 'the first has left')
     await subscribe(one, ['a'], '', 'u')
     // A process that crashed: its count is there, and nothing is heard of it.
-    await redis.hset(`{${name}}:l:w`, 'crashed', 3)
-    await redis.zadd(`{${name}}:p`, now / 1_000 + 150, 'crashed')
+    await redis.hset(`{${name}}:owner:w`, 'crashed', 3)
+    await redis.zadd(`{${name}}:processes`, now / 1_000 + 150, 'crashed')
     await expect(subscribe(one, ['a'], '', 'w')).rejects.toThrow('refused: maxSubscribersPerOwner')
     now += 200_000
     await redis.set(`{${name}}:now`, now)
     await subscribe(one, ['a'], '', 'w')
     // Should it only have been busy, it has its streams again at once.
-    await redis.zadd(`{${name}}:p`, now / 1_000 + 150, 'crashed')
+    await redis.zadd(`{${name}}:processes`, now / 1_000 + 150, 'crashed')
     await expect(subscribe(one, ['a'], '', 'w')).rejects.toThrow('refused: maxSubscribersPerOwner')
     now += 181_000_000
     await redis.set(`{${name}}:now`, now)
-    for (let score: string | null = ''; score !== null; score = await redis.zscore(`{${name}}:p`, 'crashed'));
+    for (let score: string | null = ''; score !== null; score = await redis.zscore(`{${name}}:processes`, 'crashed'));
     await subscribe(one, ['a'], '', 'w')
-    expect(await redis.hvals(`{${name}}:l:w`)).toEqual(['2'])
+    expect(await redis.hvals(`{${name}}:owner:w`)).toEqual(['2'])
     // One that closes takes its streams with it.
     await two.close()
     await subscribe(one, ['a'], '', 'u')
@@ -204,7 +213,7 @@ describeRedis('a hub over Redis', () => {
     expect([here, there, other].map(({ isOpen }) => isOpen)).toEqual([false, false, true])
     // A process that is taken for alive, and does not answer.
     const redis = new Redis(REDIS_URL)
-    await redis.zadd(`{${name}}:p`, Date.now() + 5_000, 'silent')
+    await redis.zadd(`{${name}}:processes`, Date.now() + 5_000, 'silent')
     const error: unknown = await one.disconnect('v').catch((reason: unknown) => reason)
     expect(error).toBeInstanceOf(SseError)
     expect(error).toMatchObject({ code: 'SSE_BACKPLANE_UNAVAILABLE', status: 503, message: expect.stringContaining('1 of 3') as string })
@@ -273,7 +282,7 @@ describeRedis('a hub over Redis', () => {
     it('ends all that may have been meant, where Redis does not have them any more', async () => {
       const { other, keyed, unkeyed } = await away()
       await expect(other.disconnect('nobody')).rejects.toMatchObject({ code: 'SSE_BACKPLANE_UNAVAILABLE' })
-      for (const key of String(await server.command('KEYS', '*:v:*')).split(/\s+/)) await server.command('DEL', key)
+      for (const key of String(await server.command('KEYS', '*:control-log:*')).split(/\s+/)) await server.command('DEL', key)
       proxy.mend()
       await until(() => !keyed.isOpen && !unkeyed.isOpen, 'both are ended')
     })
@@ -405,11 +414,11 @@ describeRedis('a hub over Redis', () => {
     const hub = hubOf(name, { onError: (error) => void errors.push(error) })
     const stream = await subscribe(hub, ['a'])
     const redis = new Redis(REDIS_URL)
-    const epoch = await redis.hget(`{${name}}`, 'e')
+    const epoch = await redis.hget(`{${name}}`, 'epoch')
     const texts = ['', 'x', `${epoch} 0\nno json`, `${epoch} 0\n{"id":1,"from":"x","question":{"kind":"disconnect","target":{}}}`]
-    for (const text of texts) await redis.publish(`{${name}}:s`, text)
+    for (const text of texts) await redis.publish(`{${name}}:control`, text)
     // A question of a later version is not answered.
-    await redis.publish(`{${name}}:s`, `${epoch} 0\n{"id":2,"from":"x","question":{"kind":"weather"}}`)
+    await redis.publish(`{${name}}:control`, `${epoch} 0\n{"id":2,"from":"x","question":{"kind":"weather"}}`)
     await hub.publish('a', 'e', 'on')
     await until(() => stream.channelEvents.length === 1, 'it goes on')
     await until(() => errors.length >= texts.length, 'all were reported')
@@ -477,7 +486,7 @@ describeRedis('a hub over Redis', () => {
       hubOf(name, options, { probeMs: 50, timeoutMs: 2_000 }, server.url),
     ]
     const count = async (): Promise<number> =>
-      ((await server.command('HVALS', `{${name}}:l:u`)) as string[]).reduce((sum, value) => sum + Number(value), 0)
+      ((await server.command('HVALS', `{${name}}:owner:u`)) as string[]).reduce((sum, value) => sum + Number(value), 0)
     const counted = async (wanted: number): Promise<void> => {
       for (const end = performance.now() + 10_000; (await count()) !== wanted;) expect(performance.now()).toBeLessThan(end)
     }
@@ -500,7 +509,7 @@ describeRedis('a hub over Redis', () => {
     more.leave()
     again.leave()
     await counted(0)
-    expect(await server.command('KEYS', `{${name}}:l:*`)).toEqual([])
+    expect(await server.command('KEYS', `{${name}}:owner:*`)).toEqual([])
     await Promise.all([one.close(), two.close()])
   })
 

@@ -28,7 +28,7 @@ describeRedis('the streams of an owner in a process that is killed', () => {
     await until(() => processes.every(({ progress }) => progress.isHealthy), 'both hubs are healthy')
     const open = (at: number): Promise<TestClient> => TestClient.open(`http://127.0.0.1:${at}/events?channel=c&owner=u`)
     await (await open(port)).live()
-    const [name = ''] = await redis.hkeys(`{${prefix}}:l:u`)
+    const [name = ''] = await redis.hkeys(`{${prefix}}:owner:u`)
 
     // Its own process knows that it is there: the limit stays as it is.
     const refusedHere = await open(port)
@@ -37,7 +37,7 @@ describeRedis('the streams of an owner in a process that is killed', () => {
 
     await pool.kill(processes[0]!)
     const killedAt = await nowMs()
-    const countsUntil = Number(await redis.zscore(`{${prefix}}:p`, name))
+    const countsUntil = Number(await redis.zscore(`{${prefix}}:processes`, name))
     expect(countsUntil - killedAt).toBeLessThanOrEqual(ALIVE_MS)
     // Another process cannot know: it refuses as long as they count, and no longer.
     let refused = 0

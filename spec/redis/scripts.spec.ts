@@ -1,18 +1,14 @@
 import { Redis } from 'ioredis'
 import type { BackplaneEvent, BackplaneHost } from '../../lib/backplanes/backplane.ts'
-import { CHANNEL_KEPT_MS } from '../../lib/redis/scripts.ts'
-import { RedisBackplane } from '../../lib/redis.ts'
+import { CHANNEL_KEPT_MS } from '../../lib/redis/scripts/prelude.ts'
 import { randomFrom } from '../support/random.ts'
 import { deleteKeys, describeRedis, freshPrefix, REDIS_URL } from '../support/redis.ts'
+import { clockedBackplane, runningClock, SET_CLOCK } from './clocked-backplane.ts'
 
 const MAX_EVENTS = 6
 const MAX_BYTES = 1_500
 const MAX_AGE_MS = 10_000
 const CHANNELS = ['a', 'b', 'latest']
-
-/** The scripts read the time from a key, so that it can be set. */
-const SET_TIME =
-  "(function() local us = tonumber(redis.call('GET', base .. ':now')) return { math.floor(us / 1000000), us % 1000000 } end)()"
 
 interface Stored extends BackplaneEvent {
   readonly epoch: string
@@ -31,7 +27,7 @@ function ascends(before: number, after: number): void {
 /** A backplane whose clock is set by hand, and what was published over it. */
 class World {
   readonly prefix = freshPrefix()
-  readonly backplane = new RedisBackplane({ url: REDIS_URL }, { prefix: this.prefix }, { time: SET_TIME, sweepMs: 0 })
+  readonly backplane = clockedBackplane({ prefix: this.prefix }, { time: SET_CLOCK, sweepMs: 0 })
   readonly redis = new Redis(REDIS_URL)
   readonly stored = new Map<string, Stored[]>(CHANNELS.map((name) => [name, []]))
   /** What each channel's log must have, and the floor of those that were forgotten. */
@@ -119,7 +115,7 @@ class World {
   async evict(channel: string): Promise<void> {
     const log = this.logs.get(channel)
     if (log !== undefined) Object.assign(log, { kept: [], floor: log.last })
-    await this.redis.del(`{${this.prefix}}:e:${this.epoch}:${channel}`)
+    await this.redis.del(`{${this.prefix}}:events:${this.epoch}:${channel}`)
   }
 
   /** Every read lets go of what is too old. */
@@ -211,8 +207,8 @@ describeRedis('the scripts, compared with all that was published', () => {
     expect(await here.read('never', ended - 1)).toEqual({ floor: 0, events: [] })
     await here.setClock(here.now + (MAX_AGE_MS + CHANNEL_KEPT_MS + 100) * 1_000)
     await here.read('b', here.newest)
-    expect(await here.redis.hkeys(`{${here.prefix}}`)).not.toContain('c:a')
-    expect(await here.redis.exists(`{${here.prefix}}:e:${here.epoch}:a`)).toBe(0)
+    expect(await here.redis.hkeys(`{${here.prefix}}`)).not.toContain('channel:a')
+    expect(await here.redis.exists(`{${here.prefix}}:events:${here.epoch}:a`)).toBe(0)
     expect(await here.read('a', ended - 1)).toEqual({ floor: ended, events: [] })
     expect(await here.read('a', ended)).toMatchObject({ floor: 0 })
     expect(await here.read('never', ended - 1)).toMatchObject({ floor: ended })
@@ -243,7 +239,7 @@ describeRedis('the scripts, compared with all that was published', () => {
     await here.publish('a', 'two', undefined)
     await here.publish('a', 'three', undefined)
     expect(here.newest).toBe(Number.MAX_SAFE_INTEGER - 1)
-    const ofChannel = `{${here.prefix}}:e:${here.epoch}:a`
+    const ofChannel = `{${here.prefix}}:events:${here.epoch}:a`
     const before = [await here.redis.hgetall(`{${here.prefix}}`), await here.redis.xlen(ofChannel)]
     for (const channel of ['a', 'new']) {
       await expect(here.publish(channel, 'x', undefined)).rejects.toMatchObject({
@@ -327,10 +323,6 @@ describeRedis('the scripts, compared with all that was published', () => {
   })
 })
 
-/** Each script that runs moves the clock on by so many microseconds, so that channels are made at a rate of their own. */
-const runningClock = (us: number): string =>
-  `(function() local us = redis.call('INCRBY', base .. ':now', ${us}) return { math.floor(us / 1000000), us % 1000000 } end)()`
-
 describeRedis('what is stored about channels', () => {
   const LIVE = 2_000
   const BOUNDS = { maxEvents: 10, maxBytes: 1_000, maxAgeMs: 1_000, latestPerKey: false }
@@ -347,7 +339,7 @@ describeRedis('what is stored about channels', () => {
     onError() {},
   }
   const stepUs = ((BOUNDS.maxAgeMs + CHANNEL_KEPT_MS) * 1_000) / LIVE
-  const backplane = new RedisBackplane({ url: REDIS_URL }, { prefix }, { time: runningClock(stepUs) })
+  const backplane = clockedBackplane({ prefix }, { time: runningClock(stepUs) })
   const publish = (channel: string): Promise<unknown> =>
     backplane.publish({ channel, event: 'e', text: '', isString: true, key: undefined, idempotencyKey: undefined, bounds: BOUNDS })
 
@@ -368,7 +360,7 @@ describeRedis('what is stored about channels', () => {
     // Besides the channels there are a few fields of the log.
     expect(Math.max(...counts)).toBeLessThan(1.2 * LIVE)
     const fields = await redis.hkeys(base)
-    const missing = Array.from({ length: LIVE }, (_, n) => `c:c${4 * LIVE + n}`).filter((field) => !fields.includes(field))
+    const missing = Array.from({ length: LIVE }, (_, n) => `channel:c${4 * LIVE + n}`).filter((field) => !fields.includes(field))
     expect(missing).toEqual([])
     // What was forgotten is taken for lost by those who come from before it.
     const first = 1_800_000_000_000_000 + stepUs
@@ -381,10 +373,10 @@ describeRedis('what is stored about channels', () => {
 
   it('is not looked at by a publish to a channel that is there', async () => {
     await publish('there')
-    const cursor = await redis.hget(base, 's')
+    const cursor = await redis.hget(base, 'sweep_cursor')
     for (let n = 0; n < 20; n++) await publish('there')
-    expect(await redis.hget(base, 's')).toBe(cursor)
+    expect(await redis.hget(base, 'sweep_cursor')).toBe(cursor)
     await publish('another')
-    expect(await redis.hget(base, 's')).not.toBe(cursor)
+    expect(await redis.hget(base, 'sweep_cursor')).not.toBe(cursor)
   })
 })

@@ -1,20 +1,20 @@
-import { historyOf, parseMessage } from '../../lib/redis/message.ts'
+import { parseHistory, parseStoredEvent } from '../../lib/redis/stored-event.ts'
 
 const EPOCH = 'abcdefghij'
 
-function message(position: number, prev: number, text = `t${position}`, key = ''): string {
+function storedEvent(position: number, prev: number, text = `t${position}`, key = ''): string {
   return `${EPOCH} ${position} ${prev} 1\ncreated\n${key}\n${text}`
 }
 
 /** The floor, and the positions of what is kept. */
-function readOf(...raw: Parameters<typeof historyOf>): [number, ...number[]] {
-  const { floor, events } = historyOf(...raw)
+function readOf(...raw: Parameters<typeof parseHistory>): [number, ...number[]] {
+  const { floor, events } = parseHistory(...raw)
   return [floor, ...events.map(({ position }) => position)]
 }
 
 describe('a message', () => {
   it('is read as it was stored', () => {
-    expect(parseMessage(`${EPOCH} 1800000000000001 1800000000000000 0\ncreated\n"k\\n\\"é"\n{"a":\n1}\n`)).toEqual({
+    expect(parseStoredEvent(`${EPOCH} 1800000000000001 1800000000000000 0\ncreated\n"k\\n\\"é"\n{"a":\n1}\n`)).toEqual({
       epoch: EPOCH,
       event: {
         position: 1_800_000_000_000_001,
@@ -25,7 +25,7 @@ describe('a message', () => {
         key: 'k\n"é',
       },
     })
-    expect(parseMessage(message(2, 1, '')).event).toEqual({
+    expect(parseStoredEvent(storedEvent(2, 1, '')).event).toEqual({
       position: 2,
       prev: 1,
       event: 'created',
@@ -45,13 +45,13 @@ describe('a message', () => {
     `short 1 0 1\ne\n\nt`,
     `${EPOCH} 1 0 1\ne\nno json\nt`,
   ])('is refused when no script can have written it: %j', (text) => {
-    expect(() => parseMessage(text)).toThrow(/is not (an event of a hub|valid JSON)/)
+    expect(() => parseStoredEvent(text)).toThrow(/is not (an event of a hub|valid JSON)/)
   })
 })
 
 describe('the history of a channel', () => {
   it('begins before the first message that is kept', () => {
-    expect(readOf(['7', [message(5, 3), message(7, 5)], []])).toEqual([3, 5, 7])
+    expect(readOf(['7', [storedEvent(5, 3), storedEvent(7, 5)], []])).toEqual([3, 5, 7])
   })
 
   it('is complete where nothing was read, and begins after what is gone', () => {
@@ -61,14 +61,16 @@ describe('the history of a channel', () => {
   })
 
   it('is nothing where the newest message is gone', () => {
-    expect(readOf(['9', [message(5, 3), message(7, 5)], []])).toEqual([9])
+    expect(readOf(['9', [storedEvent(5, 3), storedEvent(7, 5)], []])).toEqual([9])
   })
 
   it('begins after a message that is gone from the middle', () => {
-    expect(readOf(['9', [message(2, 1), message(3, 2), message(7, 5), message(9, 7)], []])).toEqual([5, 7, 9])
+    expect(readOf(['9', [storedEvent(2, 1), storedEvent(3, 2), storedEvent(7, 5), storedEvent(9, 7)], []])).toEqual([5, 7, 9])
   })
 
   it('goes over messages that were replaced', () => {
-    expect(readOf(['9', [message(2, 1), message(7, 5), message(9, 8)], ['kx', '9', 'l7', '2', 'l9', '7']])).toEqual([1, 2, 7, 9])
+    expect(
+      readOf(['9', [storedEvent(2, 1), storedEvent(7, 5), storedEvent(9, 8)], ['key:x', '9', 'previous:7', '2', 'previous:9', '7']]),
+    ).toEqual([1, 2, 7, 9])
   })
 })
