@@ -41,7 +41,7 @@ export class MemoryBackplane implements Backplane {
     if (position >= Number.MAX_SAFE_INTEGER) {
       throw new SseError(
         'SSE_BACKPLANE_UNAVAILABLE',
-        `MemoryBackplane: no position is left below 2^53: the clock of this process is, or was, near ${position} us; correct it, then restart`,
+        `MemoryBackplane: no position is left below 2^53: the clock of this process is or was at ${position} us: correct it and restart`,
       )
     }
     shared.newest = position
