@@ -2,14 +2,14 @@
  * The names of all keys and pub/sub channels of a hub in Redis, and the form of the values.
  *
  * Every name begins with the base, which each script receives as `KEYS[1]`; see {@link baseName}. It is `{sse}` by default and
- * `{sse}` below. The braces are a hash tag: they put all keys of a hub into one slot of a cluster.
+ * `{sse}` below. The braces are a hash tag: they put all keys of a hub into one hash slot of a cluster.
  *
  * Keys:
  *
  *     {sse}                              hash: the state of the log
  *       epoch                            epoch of the log
  *       last_position                    newest position of the hub
- *       server_run_id                    run_id of the server that wrote last; '' if every writer is durable
+ *       server_run_id                    run_id of the server; '' until a hub that is not durable has written it
  *       forgotten_floor                  newest position of the channels that were forgotten
  *       sweep_cursor                     HSCAN cursor at which the next sweep continues
  *       vital_count                      number of vital control messages in this epoch
@@ -17,7 +17,7 @@
  *                                        <maxAgeMs> <1 if latestPerKey, else 0>"
  *     {sse}:events:<epoch>:<channel>     stream: the log of a channel; the entry <position>-0 has these fields
  *       event                            the stored event, see below
- *       written_bytes                    bytes written to the log up to this entry; absent if latestPerKey
+ *       written_bytes                    written bytes of the log up to this entry; absent if latestPerKey
  *     {sse}:keys:<epoch>:<channel>       hash, for channels with latestPerKey
  *       key:<key>                        position of the event with this key
  *       previous:<position>              position before the event at <position>, if the one in the stored event was replaced

@@ -144,7 +144,7 @@ export class RedisLink {
     } catch (error) {
       if (connection !== this.#connection) return
       this.#failed(error as Error)
-      // The longest delay: what Redis refused once it may refuse again and again.
+      // The longest delay, because Redis may refuse the same again and again.
       setTimeout(() => connection === this.#connection && this.reconnect(), RECONNECT_MS.max).unref()
       return
     }

@@ -39,12 +39,12 @@ export function parseStoredEvent(text: string): StoredEvent {
 }
 
 /**
- * What the read script returns for a channel: a floor and no events, or the newest position, the stored events, and the fields
- * and values of the keys hash.
+ * Answer of the read script for a channel: a floor and no events, or the newest position, the stored events, and the fields and
+ * values of the keys hash.
  */
 export type RawHistory = readonly [floor: string] | readonly [newest: string, storedEvents: readonly string[], keyFields: readonly string[]]
 
-/** What the read script returns for a channel that the ACL denies to the user. */
+/** Answer of the read script for a channel that the ACL denies to the user. */
 export type RawRefusal = readonly [newest: null, reason: string]
 
 const PREVIOUS_FIELD = 'previous:'

@@ -3,7 +3,7 @@ import { CHANNEL_FIELDS, LUA_CHANNEL_STATE, luaNames } from '../key-schema.ts'
 /** The clock of the server, as a Lua expression for `{ seconds, microseconds }`. */
 export const SERVER_TIME = "redis.call('TIME')"
 
-/** First line of the scripts that must run while Redis is out of memory. What they store does not grow with the number of events. */
+/** First line of the scripts that must run while Redis is out of memory. The size of their data does not depend on the number of events. */
 export const ALLOW_WHEN_FULL = '#!lua flags=allow-oom\n'
 
 /**

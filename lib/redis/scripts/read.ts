@@ -4,7 +4,7 @@ import { ENSURE_EPOCH, POSITION_LIMIT, SWEEP } from './prelude.ts'
 /** How many channels a read sweeps if a sweep is due. */
 const SWEPT_CHANNELS = 200
 
-/** What an entry of an answer costs besides its text, in bytes. */
+/** Size of an entry in the answer besides its text, in bytes. */
 const ENTRY_OVERHEAD_BYTES = 50
 
 /**
