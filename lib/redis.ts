@@ -1,4 +1,3 @@
 export { publishScript } from './redis/scripts.ts'
 export { RedisBackplane } from './redis/redis-backplane.ts'
-export type { RedisBackplaneOptions } from './redis/redis-backplane.ts'
-export type { RedisClient, RedisConnection } from './redis/redis-client.ts'
+export type { RedisBackplaneOptions, RedisClient, RedisConnection } from './redis/redis-options.ts'

@@ -1,27 +1,27 @@
 import type { ErrorContext } from '../basics/on-error.ts'
 import type { ReplayBounds } from '../log/replay-options.ts'
 
-/** What is published, as a backplane takes it. Everything in it was checked. */
+/** An event to publish. The hub has checked everything in it. */
 export interface Publication {
   readonly channel: string
   readonly event: string
-  /** The payload: a string as it is, anything else serialised. */
+  /** The payload: a string unchanged, anything else serialised. */
   readonly text: string
-  /** Whether the payload is a string as it is. */
+  /** Whether the payload is a string. */
   readonly isString: boolean
-  /** In a channel that keeps the latest of each key: the key of this event. */
+  /** Key of the event, in a channel that keeps the latest event per key. */
   readonly key: string | undefined
-  /** By which the same event, published again, is recognised for as long as the channel's log reaches back. */
+  /** Identifies the event if it is published again, for as long as the log of the channel reaches back. */
   readonly idempotencyKey: string | undefined
   /** The bounds of the channel's log. */
   readonly bounds: ReplayBounds
 }
 
-/** Where an event was stored. */
+/** The position at which an event was stored. */
 export interface Published {
   readonly epoch: string
   readonly position: number
-  /** `false` where the idempotency key was known: then it is the place of the first event, and nothing was stored. */
+  /** `false` if the idempotency key was known. Then nothing was stored, and the position is that of the first event. */
   readonly isNew: boolean
 }
 
@@ -30,7 +30,7 @@ export interface BackplaneEvent {
   readonly position: number
   /**
    * Position of the channel's previous event, or the log's floor if that event is gone. A receiver already at or past `prev`
-   * has no gap. A backplane without a log gives 0.
+   * has no gap. A backplane without a log sets it to 0.
    */
   readonly prev: number
   readonly event: string
@@ -39,134 +39,141 @@ export interface BackplaneEvent {
   readonly key: string | undefined
 }
 
-/** A channel, and the position up to which it is known. */
+/** A channel, and the position up to which the hub knows it. */
 export interface ChannelPosition {
   readonly channel: string
-  /** Events after it are asked for; 0 for all that are kept. */
+  /** The hub asks for the events after this position; 0 asks for all that are kept. */
   readonly after: number
 }
 
-/** The channels that an engine refuses, and its reason for each. The engine has answered: its connection is sound. */
+/** The channels that an engine refuses, with its reason for each. A refusal is an answer: the connection is sound. */
 export type Refused = ReadonlyMap<string, Error>
 
-/** What is kept of a channel. */
+/** The events that the log keeps of a channel. */
 export interface ChannelHistory {
-  /** Why the engine does not let the channel be read; then the rest says nothing. */
+  /** The reason why the engine does not let the channel be read. If it is set, the other members have no meaning. */
   readonly refusal?: Error
-  /** Every event after this position, and after the one that was asked for, is in {@link events}; before it some may be gone. */
+  /**
+   * {@link events} must contain every event after both this position and the position that was asked for. Events at or before it
+   * may be missing.
+   */
   readonly floor: number
   readonly events: readonly BackplaneEvent[]
 }
 
-/** What is kept of channels, at one moment in the order of all events. */
+/** The events that the log keeps of several channels, all at one log head. */
 export interface History {
   readonly epoch: string
-  /** The moment: later than every event in it, and before every one that follows. */
+  /** The log head: a position after every event in the history, and before every event that follows. */
   readonly newest: number
-  /** In the order in which they were asked for. */
+  /** In the order in which the channels were asked for. */
   readonly channels: readonly ChannelHistory[]
 }
 
 /**
- * The calls by which a backplane informs its hub. None of these throws, and each may be called from within the hub's own calls.
+ * The calls by which a backplane informs its hub. None of them throws. A backplane may make each of them from within a call of
+ * the hub.
  *
- * Events and {@link reached} come in one total order, the same for every process: that of the positions. After
- * `interrupted()` and before `resumed()` nothing comes.
+ * Calls of {@link event} and {@link reached} must follow one total order, the same in every process: the order of positions.
+ * Between `interrupted()` and `resumed()` there must be none.
  */
 export interface BackplaneHost {
-  /** An event of a channel that is watched. The same one may come again. */
+  /** Delivers an event of a channel that is watched. The same event may be delivered again. */
   event(epoch: string, channel: string, event: BackplaneEvent): void
-  /** All events before the read that was given this token were told. */
+  /** All events before the read with this token have been delivered. */
   reached(token: string): void
-  /** Events may be missing from now on, until the channels that are watched have been read. */
+  /** From now on events may be missing, until the hub has read the channels that are watched. */
   interrupted(): void
-  /** Events come again, of all channels that are watched. The refused ones are not watched any more. */
+  /** Events arrive again, for all channels that are watched. The refused channels are no longer watched. */
   resumed(refused: Refused): void
-  /** A text that a process sent. */
+  /** Delivers a control message from any process. */
   controlMessage(text: string): void
-  /** Vital signals were sent that this process did not receive, and cannot receive any more. */
+  /** This process missed vital control messages, and can no longer receive them. */
   controlMessagesMissed(): void
-  /** Is told of what has no caller: the engine is away, or an event in it cannot be read. */
+  /** Reports an error that belongs to no call: the engine is away, or an event from it cannot be parsed. */
   onError(error: unknown, context: ErrorContext): void
 }
 
 /**
- * Whether a stream of an owner was counted: `'full'` where this process alone has as many as there may be; `'maybe-full'` where
- * it has them together with other processes, of which one may have died and not be known to have.
+ * Whether a stream of an owner was counted. `'full'`: this process alone has the most streams already. `'maybe-full'`: it has
+ * them together with other processes, one of which may have died unnoticed.
  */
 export type Acquired = 'counted' | 'full' | 'maybe-full'
 
 /**
- * The log of a backplane that is shared by processes, and outlives each of them.
+ * The log of a backplane. Processes share it, and it outlives each of them.
  *
- * Every promise settles within {@link timeoutMs}. It rejects with `SSE_BACKPLANE_UNAVAILABLE` while the engine is away.
+ * Every promise must settle within {@link timeoutMs}. It must reject with `SSE_BACKPLANE_UNAVAILABLE` while the engine is away.
  */
 export interface BackplaneLog {
   /** How long the engine may take to answer, in milliseconds. */
   readonly timeoutMs: number
-  /** How often the hub asks whether events still come, and whether it has them all, in milliseconds. */
+  /** How often the hub checks that events arrive and that it has all of them, in milliseconds. */
   readonly probeMs: number
   /**
-   * Tells the host of the events of these channels from now on, also after an interruption. When it resolves, they are
-   * watched: what is published after that is told. It may only reject when the connection is interrupted as well; they are
-   * watched, or refused, when that is over.
+   * Delivers the events of these channels to the host from now on, also after an interruption. Once the promise resolves, the
+   * channels are watched: every event that is published after that must be delivered. The promise may reject only if the
+   * connection is interrupted too. In that case the channels must be watched, or refused, when the interruption is over.
    *
-   * It resolves with the channels that the engine refuses. They are not watched, and may be asked for again. A refusal must
-   * concern no other channel.
+   * It resolves with the channels that the engine refuses. They are not watched, and the hub may ask for them again. A refusal
+   * must affect no other channel.
    */
   watch(channels: readonly string[]): Promise<Refused>
   /** Ends {@link watch}. */
   unwatch(channels: readonly string[]): void
   /**
-   * Reads what is kept of channels that are watched, all at one moment. Once the host was told of everything before that
-   * moment, it is told `reached(token)`; that may be before the promise resolves, or after.
+   * Reads the events that the log keeps of channels that are watched, all at one log head. After the host has received every
+   * event before that position, the backplane must call `reached(token)`. That may be before or after the promise resolves.
    *
-   * A place belongs to an epoch: where the log has another one, all that it keeps is read.
+   * The positions belong to `epoch`. If the log has another epoch, it must return everything that it keeps.
    */
   read(token: string, epoch: string, positions: readonly ChannelPosition[]): Promise<History>
-  /** Begins anew with the engine, because it seems to be deaf. `interrupted()` follows, and `resumed()` when it is there. */
+  /**
+   * Replaces the connection to the engine, because nothing seems to arrive over it. The backplane must call `interrupted()`, and
+   * `resumed()` once the new connection works.
+   */
   reconnect(): void
   /**
-   * Counts one more stream of an owner, unless all processes together already have `max` of them. The streams of a process
-   * that died must not count for longer than three times its {@link probeMs}. Where it rejects, the stream is counted as soon
-   * as the engine can.
+   * Counts one more stream of an owner, unless all processes together already have `max` of them. The streams of a process that
+   * died must not count for longer than three times its {@link probeMs}. If the promise rejects, the stream must be counted as
+   * soon as the engine can.
    */
   acquire(owner: string, max: number): Promise<Acquired>
-  /** A stream of the owner has ended, whether it was counted already or is still to be. */
+  /** Counts one stream less of the owner, whether the stream was counted already or is yet to be. */
   release(owner: string): void
 }
 
 /**
- * What a hub asks of the engine that carries its events: to give each its position in one order, to store it and to tell of
- * it as one step, and to carry small signals between processes. A backplane belongs to one hub.
+ * The engine that carries the events of a hub. It must give each event its position in one order, store it and announce it in
+ * one step, and carry control messages between processes. A backplane belongs to one hub.
  *
- * After `close()` every call rejects with `SSE_BACKPLANE_UNAVAILABLE`, and the host is told nothing.
+ * After `close()` every call must reject with `SSE_BACKPLANE_UNAVAILABLE`, and the backplane must not call the host.
  */
 export interface Backplane {
   /**
-   * The log that processes share. `null`: there is none, and the hubs' own logs are all there is; then the host is told of
-   * every event of every channel from `open` on, each before its `publish` returns.
+   * The log that processes share. `null` if there is none, and the hubs keep the only logs. Then the backplane must deliver every
+   * event of every channel to the host from `open` on, each before its `publish` returns.
    */
   readonly log: BackplaneLog | null
-  /** Names this process among those that share the backplane. */
+  /** Identifies this process among those that share the backplane. */
   readonly processId: string
-  /** Begins. Called once, by the hub. Without a log it returns the place at which it begins. */
+  /** Starts the backplane. The hub calls it once. Without a log it must return the position at which it starts, else `null`. */
   open(host: BackplaneHost): { readonly epoch: string; readonly newest: number } | null
   /**
-   * Gives an event the next position, stores it and tells of it: all or nothing. It may answer at once.
+   * Gives an event the next position, stores it and announces it: all of these or none. It may return the result at once.
    *
-   * A rejection with `SSE_BACKPLANE_UNAVAILABLE` may come after the event was stored, where the answer was lost.
+   * It may reject with `SSE_BACKPLANE_UNAVAILABLE` although the event was stored, if the answer was lost.
    */
   publish(publication: Publication): Published | Promise<Published>
   /**
-   * Carries a text to every process, this one too. It may be lost on the way to a process.
+   * Sends a control message to every process, this one included. A process may not receive it.
    *
-   * @param isVital whether a process that did not receive it must receive it later, or else `controlMessagesMissed`.
-   * @returns the ids of the processes that should hear it.
+   * @param isVital whether a process that did not receive it must receive it later, or `controlMessagesMissed` instead.
+   * @returns the ids of the processes that should receive it.
    */
   broadcast(text: string, isVital: boolean): Promise<readonly string[]>
-  /** Carries a text to one process. It may be lost. */
+  /** Sends a control message to one process, which may not receive it. */
   send(processId: string, text: string): void
-  /** Ends it. Called again it does nothing. */
+  /** Closes the backplane. Further calls must do nothing. */
   close(): Promise<void>
 }

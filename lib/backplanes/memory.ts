@@ -3,27 +3,24 @@ import { makeEpoch } from '../event/timeline.ts'
 import { IdempotencyKeys } from '../log/idempotency-keys.ts'
 import type { Backplane, BackplaneHost, Publication, Published } from './backplane.ts'
 
-/** What the backplanes that share their events have in common. */
-class Shared {
+/** The state that backplanes with the same events share. */
+class SharedState {
   readonly epoch = makeEpoch()
   readonly hosts = new Map<string, BackplaneHost>()
   readonly keys = new IdempotencyKeys()
   newest = 0
 }
 
-/**
- * The backplane of hubs in one process. It has no log of its own: the hubs' logs are all there is, and every hub keeps
- * every channel.
- */
+/** The backplane of hubs in one process. It has no log: the hubs keep the only logs, and every hub keeps every channel. */
 export class MemoryBackplane implements Backplane {
   readonly log = null
   readonly processId = makeEpoch()
-  readonly #shared: Shared
+  readonly #shared: SharedState
   #isClosed = false
 
-  /** @param other a backplane to share the events of. */
+  /** @param other another backplane, whose events this one shares. */
   constructor(other?: MemoryBackplane) {
-    this.#shared = other === undefined ? new Shared() : other.#shared
+    this.#shared = other === undefined ? new SharedState() : other.#shared
   }
 
   open(host: BackplaneHost): { readonly epoch: string; readonly newest: number } {
@@ -39,12 +36,12 @@ export class MemoryBackplane implements Backplane {
     const { channel, event, text, isString, key, idempotencyKey, bounds } = publication
     const known = idempotencyKey === undefined ? undefined : keys.find(channel, idempotencyKey)
     if (known !== undefined) return { epoch, position: known, isNew: false }
-    // The clock in microseconds, or one more than the last where it did not move on: a burst, a clock set back.
+    // The clock in microseconds, or the next integer if the clock has not advanced: in a burst, or after it was set back.
     const position = Math.max(Date.now() * 1_000, shared.newest + 1)
     if (position >= Number.MAX_SAFE_INTEGER) {
       throw new SseError(
         'SSE_BACKPLANE_UNAVAILABLE',
-        `MemoryBackplane: no position is left below 2^53: the clock of this process stands, or stood, at ${position} us or near it`,
+        `MemoryBackplane: no position is left below 2^53: the clock of this process is or was at ${position} us: correct it and restart`,
       )
     }
     shared.newest = position
@@ -73,5 +70,5 @@ export class MemoryBackplane implements Backplane {
 }
 
 function closed(): SseError {
-  return new SseError('SSE_BACKPLANE_UNAVAILABLE', 'MemoryBackplane: it is closed')
+  return new SseError('SSE_BACKPLANE_UNAVAILABLE', 'MemoryBackplane: the backplane is closed')
 }

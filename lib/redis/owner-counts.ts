@@ -1,83 +1,68 @@
 import type { Acquired } from '../backplanes/backplane.ts'
 import type { RedisLink } from './redis-link.ts'
-import type { Script } from './scripts.ts'
+import type { ScriptCalls } from './script-calls.ts'
+import { OWNER_COUNT_KEPT_MS } from './scripts/prelude.ts'
 
-/** A count is asserted again so often, and forgotten when that stops: by a process that crashed, or where Redis lost it. */
-const RENEW_MS = 60_000
-const EXPIRY_MS = 180_000
+/** How often all counts are asserted again. Redis forgets counts that are not, such as those of a process that crashed. */
+const RENEW_MS = OWNER_COUNT_KEPT_MS / 3
 const BATCH = 500
 
-/** The scripts that count, and that assert counts. */
-export interface OwnerScripts {
-  readonly count: Script
-  readonly assert: Script
-}
-
-/** How many streams of each owner this process has, as all processes see it. */
+/** The numbers of streams that each owner has in this process, and their copies in Redis that all processes add up. */
 export class OwnerCounts {
   readonly #link: RedisLink
-  readonly #base: string
-  readonly #processId: string
-  readonly #aliveMs: number
-  readonly #scripts: OwnerScripts
+  readonly #calls: ScriptCalls
   readonly #counts = new Map<string, number>()
-  /** The owners of which Redis may have another count. */
+  /** The owners whose count in Redis may differ. */
   readonly #doubtful = new Set<string>()
-  /** How often counts were asserted, whatever was under way. */
-  #asserted = 0
+  /** How many assertions have begun. */
+  #assertions = 0
   readonly #timer: NodeJS.Timeout
 
-  /** @param aliveMs for how long this process counts as there after it was heard of, in milliseconds. */
-  constructor(link: RedisLink, base: string, processId: string, aliveMs: number, scripts: OwnerScripts) {
+  constructor(link: RedisLink, calls: ScriptCalls) {
     this.#link = link
-    this.#base = base
-    this.#processId = processId
-    this.#aliveMs = aliveMs
-    this.#scripts = scripts
+    this.#calls = calls
     this.#timer = setInterval(() => void this.assertAll(), RENEW_MS).unref()
   }
 
-  /** Counts one more. Where it rejects it is counted as well, and asserted when Redis is back. */
+  /** Counts one more. If it rejects, the stream is counted all the same, and asserted when Redis is back. */
   async acquire(owner: string, max: number): Promise<Acquired> {
     let isCounted = false
     const count = (): void => {
       if (!isCounted) this.#add(owner, 1)
       isCounted = true
     }
-    const asserted = this.#asserted
-    let answer: unknown
+    const assertions = this.#assertions
+    let acquired: Acquired
     try {
-      answer = await this.#link.run(this.#scripts.count, this.#base, () => {
-        count()
-        return [owner, this.#processId, EXPIRY_MS, max, this.#aliveMs]
-      })
-      if (answer === 1) return 'counted'
+      // The stream counts here as soon as the command is sent, so that an assertion that follows does not undo it in Redis.
+      acquired = await this.#calls.countStream(owner, max, count)
     } catch (error) {
       count()
       this.#doubtful.add(owner)
       throw error
     }
+    if (acquired === 'counted') return acquired
     this.#add(owner, -1)
-    // Asserted meanwhile, it was counted there.
-    if (asserted !== this.#asserted) await this.#assert([owner])
-    return answer === 0 ? 'full' : 'maybe-full'
+    // An assertion meanwhile may have counted it in Redis.
+    if (assertions !== this.#assertions) await this.#assert([owner])
+    return acquired
   }
 
   release(owner: string): void {
     this.#add(owner, -1)
     this.#doubtful.add(owner)
-    // Otherwise it is asserted when Redis is back.
+    // Without a connection, the count is asserted when Redis is back.
     if (!this.#link.isReady) return
     const answered = (): unknown => this.#doubtful.delete(owner)
-    this.#link.run(this.#scripts.count, this.#base, () => [owner, this.#processId, EXPIRY_MS, -1]).then(answered, () => {})
+    this.#calls.uncountStream(owner).then(answered, () => {})
   }
 
-  /** Redis is back: asserts the counts of which it may have others. */
+  /** Asserts the counts that Redis may have wrong. Called when Redis is back. */
   async assertDoubtful(): Promise<void> {
     await this.#assert([...this.#doubtful])
   }
 
-  /** Asserts all counts again. */
+  /** Asserts all counts. */
   async assertAll(): Promise<void> {
     await this.#assert([...new Set([...this.#counts.keys(), ...this.#doubtful])])
   }
@@ -87,18 +72,15 @@ export class OwnerCounts {
   }
 
   async #assert(owners: readonly string[]): Promise<void> {
-    this.#asserted++
+    this.#assertions++
     for (let i = 0; i < owners.length && this.#link.isReady; i += BATCH) {
-      const some = owners.slice(i, i + BATCH)
-      for (const owner of some) this.#doubtful.delete(owner)
+      const batch = owners.slice(i, i + BATCH)
+      for (const owner of batch) this.#doubtful.delete(owner)
       try {
-        await this.#link.run(this.#scripts.assert, this.#base, () => {
-          const counts = some.flatMap((owner) => [owner, this.#counts.get(owner) ?? 0])
-          return [this.#processId, EXPIRY_MS, this.#aliveMs, ...counts]
-        })
+        await this.#calls.assertOwnerCounts(batch, (owner) => this.#counts.get(owner) ?? 0)
       } catch {
-        // Redis is away again, which others have said.
-        for (const owner of some) this.#doubtful.add(owner)
+        // Redis is away again, which its links report.
+        for (const owner of batch) this.#doubtful.add(owner)
       }
     }
   }

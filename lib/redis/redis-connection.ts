@@ -1,17 +1,65 @@
-import { Redis } from 'ioredis'
+import { Redis, type RedisOptions } from 'ioredis'
+import { backoffMs } from '../basics/backoff.ts'
 import { describeValue } from '../basics/errors.ts'
-import type { RedisClient, RedisConnection } from './redis-client.ts'
-import { linkOptions } from './redis-link.ts'
+import { checkOptions } from '../basics/options.ts'
+import type { RedisClient, RedisConnection } from './redis-options.ts'
 
-/** The connection for commands, and the prefix that the client would put before keys. */
-export function connect({ url, client }: RedisConnection, timeoutMs: number): { readonly link: Redis; readonly keyPrefix: string } {
-  const redis = client === undefined ? fromUrl(url) : fromClient(client)
-  const { keyPrefix = '' } = redis.options
-  return { link: redis.duplicate(linkOptions(timeoutMs, redis.options)), keyPrefix }
+/** Delays between attempts to connect, in milliseconds. */
+export const RECONNECT_MS = { min: 100, max: 2_000 }
+
+/** The name of the connections in `CLIENT LIST`, if the client has none of its own. */
+const CONNECTION_NAME = 'express-sse-hub'
+
+/**
+ * Makes a client of `ioredis` that is not connected yet, and returns it with the `keyPrefix` of the user's client. The prefix is
+ * removed from the options because the backplane itself puts it before every key and pub/sub channel.
+ *
+ * @throws {TypeError} for what is neither a URL of a Redis nor a client of one.
+ */
+export function makeClient(connection: RedisConnection, timeoutMs: number): { readonly redis: Redis; readonly keyPrefix: string } {
+  checkOptions('RedisBackplane', connection, ['url', 'client'])
+  const { url, client } = connection
+  const original = client === undefined ? fromUrl(url) : fromClient(client)
+  const { keyPrefix = '' } = original.options
+  return { redis: original.duplicate(linkOptions(timeoutMs, original.options)), keyPrefix }
+}
+
+/**
+ * The options that replace those of the user's client: no command is sent twice, no wait is unbounded, and replies have the shape
+ * that the backplane parses.
+ */
+function linkOptions(timeoutMs: number, { connectionName }: RedisOptions): RedisOptions {
+  return {
+    // ioredis takes the empty name for none.
+    connectionName: connectionName || CONNECTION_NAME,
+    lazyConnect: true,
+    keyPrefix: '',
+    stringNumbers: false,
+    replyMapping: 'legacy',
+    monitor: false,
+    readOnly: false,
+    enableAutoPipelining: false,
+    enableOfflineQueue: false,
+    enableReadyCheck: true,
+    autoResubscribe: false,
+    autoResendUnfulfilledCommands: false,
+    // If it returned 2, ioredis would send the command again.
+    reconnectOnError: null,
+    // A command that was sent but not answered rejects when the connection breaks.
+    maxRetriesPerRequest: 0,
+    commandTimeout: timeoutMs,
+    connectTimeout: timeoutMs,
+    // A connection without events is silent between two probes.
+    socketTimeout: undefined,
+    // Nothing waits for a connection to close.
+    disconnectTimeout: 100,
+    // ioredis counts attempts from 1.
+    retryStrategy: (attempt) => backoffMs(attempt - 1, RECONNECT_MS),
+  }
 }
 
 function fromClient(client: RedisClient): Redis {
-  // By its methods: another copy of ioredis has another class.
+  // The methods decide, not the class: another copy of ioredis has another class.
   if (
     typeof client !== 'object' ||
     client === null ||
@@ -19,7 +67,7 @@ function fromClient(client: RedisClient): Redis {
     typeof client.defineCommand !== 'function' ||
     'nodes' in client
   ) {
-    throw new TypeError(`RedisBackplane: client must be a Redis of ioredis, and not a cluster, got ${describeValue(client)}`)
+    throw new TypeError(`RedisBackplane: client must be a Redis client of ioredis, and not a Cluster, got ${describeValue(client)}`)
   }
   return client as Redis
 }
@@ -27,17 +75,27 @@ function fromClient(client: RedisClient): Redis {
 function fromUrl(url: string): Redis {
   if (typeof url !== 'string') {
     throw new TypeError(
-      `RedisBackplane: url must be a URL like redis://127.0.0.1:6379, or a client must be given, got ${describeValue(url)}`,
+      `RedisBackplane: url must be a URL such as redis://127.0.0.1:6379 unless a client of ioredis is given, got ${describeValue(url)}`,
     )
   }
-  // There may be a password in it.
+  // The message does not quote the URL, because it may contain a password.
   if (!/^rediss?:\/\/|^\//.test(url)) {
-    throw new TypeError(`RedisBackplane: url must be a URL like redis://127.0.0.1:6379, and begin with redis:, rediss: or /`)
+    throw new TypeError(`RedisBackplane: url must be a URL such as redis://127.0.0.1:6379, and begin with redis:, rediss: or /`)
   }
   const redis = new Redis(url, { lazyConnect: true })
   const { db = 0, host, port } = redis.options
   if (!Number.isInteger(db)) {
-    throw new TypeError(`RedisBackplane: url must have the number of a database as its path, if any: redis://${host}:${port}/0`)
+    throw new TypeError(`RedisBackplane: the path of url, if any, must be the number of a database, such as redis://${host}:${port}/0`)
   }
   return redis
+}
+
+/** The `run_id` of the server, which changes when the server restarts. */
+export async function readServerRunId(redis: Redis): Promise<string> {
+  const info = await redis.info('server').catch((error: Error) => error.message)
+  const serverRunId = /^run_id:(\w+)/m.exec(info)?.[1]
+  if (serverRunId !== undefined) return serverRunId
+  throw new Error(
+    `INFO server has no run_id, which reveals a restart of Redis (${info.slice(0, 100)}): allow INFO to this user, or set durable`,
+  )
 }

@@ -1,240 +1,221 @@
-import type { Redis, RedisOptions } from 'ioredis'
-import { SseError } from '../basics/errors.ts'
+import type { Redis } from 'ioredis'
+import { type Deferred, deferred } from '../basics/promises.ts'
+import { describeValue, SseError } from '../basics/errors.ts'
 import { Fifo } from '../basics/fifo.ts'
+import { RECONNECT_MS } from './redis-connection.ts'
 import type { Script } from './scripts.ts'
 
-const RETRY_MS = { min: 50, max: 2_000 }
 /** How long closing may take. */
 const CLOSE_MS = 1_000
 
-/** What a link tells whoever has it. */
+/** The calls by which a link informs its owner. */
 export interface LinkEvents {
-  /** The connection is there; it is used once the promise resolves. */
-  readonly onConnected: (redis: Redis) => Promise<void>
+  /** Prepares a connection that was just made. The link uses it once the promise resolves. */
+  readonly prepare: (redis: Redis) => Promise<void>
   readonly onReady: () => void
-  /** The connection that was ready is gone. */
-  readonly onClosed: () => void
+  /** A connection that was ready broke. */
+  readonly onLost: () => void
   readonly onError: (error: SseError) => void
+  /** A text that another connection published to a pub/sub channel. */
+  readonly onMessage?: (channel: string, text: string) => void
 }
 
-interface Waiting {
-  readonly until: number
-  readonly resolve: () => void
-  readonly reject: (error: SseError) => void
+/** A use of the connection that waits for it to be ready. */
+interface PendingUse {
+  readonly deadline: number
+  readonly ready: Deferred<void>
 }
 
-/** The name of the connections in `CLIENT LIST`, where the client has none of its own. */
-const CONNECTION_NAME = 'express-sse-hub'
-
-/**
- * The options that a link sets, whatever those of the client are: nothing is sent twice, nothing waits without a bound, and
- * replies have the shape that the backplane reads.
- */
-export function linkOptions(timeoutMs: number, { connectionName }: Pick<RedisOptions, 'connectionName'>): RedisOptions {
-  return {
-    // ioredis takes the empty name for none.
-    connectionName: connectionName || CONNECTION_NAME,
-    lazyConnect: true,
-    // The backplane puts it before every key and pub/sub channel itself.
-    keyPrefix: '',
-    stringNumbers: false,
-    replyMapping: 'legacy',
-    monitor: false,
-    readOnly: false,
-    enableAutoPipelining: false,
-    enableOfflineQueue: false,
-    enableReadyCheck: true,
-    autoResubscribe: false,
-    autoResendUnfulfilledCommands: false,
-    // Returning 2 would send the command again.
-    reconnectOnError: null,
-    // A command that was sent and not answered is rejected when the connection breaks.
-    maxRetriesPerRequest: 0,
-    commandTimeout: timeoutMs,
-    connectTimeout: timeoutMs,
-    // A connection without events is silent between two probes.
-    socketTimeout: undefined,
-    // Closing waits for nothing.
-    disconnectTimeout: 100,
-    retryStrategy: (times) => Math.min(RETRY_MS.max, RETRY_MS.min * 2 ** Math.min(times, 10)) * (0.5 + Math.random() / 2),
-  }
-}
-
-/** One connection to Redis, which comes back by itself, and says where it was when it could not be used. */
+/** One connection to Redis. It reconnects by itself, and knows the reason while it cannot be used. */
 export class RedisLink {
   readonly #redis: Redis
   readonly #timeoutMs: number
-  readonly #events: LinkEvents
-  readonly #waiting = new Fifo<Waiting>()
+  readonly #pending = new Fifo<PendingUse>()
+  #events: LinkEvents | undefined
   #timer: NodeJS.Timeout | undefined
-  /** Counts the connections: what belongs to one that is gone is not gone on with. */
+  /** Counts connections, so that work for one that broke is abandoned. */
   #connection = 0
   #isReady = false
   #isBreakingOff = false
-  /** Whether it was said, or need not be said, why this connection could not be used. */
+  /** Whether an error was reported for the current connection, or none is needed because the link broke it off itself. */
   #isExplained = false
   #isClosed = false
   #lastError = 'it has not answered yet'
 
-  constructor(redis: Redis, timeoutMs: number, events: LinkEvents) {
+  constructor(redis: Redis, timeoutMs: number) {
     this.#redis = redis
     this.#timeoutMs = timeoutMs
-    this.#events = events
-    redis.on('connect', () => (this.#isBreakingOff = this.#isExplained = false))
-    redis.on('ready', () => void this.#connected())
-    redis.on('close', () => this.#gone())
-    redis.on('error', (error: Error) => this.#failed(error))
   }
 
   get isReady(): boolean {
     return this.#isReady
   }
 
-  /** Where the server is, without a password. */
+  /** Address of the server, without a password. */
   get address(): string {
     const { path, host, port, sentinels, name } = this.#redis.options
     if (sentinels) return `the master ${name} of ${sentinels.map((sentinel) => `${sentinel.host}:${sentinel.port}`).join(', ')}`
     return path ?? `${host}:${port}`
   }
 
-  connect(): void {
+  /** Connects. Called once. */
+  connect(events: LinkEvents): void {
+    this.#events = events
+    const { onMessage } = events
+    this.#redis.on('connect', () => (this.#isBreakingOff = this.#isExplained = false))
+    this.#redis.on('ready', () => void this.#connected())
+    this.#redis.on('close', () => this.#disconnected())
+    this.#redis.on('error', (error: Error) => this.#failed(error))
+    if (onMessage !== undefined) this.#redis.on('message', onMessage)
     this.#redis.connect().catch(() => {})
   }
 
-  /** Breaks the connection off; it comes back. */
+  /** Breaks the connection off, so that another one is made. */
   reconnect(): void {
     if (this.#isClosed || this.#isBreakingOff) return
     this.#isBreakingOff = this.#isExplained = true
     this.#redis.disconnect(true)
   }
 
-  /** Takes nothing more, and closes once what was sent last is answered, or soon after. */
+  /** Accepts nothing more, and closes after the answer to a last command, or after a second without one. */
   async close(sendLast?: (redis: Redis) => Promise<unknown>): Promise<void> {
     const wasReady = this.#isReady
     this.#isClosed = true
-    this.#closed()
-    this.#rejectAll()
+    this.#lost()
+    this.#rejectPending()
     if (wasReady && sendLast !== undefined) {
-      let timer: NodeJS.Timeout | undefined
-      await Promise.race([sendLast(this.#redis).catch(() => {}), new Promise((resolve) => (timer = setTimeout(resolve, CLOSE_MS)))])
+      const timeout = deferred<void>()
+      const timer = setTimeout(timeout.resolve, CLOSE_MS)
+      await Promise.race([sendLast(this.#redis).catch(() => {}), timeout.promise])
       clearTimeout(timer)
     }
     this.#redis.disconnect()
   }
 
-  /** The connection, when it is ready. Rejects with `SSE_BACKPLANE_UNAVAILABLE` after `timeoutMs`. */
+  /** The connection once it is ready. Rejects with `SSE_BACKPLANE_UNAVAILABLE` after `timeoutMs`. */
   async use(): Promise<Redis> {
     if (!this.#isReady) await this.#whenReady()
     return this.#redis
   }
 
-  /** Runs a script, once. `args` is asked when it is sent. */
-  async run(script: Script, base: string, args: () => readonly (string | number)[]): Promise<unknown> {
+  /**
+   * Runs a script at most once.
+   *
+   * @param args makes the arguments when the command is sent, which may be after a wait for the connection.
+   */
+  async evaluate(script: Script, base: string, args: () => readonly (string | number)[]): Promise<unknown> {
     if (!this.#isReady) await this.#whenReady()
     try {
       return await this.#redis.evalsha(script.sha, 1, base, ...args())
     } catch (error) {
       if (isUnsent(error)) {
-        // The connection is breaking, and did not say so yet.
-        this.#closed()
-        return this.run(script, base, args)
+        // The connection is breaking, but has not emitted 'close' yet.
+        this.#lost()
+        return this.evaluate(script, base, args)
       }
       if (!isNoScript(error)) throw this.#unanswered(error)
     }
     try {
-      // Not known to the server any more: it was not run.
+      // The server no longer has the script, and so has not run it.
       return await this.#redis.eval(script.source, 1, base, ...args())
     } catch (error) {
       throw this.#unanswered(error)
     }
   }
 
-  unavailable(what: string, cause?: unknown): SseError {
+  /** The error for a call that could not be answered. */
+  unavailable(reason: string, cause?: unknown): SseError {
     return new SseError(
       'SSE_BACKPLANE_UNAVAILABLE',
-      `RedisBackplane: Redis at ${this.address}: ${what}`,
+      `RedisBackplane: Redis at ${this.address}: ${reason}`,
       cause === undefined ? {} : { cause },
     )
+  }
+
+  /** The error for a channel that the ACL of Redis denies to the user. */
+  refusal(channel: string, reason: string): SseError {
+    return this.unavailable(`it refuses the channel ${describeValue(channel)}: ${reason}`)
   }
 
   async #connected(): Promise<void> {
     const connection = ++this.#connection
     try {
-      await this.#events.onConnected(this.#redis)
+      await this.#events?.prepare(this.#redis)
     } catch (error) {
       if (connection !== this.#connection) return
       this.#failed(error as Error)
-      // Not at once: it may be refused again and again.
-      setTimeout(() => connection === this.#connection && this.reconnect(), RETRY_MS.max).unref()
+      // The longest delay, because Redis may refuse the same again and again.
+      setTimeout(() => connection === this.#connection && this.reconnect(), RECONNECT_MS.max).unref()
       return
     }
     if (connection !== this.#connection || this.#isClosed) return
     this.#isReady = this.#isExplained = true
-    this.#events.onReady()
-    for (let waiting = this.#waiting.shift(); waiting !== undefined; waiting = this.#waiting.shift()) waiting.resolve()
+    this.#events?.onReady()
+    for (let use = this.#pending.shift(); use !== undefined; use = this.#pending.shift()) use.ready.resolve()
   }
 
-  #gone(): void {
+  #disconnected(): void {
     this.#isBreakingOff = false
     if (!this.#isExplained) this.#failed(new Error('it ended the connection'))
-    this.#closed()
+    this.#lost()
   }
 
-  #closed(): void {
+  #lost(): void {
     this.#connection++
     if (!this.#isReady) return
     this.#isReady = false
     this.#lastError = 'the connection broke'
-    this.#events.onClosed()
+    this.#events?.onLost()
   }
 
   #failed(error: Error): void {
     this.#isExplained = true
     this.#lastError = error.message
-    this.#events.onError(this.unavailable(error.message, error))
+    this.#events?.onError(this.unavailable(error.message, error))
   }
 
   #whenReady(): Promise<void> {
     if (this.#isClosed) return Promise.reject(this.unavailable('the backplane is closed'))
-    return new Promise((resolve, reject) => {
-      this.#waiting.push({ until: performance.now() + this.#timeoutMs, resolve, reject })
-      this.#timer ??= setTimeout(this.#expire, this.#timeoutMs)
-    })
+    const ready = deferred<void>()
+    this.#pending.push({ deadline: performance.now() + this.#timeoutMs, ready })
+    this.#timer ??= setTimeout(this.#expirePending, this.#timeoutMs)
+    return ready.promise
   }
 
-  readonly #expire = (): void => {
+  readonly #expirePending = (): void => {
     this.#timer = undefined
     const now = performance.now()
-    for (let first = this.#waiting.first; first !== undefined; first = this.#waiting.first) {
-      if (first.until > now + 1) {
-        this.#timer = setTimeout(this.#expire, first.until - now)
+    for (let first = this.#pending.first; first !== undefined; first = this.#pending.first) {
+      // A timer may fire up to a millisecond early.
+      if (first.deadline > now + 1) {
+        this.#timer = setTimeout(this.#expirePending, first.deadline - now)
         return
       }
-      this.#waiting.shift()
-      first.reject(this.unavailable(`cannot be reached: ${this.#lastError}; nothing was sent`))
+      this.#pending.shift()
+      first.ready.reject(this.unavailable(`no connection within ${this.#timeoutMs} ms: ${this.#lastError}; the command was not sent`))
     }
   }
 
-  #rejectAll(): void {
+  #rejectPending(): void {
     clearTimeout(this.#timer)
-    for (let waiting = this.#waiting.shift(); waiting !== undefined; waiting = this.#waiting.shift()) {
-      waiting.reject(this.unavailable('the backplane was closed'))
+    for (let use = this.#pending.shift(); use !== undefined; use = this.#pending.shift()) {
+      use.ready.reject(this.unavailable('the backplane was closed; the command was not sent'))
     }
   }
 
   #unanswered(error: unknown): SseError {
     const { message } = error as Error
     if (isReply(error)) {
-      // A script that was begun has done what came before the line that failed.
-      const isPart = message.includes('@user_script') && !message.startsWith('OOM')
-      return this.unavailable(`it refused: ${message}${isPart ? '; a part of it may have been done' : ''}`, error)
+      // Redis does not undo what a script did before the line that failed. If memory is full, it does not begin the script.
+      const isPartial = message.includes('@user_script') && !message.startsWith('OOM')
+      return this.unavailable(`it refused: ${message}${isPartial ? '; a part of the script may have taken effect' : ''}`, error)
     }
     if (message === 'Command timed out') this.reconnect()
-    return this.unavailable(`there was no answer (${message}); it may have been done`, error)
+    return this.unavailable(`no answer (${message}); the command may have taken effect`, error)
   }
 }
 
-/** Whether Redis has answered with an error: the connection is sound. */
+/** Whether Redis has answered with an error, which means that the connection is sound. */
 export function isReply(error: unknown): error is Error {
   return error instanceof Error && error.name === 'ReplyError'
 }

@@ -1,4 +1,5 @@
 import type { BackplaneEvent, BackplaneLog, ChannelHistory, History, Refused } from '../backplanes/backplane.ts'
+import { backoffMs } from '../basics/backoff.ts'
 import type { OnError } from '../basics/on-error.ts'
 import type { Channel } from '../delivery/channel.ts'
 import type { DeliveryEngine } from '../delivery/delivery-engine.ts'
@@ -10,7 +11,7 @@ import { ReplicaChannel } from './replica-channel.ts'
 
 /** The most channels that one read asks for. */
 const MAX_POSITIONS = 500
-/** The delay before the replica reconnects after a failed read, doubled with each failure. */
+/** The bounds of the delay after which the replica reconnects when a read has failed. */
 const RETRY_MS = { min: 100, max: 5_000 }
 /** The most past epochs that are remembered. One that was forgotten is recognised by the next read. */
 const MAX_PAST_EPOCHS = 1_000
@@ -321,8 +322,8 @@ export class Replica {
     const waiting = ++this.#attempt
     this.#state = 'reading'
     if (this.#failures === 0) this.#onError(error, { where: 'backplane' })
-    const ms = Math.min(RETRY_MS.max, RETRY_MS.min * 2 ** this.#failures++)
-    await new Promise((resolve) => setTimeout(resolve, ms * (0.5 + Math.random() / 2)).unref())
+    const delayMs = backoffMs(this.#failures++, RETRY_MS)
+    await new Promise((resolve) => setTimeout(resolve, delayMs).unref())
     if (waiting === this.#attempt) this.#log.reconnect()
   }
 

@@ -18,8 +18,8 @@ function redis(connect: () => { readonly connection: RedisConnection; readonly e
     },
     async repeat(channel) {
       const client = new Redis(REDIS_URL)
-      const entries = await client.xrange(`${base}:e:${await client.hget(base, 'e')}:${channel}`, '-', '+')
-      for (const [, [, message = '']] of entries) await client.publish(`${base}:c:${channel}`, message)
+      const entries = await client.xrange(`${base}:events:${await client.hget(base, 'epoch')}:${channel}`, '-', '+')
+      for (const [, [, storedEvent = '']] of entries) await client.publish(`${base}:channel:${channel}`, storedEvent)
       client.disconnect()
     },
     dispose: () => {

@@ -7,12 +7,12 @@ import { FakeConnection } from '../support/fake-connection.ts'
 import { subscribeTo } from '../support/subscribe.ts'
 import { describeRedis, RedisServer } from '../support/redis.ts'
 
-/** The channels that the user `app` must not touch begin with `!`. */
+/** Channels that begin with `!` are denied to the user `app`. */
 const REFUSED = '!x'
-const CHANNELS_ALLOWED = ['resetchannels', '&{p}:s', '&{p}:n:*', '&{p}:c:[^!]*']
-const KEYS_ALLOWED = ['resetkeys', '~{p}', '~{p}:[^ek]*', '~{p}:e:??????????:[^!]*', '~{p}:k:??????????:[^!]*']
+const CHANNELS_ALLOWED = ['resetchannels', '&{p}:control', '&{p}:process:*', '&{p}:channel:[^!]*']
+const KEYS_ALLOWED = ['resetkeys', '~{p}', '~{p}:[^ek]*', '~{p}:events:??????????:[^!]*', '~{p}:keys:??????????:[^!]*']
 
-/** Subscribes a connection without a socket; the reason where it is refused. */
+/** Subscribes a connection without a socket. Returns the reason if it is refused. */
 async function subscribe(hub: Hub, channels: readonly string[], lastEventId = ''): Promise<FakeConnection | string> {
   const connection = new FakeConnection()
   const refusal = await subscribeTo(hub, channels, connection, lastEventId)
@@ -44,7 +44,7 @@ describeRedis.each([
     return hubs.at(-1) as Hub
   }
   const allow = (...rules: readonly string[]): Promise<unknown> => admin.call('ACL', 'SETUSER', 'app', 'on', '>pw', '+@all', ...rules)
-  /** The ids of the connections that events come over. */
+  /** The ids of the connections that receive events. */
   const subscribers = async (): Promise<string[]> => String(await admin.call('CLIENT', 'LIST', 'TYPE', 'pubsub')).match(/^id=\d+/gm) ?? []
 
   beforeEach(async () => {
@@ -59,7 +59,7 @@ describeRedis.each([
     await server.stop()
   })
 
-  it('gives all events of the other channels while clients ask for that one again and again', async () => {
+  it('delivers all events of the other channels while clients keep asking for that one', async () => {
     await allow('allkeys', ...CHANNELS_ALLOWED)
     const [hub, publisher] = [hubOf('app'), hubOf('default')]
     const streams = [await stream(hub, ['a', 'b']), await stream(hub, ['b'])]
@@ -86,11 +86,11 @@ describeRedis.each([
       await until(() => dataOf(fresh).length === 1, 'a channel that is asked for beside it is live')
       fresh.leave()
     }
-    await until(() => streams.every((each) => dataOf(each).includes('199')), 'the last has come')
+    await until(() => streams.every((each) => dataOf(each).includes('199')), 'the last event has arrived')
     expect(new Set(answers)).toEqual(new Set(['backplane']))
     expect(dataOf(streams[0]!)).toEqual(published)
     expect(dataOf(streams[1]!)).toEqual(published.filter((text) => Number(text) % 3 > 0))
-    // The connections have stayed, and the channel was reported once.
+    // No connection was replaced, and the channel was reported once.
     expect(await subscribers()).toEqual(connections)
     expect(errors).toEqual([expect.stringMatching(/^RedisBackplane: Redis at 127.0.0.1:\d+: it refuses the channel '!x': NOPERM/)])
     expect([hub.health(), hub.stats().refusals]).toEqual([true, 200])
@@ -100,32 +100,32 @@ describeRedis.each([
     await until(() => dataOf(mended).length === 1, 'it is delivered')
   })
 
-  it('stores nothing that it may not tell of', async () => {
+  it('stores nothing that it may not announce', async () => {
     await allow('allkeys', ...CHANNELS_ALLOWED)
     const hub = hubOf('app')
     await expect(hub.publish(REFUSED, 'e', 1)).rejects.toMatchObject({
       code: 'SSE_BACKPLANE_UNAVAILABLE',
       message: expect.stringContaining('NOPERM') as string,
     })
-    expect([await admin.hexists('{p}', `c:${REFUSED}`), await admin.keys('{p}:e:*')]).toEqual([0, []])
+    expect([await admin.hexists('{p}', `channel:${REFUSED}`), await admin.keys('{p}:events:*')]).toEqual([0, []])
     await hub.publish('a', 'e', 1)
-    expect(await admin.keys('{p}:e:*')).toHaveLength(1)
+    expect(await admin.keys('{p}:events:*')).toHaveLength(1)
   })
 
-  it('ends who follows it when the right is taken away, and they go on where they were when it is given back', async () => {
+  it('ends the streams of the channel when the right is revoked, and resumes them when it is granted again', async () => {
     await allow('allkeys', 'allchannels')
     const [hub, publisher] = [hubOf('app'), hubOf('default')]
     const [both, other] = [await stream(hub, [REFUSED, 'a']), await stream(hub, ['a'])]
     const events = hub.events([REFUSED])
     await publisher.publish(REFUSED, 'e', 'before')
     expect((await events.next()).value).toMatchObject({ data: 'before' })
-    await until(() => dataOf(both).length === 1, 'it has come')
-    // Redis ends the connections that have such a subscription.
+    await until(() => dataOf(both).length === 1, 'it has arrived')
+    // Redis closes the connections that have such a subscription.
     await allow(...CHANNELS_ALLOWED)
     await publisher.publish(REFUSED, 'e', 'missed')
     await publisher.publish('a', 'e', 'after')
     await until(() => dataOf(other).length === 1, 'the other goes on')
-    await until(() => !both.isOpen, 'who follows both is ended')
+    await until(() => !both.isOpen, 'the stream of both is ended')
     await expect(events.next()).rejects.toThrow('NOPERM')
     expect(dataOf(both)).toEqual(['before'])
     expect(await subscribe(hub, ['a', REFUSED], lastIdOf(both))).toBe('backplane')
@@ -135,18 +135,18 @@ describeRedis.each([
     expect(other.isOpen).toBe(true)
   })
 
-  it('does the same where it may be followed, and its stream may not be read', async () => {
+  it('does the same if the channel may be subscribed to, but its log may not be read', async () => {
     await allow('allchannels', 'allkeys')
     const [hub, publisher] = [hubOf('app'), hubOf('default')]
     const [both, other] = [await stream(hub, [REFUSED, 'a']), await stream(hub, ['a'])]
     await publisher.publish(REFUSED, 'e', 'before')
-    await until(() => dataOf(both).length === 1, 'it has come')
+    await until(() => dataOf(both).length === 1, 'it has arrived')
     await allow(...KEYS_ALLOWED)
     // A later event makes the hub read what the channel has.
     await publisher.publish(REFUSED, 'e', 'between')
     await admin.call('CLIENT', 'KILL', 'TYPE', 'pubsub')
     await publisher.publish(REFUSED, 'e', 'missed')
-    await until(() => !both.isOpen, 'who follows it is ended')
+    await until(() => !both.isOpen, 'its stream is ended')
     const published: string[] = []
     for (let n = 0; n < 50; n++) {
       const [refused] = await Promise.all([subscribe(hub, [REFUSED, 'a'], lastIdOf(both)), publisher.publish('a', 'e', `${n}`)])

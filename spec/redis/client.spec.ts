@@ -44,11 +44,11 @@ describeRedis.each([
   })
   afterAll(() => admin.disconnect())
 
-  it('gives its options, and is left alone', async () => {
+  it('provides its options, and is not used itself', async () => {
     const client = clientOf({ enableOfflineQueue: true })
     const hub = hubOver({ client })
     const events = hub.events(['a'])
-    // What this process publishes from now on is due, connected or not.
+    // The iterator must deliver everything that this process publishes from now on, connected or not.
     await hub.publish('a', 'e', 1)
     expect((await events.next()).value).toMatchObject({ event: 'e', data: 1 })
     await hub.close()
@@ -65,7 +65,7 @@ describeRedis.each([
     for (const [n, hub] of all.entries()) {
       await hub.publish('a', 'e', `marker of ${n}`)
       const stream = streams[n] as FakeConnection
-      await until(() => dataOf(stream).includes(`marker of ${n}`), 'the marker has come')
+      await until(() => dataOf(stream).includes(`marker of ${n}`), 'the marker has arrived')
       expect(await hub.stats({ all: true })).toMatchObject({ processes: 1, missing: 0, published: 2 })
     }
     expect(streams.map(dataOf)).toEqual(all.map((_hub, n) => [`of ${n}`, `marker of ${n}`]))
@@ -76,7 +76,7 @@ describeRedis.each([
     expect(keys).toEqual(expect.arrayContaining([`one:{${prefix}}`, `{two}:{${prefix}}`, `{${prefix}}`, `three:{${prefix}}`]))
   })
 
-  it('gives its connections their name, or else they have that of the library', async () => {
+  it('names the connections of the hub, which otherwise have the name of the library', async () => {
     const id = prefix.slice(-8)
     const known = new Set(((await admin.client('LIST')) as string).match(/^id=\d+/gm))
     const named = hubOver({ client: clientOf({ connectionName: `app-${id}` }) })
@@ -100,7 +100,7 @@ describeRedis.each([
     await hub.publish('a', 'e', 1)
     await until(() => stream.channelEvents.length === 1, 'it is delivered')
     expect(hub.stats().published).toBe(1)
-    // Sent again and again, it would be answered never.
+    // With the client's own `reconnectOnError`, it would be sent again forever.
     const bounds = { maxEvents: 1, maxBytes: 1, maxAgeMs: 1, latestPerKey: false }
     const wrong = backplane.publish({
       channel: 'a',

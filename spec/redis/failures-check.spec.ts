@@ -4,7 +4,7 @@ import { dataOf, seqOf } from '../support/failures/load.ts'
 const CHANNELS = ['a', 'b']
 const [FIRST, SECOND] = ['first00000', 'second0000']
 
-/** Events 1 to 8 of channel a at 100 to 800 and of b at 150 to 850, and in a second life 9 to 12 at 900 to 1,200, of both. */
+/** Events 1 to 8 of channel a at 100 to 800 and of b at 150 to 850, and in a second epoch 9 to 12 at 900 to 1,200, of both. */
 const ALL: readonly ReceivedEvent[] = Array.from({ length: 12 }, (_, n) => n + 1).flatMap((n) => [
   { kind: 'event', channel: 'a', epoch: n < 9 ? FIRST : SECOND, position: n * 100, seq: n },
   { kind: 'event', channel: 'b', epoch: n < 9 ? FIRST : SECOND, position: n * 100 + 50, seq: 100 + n },
@@ -27,18 +27,18 @@ function reset(epoch: string, position: number, channels = CHANNELS, at = positi
   return { kind: 'reset', channels, reason: 'expired', epoch, position, at }
 }
 
-/** Without those at some places. */
+/** The list without the items at some indices. */
 function without(events: readonly ReceivedEvent[], ...places: readonly number[]): ReceivedEvent[] {
   return events.filter((_, n) => !places.includes(n))
 }
 
-/** Only the first life: its events are all there is. */
+/** Only the first epoch: there are no other events. */
 function ofFirst(received: readonly Received[], channels = CHANNELS): Findings {
   return findings([OPEN, ...received], channels, ACCEPTED.slice(0, OF_FIRST.length))
 }
 
-describe('the check of what clients were given', () => {
-  it('finds nothing where everything came once and in order', () => {
+describe('the check of what clients received', () => {
+  it('finds nothing if every event arrived once and in order', () => {
     expect(ofFirst(OF_FIRST)).toEqual({ ...NOTHING_WRONG, covered: 0, repeated: 0, delivered: 16, resets: {} })
   })
 
@@ -50,27 +50,27 @@ describe('the check of what clients were given', () => {
     expect(ofFirst(without(OF_FIRST, place))).toMatchObject({ ...NOTHING_WRONG, lost: 1, delivered: 15 })
   })
 
-  it('finds all to be lost for a client that was told nothing', () => {
+  it('counts every event as lost for a client that received nothing', () => {
     expect(findings([], ['a'])).toMatchObject({ ...NOTHING_WRONG, lost: 12 })
   })
 
-  it('finds an event that came again, at once and later', () => {
+  it('finds a duplicate, immediate or later', () => {
     const [one, two, three] = OF_FIRST as [ReceivedEvent, ReceivedEvent, ReceivedEvent]
     expect(ofFirst([one, one, two, three, ...OF_FIRST.slice(3)])).toMatchObject({ ...NOTHING_WRONG, doubled: 1 })
     expect(ofFirst([...OF_FIRST, two])).toMatchObject({ ...NOTHING_WRONG, doubled: 1, backwards: 1 })
   })
 
-  it('finds an event that came again with another id of the same life', () => {
+  it('finds a duplicate with another id of the same epoch', () => {
     const [one] = OF_FIRST as [ReceivedEvent]
     expect(ofFirst([{ ...one, position: 99 }, ...OF_FIRST])).toMatchObject({ ...NOTHING_WRONG, doubled: 1 })
   })
 
-  it('finds two events of a channel that came the wrong way round', () => {
+  it('finds two events of a channel in the wrong order', () => {
     const [a1, b1, a2, ...rest] = OF_FIRST as [ReceivedEvent, ReceivedEvent, ReceivedEvent]
     expect(ofFirst([a2, b1, a1, ...rest])).toMatchObject({ ...NOTHING_WRONG, swapped: 1, backwards: 2 })
   })
 
-  it('finds ids that went back from one channel to another', () => {
+  it('finds ids that went backwards from one channel to another', () => {
     const [a1, b1, ...rest] = OF_FIRST as [ReceivedEvent, ReceivedEvent]
     expect(ofFirst([b1, a1, ...rest])).toMatchObject({ ...NOTHING_WRONG, backwards: 1 })
   })
@@ -83,7 +83,7 @@ describe('the check of what clients were given', () => {
     expect(ofFirst(OF_FIRST, ['a'])).toMatchObject({ ...NOTHING_WRONG, forged: 8 })
   })
 
-  it('takes what the first place that was told comes after for not due', () => {
+  it('expects no event before the first id that the client received', () => {
     const begin: Received = { kind: 'place', epoch: FIRST, position: 320 }
     const accepted = ACCEPTED.slice(0, OF_FIRST.length)
     expect(findings([begin, ...OF_FIRST.slice(5)], CHANNELS, accepted)).toMatchObject(NOTHING_WRONG)
@@ -92,13 +92,13 @@ describe('the check of what clients were given', () => {
     expect(findings(without(OF_FIRST.slice(5), 1), CHANNELS, accepted)).toMatchObject({ ...NOTHING_WRONG, lost: 1 })
   })
 
-  describe('where a reset came', () => {
-    it('takes what it covers for told, and counts it', () => {
+  describe('after a reset', () => {
+    it('counts the events that the reset covers as covered, not as lost', () => {
       const received = [...OF_FIRST.slice(0, 4), reset(FIRST, 500), ...OF_FIRST.slice(9)]
       expect(ofFirst(received)).toMatchObject({ ...NOTHING_WRONG, covered: 5, resets: { expired: 1 } })
     })
 
-    it('finds what was lost after it, before it, and what came though it was covered', () => {
+    it('finds events that were lost before or after it, and events that arrived although it covers them', () => {
       expect(ofFirst([...OF_FIRST.slice(0, 4), reset(FIRST, 500), ...OF_FIRST.slice(11)])).toMatchObject({ ...NOTHING_WRONG, lost: 2 })
       expect(ofFirst([...without(OF_FIRST.slice(0, 4), 1), reset(FIRST, 500), ...OF_FIRST.slice(9)])).toMatchObject({
         ...NOTHING_WRONG,
@@ -115,7 +115,7 @@ describe('the check of what clients were given', () => {
       expect(ofFirst(received)).toMatchObject({ ...NOTHING_WRONG, covered: 3, lost: 3 })
     })
 
-    it('does not let the reset of some channels cover what was published after it came', () => {
+    it('does not let the reset of some channels cover what was published after it arrived', () => {
       const slack = 2_000
       const late: ReceivedEvent[] = [1, 2, 3].map((n) => ({
         kind: 'event',
@@ -130,29 +130,29 @@ describe('the check of what clients were given', () => {
     })
   })
 
-  describe('where another life of the log began', () => {
-    it('takes what the reset covers of the one before for told', () => {
+  describe('after a new epoch began', () => {
+    it('counts the events of the previous epoch that the reset covers as covered', () => {
       const received = [OPEN, ...OF_FIRST.slice(0, 5), reset(SECOND, 950), ...OF_SECOND.slice(2)]
       expect(findings(received)).toMatchObject({ ...NOTHING_WRONG, covered: 13, delivered: 11 })
       expect(new DeliveryCheck(ACCEPTED, []).lives).toBe(2)
     })
 
-    it('finds what is missing of both where nobody was told', () => {
+    it('finds the missing events of both epochs if there was no reset', () => {
       expect(findings([OPEN, ...OF_FIRST.slice(0, 5), ...OF_SECOND.slice(2)])).toMatchObject({ ...NOTHING_WRONG, lost: 13 })
     })
 
-    it('knows a reset of a life in which nothing was accepted by its place', () => {
+    it('recognises a reset of an epoch without events by its position', () => {
       const received = [OPEN, ...OF_FIRST.slice(0, 5), reset('between000', 870), ...OF_SECOND]
       expect(findings(received)).toMatchObject({ ...NOTHING_WRONG, covered: 11 })
       expect(findings([...received.slice(0, 7), ...OF_SECOND.slice(1)])).toMatchObject({ ...NOTHING_WRONG, covered: 11, lost: 1 })
     })
 
-    it('counts what came in both, because its publisher was told of the second only', () => {
+    it('counts an event of both epochs as repeated, because its publisher received only the second id', () => {
       const unheard: ReceivedEvent = { kind: 'event', channel: 'a', epoch: FIRST, position: 860, seq: 9 }
       expect(findings([OPEN, ...OF_FIRST, unheard, reset(SECOND, 880), ...OF_SECOND])).toMatchObject({ ...NOTHING_WRONG, repeated: 1 })
     })
 
-    it('finds a life that came back', () => {
+    it('finds a return to a previous epoch', () => {
       const received = [OPEN, ...OF_FIRST, reset(SECOND, 880), reset(FIRST, 850), reset(SECOND, 890), ...OF_SECOND]
       expect(findings(received)).toMatchObject({ ...NOTHING_WRONG, revived: 2 })
     })
@@ -160,7 +160,7 @@ describe('the check of what clients were given', () => {
 })
 
 describe('the data of an event', () => {
-  it('tells its number, and whether it came as it was published', () => {
+  it('has its number, and reveals whether it arrived unchanged', () => {
     for (let seq = 0; seq < 2_000; seq++) expect(seqOf(dataOf(seq))).toBe(seq)
     expect(seqOf(dataOf(7, 32_000))).toBe(7)
     for (const data of [dataOf(7).slice(0, -1), dataOf(7).replace('7', '8'), `${dataOf(7)} `, dataOf(7, 32_000).slice(1), '', 'x']) {

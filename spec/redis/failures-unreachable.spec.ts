@@ -6,11 +6,11 @@ import { type HubProcess, HubProcesses } from '../support/failures/hub-processes
 import { describeRedis, freshPrefix, RedisServer } from '../support/redis.ts'
 
 const TIMEOUT_MS = 500
-/** Other processes may need the processors at the same time. */
+/** Time for other processes that use the processors too. */
 const SLACK_MS = 600
-/** For so long the connections are counted. */
+/** How long connections are counted. */
 const WATCH_MS = 3_000
-/** Two connections, each of which is tried at once and after about 75, 150, 300, 600, 1,200 and 1,500 ms. */
+/** Two connections, each of which is attempted at once and after about 75, 150, 300, 600, 1,200 and 1,500 ms. */
 const MAX_ATTEMPTS = 16
 const EMPTY = ['--save', '', '--appendonly', 'no']
 const PASSWORD = 'correct-horse'
@@ -31,7 +31,7 @@ async function startRedis(...args: readonly string[]): Promise<RedisServer> {
   return redis
 }
 
-/** One that wants a password. */
+/** Starts a Redis that requires a password. */
 async function startGuarded(password: string): Promise<RedisServer> {
   const redis = await startRedis()
   await redis.command('CONFIG', 'SET', 'requirepass', password)
@@ -44,14 +44,14 @@ async function startFake(answer: Parameters<typeof FakeServer.start>[0]): Promis
   return fake
 }
 
-/** A process with a hub, and where it is served. */
+/** Starts a hub in a process, and returns the URL of its route. */
 async function beginHub(url: string, { durable = false, nth = 0 } = {}): Promise<{ readonly hub: HubProcess; readonly events: string }> {
   const hub = (await pool.take(nth + 1))[nth] as HubProcess
   const port = await hub.ask('begin', { url, options: { prefix: freshPrefix(), timeoutMs: TIMEOUT_MS, probeMs: 100, durable } })
   return { hub, events: `http://127.0.0.1:${port}/events?channel=c` }
 }
 
-/** Ends the hub of a process; what it told. */
+/** Ends the hub of a process, and returns its report. */
 async function endHub(hub: HubProcess): Promise<Report> {
   const report = await hub.ask('report', null)
   expect(await hub.ask('end', null)).toBeLessThan(2_000)
@@ -59,50 +59,50 @@ async function endHub(hub: HubProcess): Promise<Report> {
   return report
 }
 
-/** Where something stands that is not a Redis that can be used, and what is said of it. */
-interface Place {
+/** An address without a usable Redis, and the error that it causes. */
+interface Address {
   readonly url: string
   readonly port: number
   readonly says: RegExp
-  /** When connections came. */
+  /** Times of the connections to it. */
   readonly times: readonly number[] | null
 }
 
-function fakePlace(fake: FakeServer, says: RegExp): Place {
+function fakeAddress(fake: FakeServer, says: RegExp): Address {
   return { url: `redis://127.0.0.1:${fake.port}`, port: fake.port, says, times: fake.times }
 }
 
-const PLACES: readonly (readonly [name: string, start: () => Promise<Place>])[] = [
+const ADDRESSES: readonly (readonly [name: string, start: () => Promise<Address>])[] = [
   [
-    'is not there',
+    'does not exist',
     async () => {
       const redis = await startRedis()
       await redis.kill()
       return { url: redis.url, port: redis.port, says: /ECONNREFUSED/, times: null }
     },
   ],
-  ['takes connections, and says nothing', async () => fakePlace(await startFake(() => {}), /timed out|not answered/)],
+  ['accepts connections, but never answers', async () => fakeAddress(await startFake(() => {}), /timed out|not answered/)],
   [
     'ends every connection',
-    async () => fakePlace(await startFake((socket) => socket.destroy()), /closed|ECONNRESET|EPIPE|not answered|broke/),
+    async () => fakeAddress(await startFake((socket) => socket.destroy()), /closed|ECONNRESET|EPIPE|not answered|broke/),
   ],
-  ['has too many clients', async () => fakePlace(await startFake((socket) => socket.end('-ERR max number of clients reached\r\n')), /./)],
+  ['has too many clients', async () => fakeAddress(await startFake((socket) => socket.end('-ERR max number of clients reached\r\n')), /./)],
   [
-    'does not know the password',
+    'has another password',
     async () => {
       const redis = await startGuarded(PASSWORD)
       return { url: `redis://:wrong-${PASSWORD}@127.0.0.1:${redis.port}`, port: redis.port, says: /WRONGPASS/, times: null }
     },
   ],
   [
-    'wants a password',
+    'requires a password',
     async () => {
       const redis = await startGuarded(PASSWORD)
       return { url: redis.url, port: redis.port, says: /NOAUTH/, times: null }
     },
   ],
   [
-    'does not let it run scripts',
+    'denies scripts to the user',
     async () => {
       const redis = await startRedis()
       await redis.command('ACL', 'SETUSER', 'limited', 'on', `>${PASSWORD}`, '~*', '&*', '+@all', '-@scripting')
@@ -110,7 +110,7 @@ const PLACES: readonly (readonly [name: string, start: () => Promise<Place>])[] 
     },
   ],
   [
-    'does not let it subscribe',
+    'denies pub/sub to the user',
     async () => {
       const redis = await startRedis()
       await redis.command('ACL', 'SETUSER', 'limited', 'on', `>${PASSWORD}`, '~*', 'resetchannels', '+@all')
@@ -119,8 +119,8 @@ const PLACES: readonly (readonly [name: string, start: () => Promise<Place>])[] 
   ],
 ]
 
-describeRedis.each(PLACES)('where Redis should be is something that %s', (_, start) => {
-  it('publish rejects in time and subscribe is refused politely; what is wrong, and where, is said', async () => {
+describeRedis.each(ADDRESSES)('a Redis that %s', (_, start) => {
+  it('makes publish reject and refuses subscribe in time; the error has the address and the reason', async () => {
     const { url, port, says } = await start()
     const { hub, events } = await beginHub(url)
     const askedAt = performance.now()
@@ -151,14 +151,14 @@ describeRedis.each(PLACES)('where Redis should be is something that %s', (_, sta
     const [first, ...rest] = errors.filter((error) => error.startsWith('backplane: '))
     expect(first).toContain(`127.0.0.1:${port}`)
     expect(first).toMatch(says)
-    // Of the connections it is said once, and of reading the log.
+    // The connections report once, and so does the reader of the log.
     expect(rest.length).toBeLessThanOrEqual(1)
     for (const text of [...errors, ...answers.map((answer) => JSON.stringify(answer))]) expect(text).not.toContain(PASSWORD)
   })
 })
 
 describeRedis('a Redis that cannot be used', () => {
-  it('is tried again later and later, and not by all at the same time', async () => {
+  it('is tried again at growing intervals, and not by all hubs at the same time', async () => {
     const fakes = [
       await startFake(() => {}),
       await startFake((socket) => socket.destroy()),
@@ -169,7 +169,7 @@ describeRedis('a Redis that cannot be used', () => {
     const hubs = await Promise.all(fakes.map(({ port }, n) => beginHub(`redis://127.0.0.1:${port}`, { nth: n })))
     const before = await Promise.all(hubs.map(({ hub }) => hub.ask('report', null)))
     const begunAt = performance.now()
-    // What is watched is the passing of time itself.
+    // A fixed wait: the test counts attempts in a period of time.
     await new Promise((resolve) => setTimeout(resolve, WATCH_MS))
     const all = fakes.map((fake) => fake.times.map((time) => time - begunAt))
     for (const [n, times] of all.entries()) {
@@ -179,13 +179,13 @@ describeRedis('a Redis that cannot be used', () => {
       expect(times.filter((time) => time > 300)).not.toEqual([])
       expect(cpuMs - (before[n]?.cpuMs ?? 0)).toBeLessThan(WATCH_MS / 3)
     }
-    // The two connections of a hub, and the hubs, do not keep step.
+    // Neither the two connections of a hub nor the hubs keep step.
     const late = all.flat().filter((time) => time > 300)
     const alone = late.filter((time) => late.every((other) => other === time || Math.abs(other - time) > 10))
     expect(alone.length).toBeGreaterThan(late.length / 4)
   })
 
-  it('is tried again until it comes, and nothing has to be started anew', async () => {
+  it('is tried again until it is there, without a restart of the process', async () => {
     const redis = await startRedis()
     await redis.kill()
     const { hub, events } = await beginHub(redis.url)
@@ -200,7 +200,7 @@ describeRedis('a Redis that cannot be used', () => {
     await endHub(hub)
   })
 
-  it('is used as soon as it takes the password', async () => {
+  it('is used as soon as it accepts the password', async () => {
     const redis = await startGuarded('another')
     const { hub, events } = await beginHub(`redis://:${PASSWORD}@127.0.0.1:${redis.port}`)
     expect(await hub.ask('once', { channel: 'c', data: 'x' })).toMatchObject({ code: 'SSE_BACKPLANE_UNAVAILABLE' })
@@ -215,7 +215,7 @@ describeRedis('a Redis that cannot be used', () => {
     await endHub(hub)
   })
 
-  it('is waited for by the streams that are open, which then go on where they were', async () => {
+  it('leaves streams open, which resume when it is back', async () => {
     const redis = await startRedis('--save', '', '--appendonly', 'yes', '--appendfsync', 'always')
     const { hub, events } = await beginHub(redis.url, { durable: true })
     const clients = await Promise.all([1, 2, 3].map(async () => (await TestClient.open(events)).live()))

@@ -4,7 +4,7 @@ import { RedisProxy } from '../support/failures/redis-proxy.ts'
 import { FLAWLESS, type Outcome, type Size, Trial, type TrialOptions } from '../support/failures/trial.ts'
 import { describeRedis, RedisServer } from '../support/redis.ts'
 
-/** The small load is for every day; the full one runs with `FAILURES=full`. `tell` prints what came of each. */
+/** Without `FAILURES` the load is small. `FAILURES=full` runs the full load, and `tell` prints the outcome of each test. */
 const isFull = process.env['FAILURES'] === 'full'
 const isTold = isFull || process.env['FAILURES'] === 'tell'
 const SEED = Number(process.env['FAILURES_SEED'] ?? 1)
@@ -28,7 +28,7 @@ afterEach(async () => {
 })
 afterAll(() => pool.stop())
 
-/** A Redis of the test's own. */
+/** Starts a Redis for one test. */
 async function startRedis(...args: readonly string[]): Promise<RedisServer> {
   const redis = await RedisServer.start(...args)
   servers.push(redis)
@@ -43,7 +43,7 @@ async function startProxy(redis: RedisServer): Promise<{ readonly proxy: RedisPr
 
 type Options = Partial<Omit<TrialOptions, 'seed' | 'redis'>>
 
-/** Runs a load over a Redis, and says what came of it. */
+/** Runs a load over a Redis, and returns the outcome. */
 async function load(redis: RedisServer, options: Options, failure: (trial: Trial) => Promise<void>): Promise<Outcome> {
   const outcome = await Trial.run({ size: SIZE, ...options, seed: SEED, redis }, pool, failure)
   const { currentTestName } = expect.getState()
@@ -51,27 +51,27 @@ async function load(redis: RedisServer, options: Options, failure: (trial: Trial
   return outcome
 }
 
-/** The processes of the load, and the trial itself, each have one connection of each kind; how many were killed. */
+/** Kills the connections of one kind: each process of the load and the trial itself have one. Returns their number. */
 async function killConnections(redis: RedisServer, type: 'pubsub' | 'normal'): Promise<number> {
   return (await redis.command('CLIENT', 'KILL', 'TYPE', type)) as number
 }
 
-/** Times at which something happens, as parts of the load. */
+/** Times at which a failure happens, as parts of the load. */
 const OFTEN = Array.from({ length: 10 }, (_, n) => 0.1 + n * 0.065)
 
 const LARGE_BYTES = 32_000
-/** Where something has to take longer than Redis may take to answer; under the full load an answer may take a while. */
+/** Short limits, for failures that must last longer than `timeoutMs`. Under the full load an answer takes longer. */
 const HASTY = { probeMs: 100, timeoutMs: isFull ? 1_500 : 400 }
 
 const { processes, clients } = SIZE
 
 describeRedis('a load of publishers and reconnecting clients', () => {
-  it('is delivered where nothing fails', async () => {
+  it('is delivered if nothing fails', async () => {
     const outcome = await load(await startRedis(...EMPTY), {}, async () => {})
     expect(outcome).toMatchObject({ ...FLAWLESS, resets: {}, rejected: 0, recognised: 0, errors: [], lives: 1 })
   })
 
-  it('loses nothing when the connections break that tell of events, again and again', async () => {
+  it('loses nothing when the pub/sub connections break repeatedly', async () => {
     let killed = 0
     const outcome = await load(await startRedis(...EMPTY), {}, async (trial) => {
       for (const part of OFTEN) {
@@ -83,7 +83,7 @@ describeRedis('a load of publishers and reconnecting clients', () => {
     expect(outcome).toMatchObject({ ...FLAWLESS, resets: {}, rejected: 0, lives: 1 })
   })
 
-  it('loses nothing when all connections break, again and again', async () => {
+  it('loses nothing when all connections break repeatedly', async () => {
     let killed = 0
     const outcome = await load(await startRedis(...EMPTY), {}, async (trial) => {
       for (const part of OFTEN) {
@@ -96,7 +96,7 @@ describeRedis('a load of publishers and reconnecting clients', () => {
     expect(outcome.rejected).toBeGreaterThan(0)
   })
 
-  it('loses nothing when Redis is busy, for less and for more than it may take to answer', async () => {
+  it('loses nothing when Redis is busy for less and for more than timeoutMs', async () => {
     const outcome = await load(await startRedis(...EMPTY), { backplane: HASTY }, async (trial) => {
       for (const [part, times] of [
         [0.15, 0.5],
@@ -111,7 +111,7 @@ describeRedis('a load of publishers and reconnecting clients', () => {
     expect(outcome.rejected).toBeGreaterThan(0)
   })
 
-  it('loses nothing when Redis stands still for longer than the probe, which its health shows', async () => {
+  it('loses nothing, and is unhealthy, when Redis stops for longer than the probe', async () => {
     const outcome = await load(await startRedis(...EMPTY), { backplane: HASTY }, async (trial) => {
       await trial.reached(0.3)
       expect(trial.processes.map(({ progress }) => progress.isHealthy)).toEqual(trial.processes.map(() => true))
@@ -124,7 +124,7 @@ describeRedis('a load of publishers and reconnecting clients', () => {
     expect(outcome).toMatchObject({ ...FLAWLESS, resets: {}, lives: 1 })
   })
 
-  describe('when Redis crashes and is started again', () => {
+  describe('when Redis crashes and restarts', () => {
     async function crash(args: readonly string[], durable: boolean): Promise<Outcome> {
       return load(await startRedis(...args), { backplane: { durable } }, async (trial) => {
         await trial.reached(0.3)
@@ -138,23 +138,23 @@ describeRedis('a load of publishers and reconnecting clients', () => {
     it.each([
       ['appendfsync always', ALWAYS],
       ['appendfsync everysec', EVERYSEC],
-    ] as const)('with what it kept by %s, every client is told, for some of it may be gone', async (_, args) => {
+    ] as const)('with the data that %s kept, resets every client, because some may be gone', async (_, args) => {
       const outcome = await crash(args, false)
       expect(outcome).toMatchObject({ ...FLAWLESS, lives: 2, resets: { restarted: clients } })
     })
 
-    it('with what it kept by appendfsync always, and the hubs know that it keeps all, nothing is lost', async () => {
+    it('with the data that appendfsync always kept, and durable hubs, loses nothing', async () => {
       const outcome = await crash(ALWAYS, true)
       expect(outcome).toMatchObject({ ...FLAWLESS, lives: 1, resets: {} })
     })
 
-    it.each([false, true])('with nothing, every client is told (durable: %s)', async (durable) => {
+    it.each([false, true])('without data, resets every client (durable: %s)', async (durable) => {
       const outcome = await crash(EMPTY, durable)
       expect(outcome).toMatchObject({ ...FLAWLESS, lives: 2, resets: { restarted: clients } })
     })
   })
 
-  it('tells every client when Redis is emptied, each time', async () => {
+  it('resets every client each time Redis is flushed', async () => {
     const outcome = await load(await startRedis(...EMPTY), {}, async (trial) => {
       for (const [n, part] of [0.2, 0.5].entries()) {
         await trial.reached(part)
@@ -165,7 +165,7 @@ describeRedis('a load of publishers and reconnecting clients', () => {
     expect(outcome).toMatchObject({ ...FLAWLESS, lives: 3, resets: { restarted: 2 * clients } })
   })
 
-  it('tells every client when Redis has lost the hash, and kept the streams', async () => {
+  it('resets every client when Redis has lost the hash but not the streams', async () => {
     const outcome = await load(await startRedis(...EMPTY), {}, async (trial) => {
       await trial.reached(0.3)
       expect(await trial.deleteKeys('')).toBe(1)
@@ -174,18 +174,18 @@ describeRedis('a load of publishers and reconnecting clients', () => {
     expect(outcome).toMatchObject({ ...FLAWLESS, lives: 2, resets: { restarted: clients } })
   })
 
-  it('tells those who would have needed them when Redis has lost the streams, and kept the hash', async () => {
+  it('resets the clients that need the streams when Redis has lost them but not the hash', async () => {
     const away = Math.floor(clients / 4)
     const outcome = await load(await startRedis(...EMPTY), {}, async (trial) => {
       await trial.reached(0.2)
       const some = trial.clients.slice(0, away)
       for (const client of some) client.stayAway()
       await trial.reached(0.4)
-      expect(await trial.deleteKeys(':e:*')).toBeGreaterThan(0)
-      // It has to ask for what they missed, and the others may come to it as well.
+      expect(await trial.deleteKeys(':events:*')).toBeGreaterThan(0)
+      // The new process has to read what they missed. Other clients may reconnect to it too.
       const { port } = await trial.addProcess()
       for (const client of some) client.comeBack(port)
-      await until(() => some.every(({ resets }) => resets > 0), 'those who were away were reset')
+      await until(() => some.every(({ resets }) => resets > 0), 'the clients that were away were reset')
       for (const client of some) client.comeBack(trial.port)
     })
     expect(outcome).toMatchObject({ ...FLAWLESS, lives: 1 })
@@ -195,7 +195,7 @@ describeRedis('a load of publishers and reconnecting clients', () => {
     expect(outcome.covered).toBeGreaterThan(0)
   })
 
-  it('has nothing twice when the answers to publishers are lost', async () => {
+  it('delivers nothing twice when the answers to publishers are lost', async () => {
     const redis = await startRedis(...EMPTY)
     const { proxy, url } = await startProxy(redis)
     const outcome = await load(redis, { url }, async (trial) => {
@@ -209,13 +209,13 @@ describeRedis('a load of publishers and reconnecting clients', () => {
     expect(outcome).toMatchObject({ ...FLAWLESS, resets: {}, lives: 1 })
   })
 
-  it('loses nothing when Redis drops the connections that take what it tells too slowly', async () => {
+  it('loses nothing when Redis drops connections that read too slowly', async () => {
     const redis = await startRedis(...EMPTY)
     const { proxy, url } = await startProxy(redis)
     await redis.command('CONFIG', 'SET', 'client-output-buffer-limit', 'pubsub 1mb 0 0')
-    // A connection that is cut within every large event never gets to the next.
+    // With events of that size, a connection that is cut within each of them would never reach the next.
     const size = { ...SIZE, meanBytes: 20 * LARGE_BYTES }
-    // The hubs would find out later than that.
+    // Long limits, so that the hubs do not notice it by themselves first.
     const backplane = { probeMs: 5_000, timeoutMs: 15_000 }
     const outcome = await load(redis, { size, url, backplane, large: isFull ? 1_200 : 600, largeBytes: LARGE_BYTES }, async (trial) => {
       await trial.reached(0.05)
@@ -229,7 +229,7 @@ describeRedis('a load of publishers and reconnecting clients', () => {
     expect(outcome).toMatchObject({ ...FLAWLESS, resets: {}, rejected: 0, lives: 1 })
   })
 
-  it('loses nothing when connections are there and tell nothing, which the health of the hubs shows', async () => {
+  it('loses nothing, and is unhealthy, when connections are open but silent', async () => {
     const redis = await startRedis(...EMPTY)
     const { proxy, url } = await startProxy(redis)
     const outcome = await load(redis, { url, backplane: HASTY }, async (trial) => {
@@ -243,11 +243,11 @@ describeRedis('a load of publishers and reconnecting clients', () => {
     expect(outcome).toMatchObject({ ...FLAWLESS, resets: {}, lives: 1 })
   })
 
-  it('loses nothing when Redis takes nothing more, for want of memory', async () => {
+  it('loses nothing when Redis is out of memory', async () => {
     const outcome = await load(await startRedis(...EMPTY), {}, async (trial) => {
       await trial.reached(0.3)
       await trial.redis.command('CONFIG', 'SET', 'maxmemory', 1)
-      await until(() => trial.rejected >= 50 * processes, 'publishers were rejected again and again')
+      await until(() => trial.rejected >= 50 * processes, 'publishers were rejected repeatedly')
       await trial.redis.command('CONFIG', 'SET', 'maxmemory', 0)
     })
     expect(outcome).toMatchObject({ ...FLAWLESS, resets: {}, lives: 1 })
@@ -264,7 +264,7 @@ describeRedis('a load of publishers and reconnecting clients', () => {
     expect(outcome).toMatchObject({ ...FLAWLESS, resets: {}, rejected: 0, refused: 0, errors: [], lives: 1 })
   })
 
-  it('begins when Redis comes, where that was not there', async () => {
+  it('begins when Redis starts, if it was not there', async () => {
     const redis = await startRedis(...EMPTY)
     await redis.kill()
     const outcome = await load(redis, { isDown: true, backplane: HASTY }, async (trial) => {
@@ -281,13 +281,13 @@ describeRedis('a load of publishers and reconnecting clients', () => {
   })
 })
 
-/** The connections to which Redis tells of events, by their ids. */
+/** Ids of the connections that subscribe. */
 async function subscribersOf(redis: RedisServer): Promise<Set<string>> {
   const list = (await redis.command('CLIENT', 'LIST', 'TYPE', 'pubsub')) as string
   return new Set([...list.matchAll(/^id=(\d+)/gm)].map(([, id]) => id ?? ''))
 }
 
-/** Waits until none of these connections is there any more. */
+/** Waits until all of these connections are gone. */
 async function dropped(redis: RedisServer, ids: ReadonlySet<string>): Promise<void> {
   for (const end = Date.now() + 30_000; ;) {
     const now = await subscribersOf(redis)

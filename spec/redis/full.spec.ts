@@ -18,7 +18,7 @@ async function subscribe(hub: Hub, lastEventId: string, owner: string): Promise<
 const dataOf = (connection: FakeConnection): number[] => connection.channelEvents.map(({ data }) => Number(data))
 const numbers = (from: number, to: number): number[] => Array.from({ length: to - from }, (_, n) => from + n)
 
-describeRedis('a Redis that is full, and evicts nothing', () => {
+describeRedis('a Redis that is full and evicts nothing', () => {
   let server: RedisServer
   let redis: Redis
   const hubs: Hub[] = []
@@ -42,7 +42,7 @@ describeRedis('a Redis that is full, and evicts nothing', () => {
 
   const used = async (): Promise<number> => Number(/used_memory:(\d+)/.exec(await redis.info('memory'))?.[1])
 
-  /** Stores as much as there is room for, and takes away a little of that room. */
+  /** Fills the memory of Redis, then lowers its limit a little below that. */
   async function fill(): Promise<void> {
     await redis.config('SET', 'maxmemory', (await used()) + 20_000_000)
     for (let n = 0, isFull = false; !isFull; n++) {
@@ -58,7 +58,7 @@ describeRedis('a Redis that is full, and evicts nothing', () => {
     await redis.unlink(...(await redis.keys('filler:*')))
   }
 
-  /** Waits until the hubs have probed a few times, and have been healthy meanwhile. */
+  /** Waits until the hubs have probed a few times, and checks that they stay healthy. */
   async function probed(): Promise<void> {
     const reads = async (): Promise<number> => Number(/cmdstat_evalsha:calls=(\d+)/.exec(await redis.info('commandstats'))?.[1])
     for (const end = (await reads()) + 6 * hubs.length; (await reads()) < end;) {
@@ -66,7 +66,7 @@ describeRedis('a Redis that is full, and evicts nothing', () => {
     }
   }
 
-  it('takes no event, and goes on to serve those who reconnect, disconnects, limits and health; what follows is lost for nobody', async () => {
+  it('accepts no event, but serves reconnects, disconnects, limits and health; later events reach everyone', async () => {
     const [one, two] = [hubOf(), hubOf()]
     const stream = await subscribe(one, '', 'u')
     const ids: string[] = []
@@ -79,7 +79,7 @@ describeRedis('a Redis that is full, and evicts nothing', () => {
       })
     }
     await probed()
-    // A process that begins now serves as well.
+    // A process that starts now works too.
     const three = hubOf()
     const late = await subscribe(three, ids[3] as string, 'v')
     expect(dataOf(late)).toEqual(numbers(4, 10))
@@ -93,13 +93,13 @@ describeRedis('a Redis that is full, and evicts nothing', () => {
     const back = await subscribe(two, ids[9] as string, 'u')
     await free()
     for (const n of numbers(10, 20)) await three.publish('a', 'e', n)
-    await until(() => [late, back].every((each) => dataOf(each).at(-1) === 19), 'all has come')
+    await until(() => [late, back].every((each) => dataOf(each).at(-1) === 19), 'every event has arrived')
     expect([dataOf(stream), dataOf(late), dataOf(back)]).toEqual([numbers(0, 10), numbers(4, 20), numbers(10, 20)])
     expect([stream, late, back].flatMap(({ events }) => events.filter(({ event }) => event === 'stream-reset'))).toEqual([])
     expect(errors).toEqual([])
   })
 
-  it('is told how many streams of an owner are left when it comes back', async () => {
+  it('receives the number of streams that an owner has left when it is back', async () => {
     const proxy = new RedisProxy(server.port)
     const hub = hubOf(await proxy.listen())
     const streams = [await subscribe(hub, '', 'u'), await subscribe(hub, '', 'u')]
@@ -110,7 +110,7 @@ describeRedis('a Redis that is full, and evicts nothing', () => {
     proxy.mend()
     await until(() => hub.health(), 'it is back')
     const end = Date.now() + 10_000
-    for (let counts: string[] = []; counts.join() !== '1'; counts = await redis.hvals('{p}:l:u')) expect(Date.now()).toBeLessThan(end)
+    for (let counts: string[] = []; counts.join() !== '1'; counts = await redis.hvals('{p}:owner:u')) expect(Date.now()).toBeLessThan(end)
     expect((await subscribe(hub, '', 'u')).isOpen).toBe(true)
     await hub.close()
     await proxy.close()

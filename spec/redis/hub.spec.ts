@@ -10,6 +10,7 @@ import { subscribeTo } from '../support/subscribe.ts'
 import { RedisProxy } from '../support/failures/redis-proxy.ts'
 import { deleteKeys, describeRedis, freshPrefix, REDIS_URL, RedisServer, redisHub } from '../support/redis.ts'
 import { serve, stopServers } from '../support/servers.ts'
+import { clockedBackplane, SET_CLOCK } from './clocked-backplane.ts'
 
 /** Subscribes a connection without a socket. */
 async function subscribe(hub: Hub, channels: readonly string[], lastEventId = '', owner?: string): Promise<FakeConnection> {
@@ -23,7 +24,7 @@ describeRedis('a hub over Redis', () => {
   const prefixes: string[] = []
   const hubs: Hub[] = []
   const servers: RedisServer[] = []
-  /** A server of a test's own, which is stopped after it. */
+  /** Starts a server for one test, which is stopped after it. */
   const startServer = async (): Promise<RedisServer> => {
     servers.push(await RedisServer.start())
     return servers.at(-1) as RedisServer
@@ -43,7 +44,7 @@ describeRedis('a hub over Redis', () => {
     await Promise.all(servers.splice(0).map((server) => server.stop()))
   })
 
-  describe('what it costs', () => {
+  describe('the cost in Redis', () => {
     let server: RedisServer
     beforeAll(async () => {
       server = await RedisServer.start()
@@ -55,20 +56,30 @@ describeRedis('a hub over Redis', () => {
       return Object.fromEntries([...text.matchAll(/cmdstat_(\w+):calls=(\d+)/g)].map(([, name = '', count]) => [name, Number(count)]))
     }
 
-    it('is one subscription for all who follow the same channels, and none a while after the last has gone', async () => {
+    it('is one subscription for all streams of a channel, and none a while after the last one has ended', async () => {
       const name = prefix()
       const hub = hubOf(name, {}, {}, server.url)
       const connections = await Promise.all(Array.from({ length: 50 }, () => subscribe(hub, ['a', 'b'])))
-      expect(await server.command('PUBSUB', 'NUMSUB', `{${name}}:c:a`, `{${name}}:c:b`)).toEqual([`{${name}}:c:a`, 1, `{${name}}:c:b`, 1])
+      expect(await server.command('PUBSUB', 'NUMSUB', `{${name}}:channel:a`, `{${name}}:channel:b`)).toEqual([
+        `{${name}}:channel:a`,
+        1,
+        `{${name}}:channel:b`,
+        1,
+      ])
       const { subscribe: commands } = await calls()
-      // One when it connected, and one for both channels.
+      // One on connecting, and one for both channels.
       expect(commands).toBe(2)
       for (const connection of connections) connection.leave()
       const again = await subscribe(hub, ['a'])
       expect((await calls())['subscribe']).toBe(2)
       again.leave()
       await until(() => hub.stats().channels === 0, 'the channels are forgotten', 18_000)
-      expect(await server.command('PUBSUB', 'NUMSUB', `{${name}}:c:a`, `{${name}}:c:b`)).toEqual([`{${name}}:c:a`, 0, `{${name}}:c:b`, 0])
+      expect(await server.command('PUBSUB', 'NUMSUB', `{${name}}:channel:a`, `{${name}}:channel:b`)).toEqual([
+        `{${name}}:channel:a`,
+        0,
+        `{${name}}:channel:b`,
+        0,
+      ])
     })
 
     it('is one read of each channel for a storm of reconnects', async () => {
@@ -79,22 +90,22 @@ describeRedis('a hub over Redis', () => {
       await server.command('CONFIG', 'RESETSTAT')
       const hub = hubOf(name, {}, { probeMs: 5_000 }, server.url)
       const connections = await Promise.all(Array.from({ length: 5_000 }, () => subscribe(hub, ['a', 'b', 'never'], id)))
-      await until(() => hub.stats().delivered === 500_000, 'all have all')
+      await until(() => hub.stats().delivered === 500_000, 'every stream has every event')
       for (const connection of [connections[0], connections[4_999]]) {
         expect(connection?.channelEvents.map(({ data }) => Number(data))).toEqual(Array.from({ length: 100 }, (_, i) => i + 1))
       }
       const { xrange, subscribe: commands, evalsha = 0 } = await calls()
-      // One when it connected, and one for the channels.
+      // One on connecting, and one for the channels.
       expect({ xrange, commands }).toEqual({ xrange: 2, commands: 2 })
-      // The reads of both hubs, and what they ask now and then.
+      // The reads of both hubs, and their probes.
       expect(evalsha).toBeLessThan(20)
       for (const connection of connections) connection.leave()
     })
 
-    it('is one command for each publish, sent without waiting for those before it', async () => {
+    it('is one command per publish, sent without a wait for the previous answers', async () => {
       const name = prefix()
       const ports = { redis: server.port }
-      // What is between the hub and Redis holds back all answers, once it is told to.
+      // A proxy between the hub and Redis, which can hold back all answers.
       let isHolding = false
       let seen = ''
       const held: (() => void)[] = []
@@ -130,15 +141,13 @@ describeRedis('a hub over Redis', () => {
     })
   })
 
-  it('counts the streams of an owner in all processes, and not those of a process that is gone', async () => {
+  it('counts the streams of an owner in all processes, except those of a dead process', async () => {
     const name = prefix()
     const redis = new Redis(REDIS_URL)
-    const time =
-      "(function() local us = tonumber(redis.call('GET', base .. ':now')) return { math.floor(us / 1000000), us % 1000000 } end)()"
     const make = (): Hub => {
       const hub = new Hub({
         maxSubscribersPerOwner: 3,
-        backplane: new RedisBackplane({ url: REDIS_URL }, { prefix: name, probeMs: 50 }, { time }),
+        backplane: clockedBackplane({ prefix: name, probeMs: 50 }, { time: SET_CLOCK }),
       })
       hubs.push(hub)
       return hub
@@ -155,29 +164,29 @@ describeRedis('a hub over Redis', () => {
     first.leave()
     await until(() => one.stats().subscribers === 1, 'the first has left')
     await subscribe(one, ['a'], '', 'u')
-    // A process that crashed: its count is there, and nothing is heard of it.
-    await redis.hset(`{${name}}:l:w`, 'crashed', 3)
-    await redis.zadd(`{${name}}:p`, now / 1_000 + 150, 'crashed')
+    // A process that crashed has left its count, and no longer probes.
+    await redis.hset(`{${name}}:owner:w`, 'crashed', 3)
+    await redis.zadd(`{${name}}:processes`, now / 1_000 + 150, 'crashed')
     await expect(subscribe(one, ['a'], '', 'w')).rejects.toThrow('refused: maxSubscribersPerOwner')
     now += 200_000
     await redis.set(`{${name}}:now`, now)
     await subscribe(one, ['a'], '', 'w')
-    // Should it only have been busy, it has its streams again at once.
-    await redis.zadd(`{${name}}:p`, now / 1_000 + 150, 'crashed')
+    // If it was only busy, its streams count again at once.
+    await redis.zadd(`{${name}}:processes`, now / 1_000 + 150, 'crashed')
     await expect(subscribe(one, ['a'], '', 'w')).rejects.toThrow('refused: maxSubscribersPerOwner')
     now += 181_000_000
     await redis.set(`{${name}}:now`, now)
-    for (let score: string | null = ''; score !== null; score = await redis.zscore(`{${name}}:p`, 'crashed'));
+    for (let score: string | null = ''; score !== null; score = await redis.zscore(`{${name}}:processes`, 'crashed'));
     await subscribe(one, ['a'], '', 'w')
-    expect(await redis.hvals(`{${name}}:l:w`)).toEqual(['2'])
-    // One that closes takes its streams with it.
+    expect(await redis.hvals(`{${name}}:owner:w`)).toEqual(['2'])
+    // The streams of a process that closes no longer count.
     await two.close()
     await subscribe(one, ['a'], '', 'u')
     await subscribe(one, ['a'], '', 'u')
     redis.disconnect()
   })
 
-  it('lets in by the limit of its own while Redis cannot count', async () => {
+  it('applies the limit to its own streams while Redis cannot count', async () => {
     const server = await startServer()
     const hub = hubOf(prefix(), { maxSubscribersPerOwner: 2, onError() {} }, { timeoutMs: 2_000 }, server.url)
     await subscribe(hub, ['a'], '', 'u')
@@ -188,7 +197,7 @@ describeRedis('a hub over Redis', () => {
     await hub.close()
   })
 
-  it('ends the streams of an owner in every process, and says so where one did not answer', async () => {
+  it('ends the streams of an owner in every process, and rejects if one did not answer', async () => {
     const name = prefix()
     const [one, two] = [hubOf(name), hubOf(name)]
     const here = await subscribe(one, ['a'], '', 'u')
@@ -196,9 +205,9 @@ describeRedis('a hub over Redis', () => {
     const other = await subscribe(two, ['a'], '', 'v')
     expect(await one.disconnect('u')).toBe(2)
     expect([here, there, other].map(({ isOpen }) => isOpen)).toEqual([false, false, true])
-    // A process that is taken for alive, and does not answer.
+    // A process that counts as alive, but does not answer.
     const redis = new Redis(REDIS_URL)
-    await redis.zadd(`{${name}}:p`, Date.now() + 5_000, 'silent')
+    await redis.zadd(`{${name}}:processes`, Date.now() + 5_000, 'silent')
     const error: unknown = await one.disconnect('v').catch((reason: unknown) => reason)
     expect(error).toBeInstanceOf(SseError)
     expect(error).toMatchObject({ code: 'SSE_BACKPLANE_UNAVAILABLE', status: 503, message: expect.stringContaining('1 of 3') as string })
@@ -207,7 +216,7 @@ describeRedis('a hub over Redis', () => {
     redis.disconnect()
   })
 
-  describe('a process that was away when streams were to be ended', () => {
+  describe('a process that was away during a disconnect', () => {
     let server: RedisServer
     let proxy: RedisProxy
     beforeEach(async () => {
@@ -220,7 +229,7 @@ describeRedis('a hub over Redis', () => {
       await server.stop()
     })
 
-    /** A process whose connections can be cut, with streams of an owner and of none, and another process. */
+    /** A process whose connections can be cut, with one stream that has an owner and one without, and another process. */
     async function away(): Promise<{ hub: Hub; other: Hub; keyed: FakeConnection; unkeyed: FakeConnection }> {
       const name = prefix()
       const options = { probeMs: 50, timeoutMs: 5_000 }
@@ -236,27 +245,26 @@ describeRedis('a hub over Redis', () => {
       return { hub, other, keyed, unkeyed }
     }
 
-    it('ends those with an owner when it is back, whoever asks first', async () => {
+    it('ends the streams with an owner when it is back, even if a newcomer waits for that', async () => {
       const { hub, other, keyed, unkeyed } = await away()
       await expect(other.disconnect('u')).rejects.toMatchObject({ code: 'SSE_BACKPLANE_UNAVAILABLE' })
-      // Somebody waits for it to be back.
       const newcomer = subscribe(hub, ['b'])
       proxy.mend()
       await until(() => !keyed.isOpen, 'the stream with an owner is ended')
       expect([unkeyed.isOpen, (await newcomer).isOpen]).toEqual([true, true])
     })
 
-    it('does so when Redis forgot meanwhile that it had been there', async () => {
+    it('does so if Redis lost all its data meanwhile', async () => {
       const { other, keyed, unkeyed } = await away()
       await server.command('FLUSHALL')
-      // The other one is the first of the new life.
+      // The other process is the only one in the new epoch.
       expect(await other.disconnect('u')).toBe(0)
       proxy.mend()
       await until(() => !keyed.isOpen, 'the stream with an owner is ended')
       expect(unkeyed.isOpen).toBe(true)
     })
 
-    it('receives each of them when it is back, in order', async () => {
+    it('receives all control messages in order when it is back', async () => {
       const { hub, other, keyed, unkeyed } = await away()
       await Promise.allSettled([other.disconnect('u'), other.disconnect({ channel: 'a' }, { reconnect: false })])
       proxy.mend()
@@ -264,15 +272,15 @@ describeRedis('a hub over Redis', () => {
       expect([keyed.isOpen, hub.stats().subscribers]).toEqual([false, 0])
     })
 
-    it('ends all that may have been meant, where Redis does not have them any more', async () => {
+    it('ends every stream that may have been meant if Redis no longer has the control messages', async () => {
       const { other, keyed, unkeyed } = await away()
       await expect(other.disconnect('nobody')).rejects.toMatchObject({ code: 'SSE_BACKPLANE_UNAVAILABLE' })
-      for (const key of String(await server.command('KEYS', '*:v:*')).split(/\s+/)) await server.command('DEL', key)
+      for (const key of String(await server.command('KEYS', '*:control-log:*')).split(/\s+/)) await server.command('DEL', key)
       proxy.mend()
       await until(() => !keyed.isOpen && !unkeyed.isOpen, 'both are ended')
     })
 
-    it('says when it is back which of them have ended by themselves', async () => {
+    it('reports the streams that have ended meanwhile when it is back', async () => {
       const { hub, other, keyed } = await away()
       await expect(subscribe(other, ['a'], '', 'u')).rejects.toThrow('refused: maxSubscribersPerOwner')
       keyed.leave()
@@ -281,21 +289,21 @@ describeRedis('a hub over Redis', () => {
       expect((await subscribe(other, ['a'], '', 'u')).isOpen).toBe(true)
     })
 
-    it('ends none where there was nothing to end', async () => {
+    it('ends no stream if there was no disconnect', async () => {
       const { hub, other, keyed } = await away()
       await other.publish('a', 'e', 'meanwhile')
       await other.stats({ all: true })
       proxy.mend()
       await until(() => hub.health(), 'it is back')
       await until(() => keyed.channelEvents.length === 1, 'it has caught up')
-      // A few probes later, too.
+      // That holds after a few probes too.
       await other.publish('a', 'e', 'after')
       await until(() => keyed.channelEvents.length === 2, 'it goes on')
       expect(keyed.isOpen).toBe(true)
     })
   })
 
-  it('lets in nobody who was disconnected while it was prepared', async () => {
+  it('refuses a stream whose owner is disconnected while it is prepared', async () => {
     const name = prefix()
     const [one, two] = [hubOf(name, {}), hubOf(name, {})]
     await until(() => one.health() && two.health(), 'both are there')
@@ -316,11 +324,11 @@ describeRedis('a hub over Redis', () => {
     )
     await two.disconnect(({ channels }) => channels.includes('another'))
     expect(await waiting).toBe('refused')
-    // They may come again.
+    // The owner may subscribe again.
     expect((await subscribe(two, ['fresh 1'], '', 'user 1')).isOpen).toBe(true)
   })
 
-  it('resumes over HTTP what a worker without subscribers published, in whichever process the client comes back to', async () => {
+  it('resumes events of a worker without subscribers over HTTP, whichever process the client reconnects to', async () => {
     const name = prefix()
     const worker = hubOf(name)
     const apps = await Promise.all(
@@ -352,15 +360,15 @@ describeRedis('a hub over Redis', () => {
     await stopServers()
   })
 
-  it('delivers what another program publishes by the script', async () => {
+  it('delivers events that another program publishes with the script', async () => {
     const redis = new Redis(REDIS_URL)
     const name = prefix()
     const hub = hubOf(name)
     const events = hub.events(['a b', 'log'])
     const id = await hub.publish('log', 'e', 'first')
     expect((await events.next()).value).toMatchObject({ id, data: 'first' })
-    const run = /run_id:(\w+)/.exec(await redis.info('server'))?.[1] ?? ''
-    const publish = (...args: string[]): Promise<unknown> => redis.eval(publishScript, 1, `{${name}}`, run, 'abcdefghij', ...args)
+    const serverRunId = /run_id:(\w+)/.exec(await redis.info('server'))?.[1] ?? ''
+    const publish = (...args: string[]): Promise<unknown> => redis.eval(publishScript, 1, `{${name}}`, serverRunId, 'abcdefghij', ...args)
     const bounds = ['1000', '1048576', '300000', '0']
     const answer = await publish('a b', 'created', '{"n":1}', '0', '', 'once', ...bounds)
     const [epoch, position] = answer as [string, string, number]
@@ -372,13 +380,13 @@ describeRedis('a hub over Redis', () => {
     redis.disconnect()
   })
 
-  it('says of a URL that is none nothing that is secret', () => {
+  it('does not reveal the password of an invalid URL', () => {
     expect(() => new RedisBackplane({ url: 'http://user:secret@127.0.0.1' })).toThrow(
       expect.not.objectContaining({ message: expect.stringContaining('secret') as string }),
     )
   })
 
-  it('has nothing to do with a hub of the same prefix in another database', async () => {
+  it('shares nothing with a hub of the same prefix in another database', async () => {
     const name = prefix()
     const [one, two] = [hubOf(name), hubOf(name, {}, {}, `${REDIS_URL}/1`)]
     const streams = [await subscribe(one, ['a'], '', 'u'), await subscribe(two, ['a'], '', 'u')]
@@ -393,17 +401,17 @@ describeRedis('a hub over Redis', () => {
     await deleteKeys([`${name}:1`], `${REDIS_URL}/1`)
   })
 
-  it('goes on where something is sent to it that is no signal of a hub, and says so', async () => {
+  it('reports a text that is not a control message of a hub, and goes on', async () => {
     const name = prefix()
     const errors: unknown[] = []
     const hub = hubOf(name, { onError: (error) => void errors.push(error) })
     const stream = await subscribe(hub, ['a'])
     const redis = new Redis(REDIS_URL)
-    const epoch = await redis.hget(`{${name}}`, 'e')
+    const epoch = await redis.hget(`{${name}}`, 'epoch')
     const texts = ['', 'x', `${epoch} 0\nno json`, `${epoch} 0\n{"id":1,"from":"x","request":{"kind":"disconnect","target":{}}}`]
-    for (const text of texts) await redis.publish(`{${name}}:s`, text)
-    // A question of a later version is not answered.
-    await redis.publish(`{${name}}:s`, `${epoch} 0\n{"id":2,"from":"x","request":{"kind":"weather"}}`)
+    for (const text of texts) await redis.publish(`{${name}}:control`, text)
+    // A request of a later version gets no answer.
+    await redis.publish(`{${name}}:control`, `${epoch} 0\n{"id":2,"from":"x","request":{"kind":"weather"}}`)
     await hub.publish('a', 'e', 'on')
     await until(() => stream.channelEvents.length === 1, 'it goes on')
     await until(() => errors.length >= texts.length, 'all were reported')
@@ -411,7 +419,7 @@ describeRedis('a hub over Redis', () => {
     redis.disconnect()
   })
 
-  it('asks Redis once for all who come with ids of a life that it does not know', async () => {
+  it('asks Redis once for all clients with ids of unknown epochs', async () => {
     const server = await startServer()
     const hub = hubOf(prefix(), {}, { probeMs: 5_000 }, server.url)
     await subscribe(hub, ['a'])
@@ -429,7 +437,7 @@ describeRedis('a hub over Redis', () => {
     await hub.close()
   })
 
-  it('begins events() and streams without an id after what it has published', async () => {
+  it('begins events() and streams without an id after the events that it has published', async () => {
     const hub = hubOf(prefix())
     const consumer = await subscribe(hub, ['a'])
     for (let n = 0; n < 50; n++) {
@@ -444,12 +452,12 @@ describeRedis('a hub over Redis', () => {
       expect(connection.channelEvents[0]?.data).toBe(`after ${n}`)
       connection.leave()
     }
-    // A stream that begins late may have the last event a turn before.
+    // A stream that begins late may receive the last event a turn earlier.
     await until(() => consumer.channelEvents.length >= 100, 'the consumer has all')
     expect(consumer.channelEvents.length).toBe(100)
   })
 
-  it('knows the place of events() from the beginning, and when they fail', async () => {
+  it('has the lastEventId of events() from the beginning, and after a failure', async () => {
     const server = await startServer()
     const hub = hubOf(prefix(), { onError() {} }, { timeoutMs: 1_000 }, server.url)
     const id = await hub.publish('a', 'e', 1)
@@ -462,7 +470,7 @@ describeRedis('a hub over Redis', () => {
     await hub.close()
   })
 
-  it('keeps counting the streams of an owner while Redis is away, and when it has forgotten them', async () => {
+  it('keeps counting the streams of an owner while Redis is away, and after Redis lost the counts', async () => {
     const server = await startServer()
     const name = prefix()
     const options = { maxSubscribersPerOwner: 2, onError() {} }
@@ -471,13 +479,13 @@ describeRedis('a hub over Redis', () => {
       hubOf(name, options, { probeMs: 50, timeoutMs: 2_000 }, server.url),
     ]
     const count = async (): Promise<number> =>
-      ((await server.command('HVALS', `{${name}}:l:u`)) as string[]).reduce((sum, value) => sum + Number(value), 0)
+      ((await server.command('HVALS', `{${name}}:owner:u`)) as string[]).reduce((sum, value) => sum + Number(value), 0)
     const counted = async (wanted: number): Promise<void> => {
       for (const end = performance.now() + 10_000; (await count()) !== wanted;) expect(performance.now()).toBeLessThan(end)
     }
     const streams = [await subscribe(one, ['a'], '', 'u'), await subscribe(two, ['a'], '', 'u')]
     await expect(subscribe(one, ['a'], '', 'u')).rejects.toThrow('refused: maxSubscribersPerOwner')
-    // One leaves while nothing can be told, and one more is let in.
+    // One stream ends while Redis cannot be reached, and one more is accepted.
     server.signal('SIGSTOP')
     streams[0]?.leave()
     await until(() => !one.health(), 'it is away')
@@ -486,7 +494,7 @@ describeRedis('a hub over Redis', () => {
     server.signal('SIGCONT')
     await until(() => one.health() && two.health(), 'it is back')
     await counted(1)
-    // Nobody is locked out, and nobody too many is let in.
+    // The limit is exact again.
     const again = await subscribe(two, ['a'], '', 'u')
     await expect(subscribe(two, ['a'], '', 'u')).rejects.toThrow('refused: maxSubscribersPerOwner')
     await server.command('FLUSHALL')
@@ -494,16 +502,16 @@ describeRedis('a hub over Redis', () => {
     more.leave()
     again.leave()
     await counted(0)
-    expect(await server.command('KEYS', `{${name}}:l:*`)).toEqual([])
+    expect(await server.command('KEYS', `{${name}}:owner:*`)).toEqual([])
     await Promise.all([one.close(), two.close()])
   })
 
-  it('does not begin where it is not told by INFO which run of the server this is, unless it need not know', async () => {
+  it('does not begin if INFO does not reveal the run id of the server, unless it is durable', async () => {
     const server = await startServer()
     await server.command('ACL', 'SETUSER', 'limited', 'on', '>pw', '~*', '&*', '+@all', '-info')
     const url = server.url.replace('//', '//limited:pw@')
     const errors: string[] = []
-    // ioredis warns of its own ready check.
+    // The ready check of ioredis logs a warning.
     const warn = jest.spyOn(console, 'warn').mockImplementation(() => {})
     const hub = hubOf(prefix(), { onError: (error) => void errors.push(String(error)) }, { timeoutMs: 200 }, url)
     await expect(hub.publish('a', 'e', 1)).rejects.toMatchObject({
@@ -519,11 +527,11 @@ describeRedis('a hub over Redis', () => {
     warn.mockRestore()
   })
 
-  it('goes on being told of the others when a channel is left and joined again at once', async () => {
+  it('keeps receiving the other channels when one is unwatched and watched again at once', async () => {
     const backplane = new RedisBackplane({ url: REDIS_URL }, { prefix: prefix() })
-    const told: string[] = []
+    const received: string[] = []
     const host: BackplaneHost = {
-      event: (_, channel) => void told.push(channel),
+      event: (_, channel) => void received.push(channel),
       reached() {},
       interrupted() {},
       resumed() {},
@@ -539,8 +547,8 @@ describeRedis('a hub over Redis', () => {
     for (const channel of ['b', 'a']) {
       await backplane.publish({ channel, event: 'e', text: 'x', isString: true, key: undefined, idempotencyKey: undefined, bounds })
     }
-    await until(() => told.length === 2, 'both are told')
-    expect(told).toEqual(['b', 'a'])
+    await until(() => received.length === 2, 'both are received')
+    expect(received).toEqual(['b', 'a'])
     await backplane.close()
   })
 
@@ -559,13 +567,13 @@ describeRedis('a hub over Redis', () => {
     [[{ url: REDIS_URL }, { probeMs: 10_000 }], RangeError, 'probeMs'],
     [[{ url: REDIS_URL }, { durable: 1 }], TypeError, 'durable'],
     [[{ url: REDIS_URL }, { retries: 1 }], TypeError, "no option 'retries'"],
-  ])('refuses options that are wrong: %j', (args, type, text) => {
+  ])('refuses invalid options: %j', (args, type, text) => {
     const make = (): unknown => new RedisBackplane(...(args as unknown as ConstructorParameters<typeof RedisBackplane>))
     expect(make).toThrow(type)
     expect(make).toThrow(text)
   })
 
-  it('refuses a backplane that is none, and one that belongs to another hub', () => {
+  it('refuses an object that is not a backplane, and a backplane of another hub', () => {
     expect(() => new Hub({ backplane: {} as never })).toThrow('backplane must be a Backplane')
     const backplane = new RedisBackplane({ url: REDIS_URL }, { prefix: prefix() })
     hubs.push(new Hub({ backplane }))

@@ -21,25 +21,25 @@ describeRedis('the streams of an owner in a process that is killed', () => {
     redis.disconnect()
   })
 
-  it('count until three probes have failed to come, and who is refused for them comes back soon', async () => {
+  it('count for three more probes, and clients that they keep out come back soon', async () => {
     const processes = await pool.take(2)
     const order = { url: REDIS_URL, options: { prefix, probeMs: PROBE_MS }, maxSubscribersPerOwner: 1 }
     const [port, other] = (await Promise.all(processes.map((each) => each.ask('begin', order)))) as [number, number]
     await until(() => processes.every(({ progress }) => progress.isHealthy), 'both hubs are healthy')
     const open = (at: number): Promise<TestClient> => TestClient.open(`http://127.0.0.1:${at}/events?channel=c&owner=u`)
     await (await open(port)).live()
-    const [name = ''] = await redis.hkeys(`{${prefix}}:l:u`)
+    const [name = ''] = await redis.hkeys(`{${prefix}}:owner:u`)
 
-    // Its own process knows that it is there: the limit stays as it is.
+    // The process of the stream knows that it is open, so the refusal is the usual one.
     const refusedHere = await open(port)
     await refusedHere.over()
     expect(refusedHere.retries.at(-1)).toBeGreaterThanOrEqual(10_000)
 
     await pool.kill(processes[0]!)
     const killedAt = await nowMs()
-    const countsUntil = Number(await redis.zscore(`{${prefix}}:p`, name))
+    const countsUntil = Number(await redis.zscore(`{${prefix}}:processes`, name))
     expect(countsUntil - killedAt).toBeLessThanOrEqual(ALIVE_MS)
-    // Another process cannot know: it refuses as long as they count, and no longer.
+    // Another process cannot know, and refuses for exactly as long as the streams count.
     let refused = 0
     for (let isLive = false; !isLive;) {
       const askedAt = await nowMs()

@@ -1,18 +1,14 @@
 import { Redis } from 'ioredis'
 import type { BackplaneEvent, BackplaneHost } from '../../lib/backplanes/backplane.ts'
-import { CHANNEL_KEPT_MS } from '../../lib/redis/scripts.ts'
-import { RedisBackplane } from '../../lib/redis.ts'
+import { CHANNEL_KEPT_MS } from '../../lib/redis/scripts/prelude.ts'
 import { randomFrom } from '../support/random.ts'
 import { deleteKeys, describeRedis, freshPrefix, REDIS_URL } from '../support/redis.ts'
+import { clockedBackplane, runningClock, SET_CLOCK } from './clocked-backplane.ts'
 
 const MAX_EVENTS = 6
 const MAX_BYTES = 1_500
 const MAX_AGE_MS = 10_000
 const CHANNELS = ['a', 'b', 'latest']
-
-/** The scripts read the time from a key, so that it can be set. */
-const SET_TIME =
-  "(function() local us = tonumber(redis.call('GET', base .. ':now')) return { math.floor(us / 1000000), us % 1000000 } end)()"
 
 interface Stored extends BackplaneEvent {
   readonly epoch: string
@@ -28,18 +24,18 @@ function ascends(before: number, after: number): void {
   expect(after).toBeGreaterThan(before)
 }
 
-/** A backplane whose clock is set by hand, and what was published over it. */
+/** A backplane whose clock is set by hand, and a model of what was published over it. */
 class World {
   readonly prefix = freshPrefix()
-  readonly backplane = new RedisBackplane({ url: REDIS_URL }, { prefix: this.prefix }, { time: SET_TIME, sweepMs: 0 })
+  readonly backplane = clockedBackplane({ prefix: this.prefix }, { time: SET_CLOCK, sweepMs: 0 })
   readonly redis = new Redis(REDIS_URL)
   readonly stored = new Map<string, Stored[]>(CHANNELS.map((name) => [name, []]))
-  /** What each channel's log must have, and the floor of those that were forgotten. */
+  /** The expected log of each channel, and the floor of the channels that were forgotten. */
   readonly logs = new Map<string, { kept: { position: number; key: string | undefined; size: number }[]; floor: number; last: number }>()
   floor = 0
   epoch = ''
   newest = 0
-  /** Where the clock stands, in microseconds. */
+  /** The time of the clock, in microseconds. */
   now = 1_800_000_000_000_000
   #tokens = 0
 
@@ -68,7 +64,7 @@ class World {
     await this.redis.set(`{${this.prefix}}:now`, now)
   }
 
-  /** Publishes, and compares the position with the clock and with all before. */
+  /** Publishes, and compares the position with the clock and with all earlier positions. */
   async publish(channel: string, text: string, key: string | undefined): Promise<void> {
     const bounds = { maxEvents: MAX_EVENTS, maxBytes: MAX_BYTES, maxAgeMs: MAX_AGE_MS, latestPerKey: channel === 'latest' }
     const { epoch, position, isNew } = await this.backplane.publish({
@@ -95,7 +91,7 @@ class World {
     }
   }
 
-  /** Reads a channel after a position, and compares what comes with what was published, and what is missing with the bounds. */
+  /** Reads a channel after a position, and compares the events with the model, and the missing ones with the bounds. */
   async read(channel: string, after: number): Promise<{ floor: number; events: readonly BackplaneEvent[] }> {
     const { epoch, newest, channels } = await this.backplane.read(String(++this.#tokens), this.epoch, [{ channel, after }])
     this.#moved(epoch, newest)
@@ -115,14 +111,14 @@ class World {
     return { floor, events }
   }
 
-  /** Loses one stream, as a server that is short of memory does. */
+  /** Deletes one stream, as a server that is short of memory does. */
   async evict(channel: string): Promise<void> {
     const log = this.logs.get(channel)
     if (log !== undefined) Object.assign(log, { kept: [], floor: log.last })
-    await this.redis.del(`{${this.prefix}}:e:${this.epoch}:${channel}`)
+    await this.redis.del(`{${this.prefix}}:events:${this.epoch}:${channel}`)
   }
 
-  /** Every read lets go of what is too old. */
+  /** Does to the model what the sweep of a read does. */
   #sweep(): void {
     for (const [channel, log] of this.logs) {
       if (log.last + (MAX_AGE_MS + CHANNEL_KEPT_MS) * 1_000 < this.now) {
@@ -147,7 +143,7 @@ class World {
   }
 }
 
-describeRedis('the scripts, compared with all that was published', () => {
+describeRedis('the scripts, compared with a model of the log', () => {
   const worlds: World[] = []
   const world = async (): Promise<World> => {
     const made = new World()
@@ -161,7 +157,7 @@ describeRedis('the scripts, compared with all that was published', () => {
   })
 
   it.each(Array.from({ length: 40 }, (_, i) => i + 1))(
-    'give what follows a position or say from where on, and keep what the bounds allow (seed %d)',
+    'return what follows a position or the floor, and keep what the bounds allow (seed %d)',
     async (seed) => {
       expect.hasAssertions()
       const random = randomFrom(seed)
@@ -194,25 +190,25 @@ describeRedis('the scripts, compared with all that was published', () => {
     },
   )
 
-  it('say of a channel that was never used that nothing is missing', async () => {
+  it('return a complete history of a channel that was never used', async () => {
     const here = await world()
     await here.publish('a', 'one', undefined)
     expect(await here.read('b', here.newest)).toEqual({ floor: 0, events: [] })
     expect(await here.read('b', 0)).toEqual({ floor: 0, events: [] })
   })
 
-  it('remember of a channel that was forgotten where it ended', async () => {
+  it('remember the last position of a forgotten channel', async () => {
     const here = await world()
     await here.publish('a', 'one', undefined)
     const ended = here.newest
-    // For a while it is known that others had nothing.
+    // For a while an unknown channel is known to have had no events.
     await here.setClock(here.now + (MAX_AGE_MS + 60_000) * 1_000)
     await here.read('a', here.newest)
     expect(await here.read('never', ended - 1)).toEqual({ floor: 0, events: [] })
     await here.setClock(here.now + (MAX_AGE_MS + CHANNEL_KEPT_MS + 100) * 1_000)
     await here.read('b', here.newest)
-    expect(await here.redis.hkeys(`{${here.prefix}}`)).not.toContain('c:a')
-    expect(await here.redis.exists(`{${here.prefix}}:e:${here.epoch}:a`)).toBe(0)
+    expect(await here.redis.hkeys(`{${here.prefix}}`)).not.toContain('channel:a')
+    expect(await here.redis.exists(`{${here.prefix}}:events:${here.epoch}:a`)).toBe(0)
     expect(await here.read('a', ended - 1)).toEqual({ floor: ended, events: [] })
     expect(await here.read('a', ended)).toMatchObject({ floor: 0 })
     expect(await here.read('never', ended - 1)).toMatchObject({ floor: ended })
@@ -222,7 +218,7 @@ describeRedis('the scripts, compared with all that was published', () => {
     expect(events.map(({ text }) => text)).toEqual(['two'])
   })
 
-  it('give each epoch a name that those before it do not tell', async () => {
+  it('give each epoch a name that cannot be guessed from earlier ones', async () => {
     const here = await world()
     const names = new Set<string>()
     for (let n = 0; n < 5; n++) {
@@ -231,19 +227,19 @@ describeRedis('the scripts, compared with all that was published', () => {
       await here.publish('a', 'one', undefined)
       names.add(here.epoch)
     }
-    // Neither half stays, or counts on.
+    // Neither half repeats or counts up.
     const halves = [...names].flatMap((name) => [name.slice(0, 4), name.slice(5, 9)])
     expect(new Set(halves).size).toBe(10)
   })
 
-  it('refuse an event for which no position is left below 2^53 before they store anything, and go on reading', async () => {
+  it('refuse an event before they store anything if no position is left below 2^53, and still read', async () => {
     const here = await world()
     await here.setClock(9_007_199_254_740_988)
     await here.publish('a', 'one', undefined)
     await here.publish('a', 'two', undefined)
     await here.publish('a', 'three', undefined)
     expect(here.newest).toBe(Number.MAX_SAFE_INTEGER - 1)
-    const ofChannel = `{${here.prefix}}:e:${here.epoch}:a`
+    const ofChannel = `{${here.prefix}}:events:${here.epoch}:a`
     const before = [await here.redis.hgetall(`{${here.prefix}}`), await here.redis.xlen(ofChannel)]
     for (const channel of ['a', 'new']) {
       await expect(here.publish(channel, 'x', undefined)).rejects.toMatchObject({
@@ -257,14 +253,14 @@ describeRedis('the scripts, compared with all that was published', () => {
       expect([newest, channels[0]?.events.map(({ text }) => text)]).toEqual([Number.MAX_SAFE_INTEGER, ['one', 'two', 'three']])
     }
     await expect(here.publish('a', 'x', undefined)).rejects.toThrow('2^53')
-    // Nor is an epoch begun for it.
+    // No epoch begins for it either.
     await here.redis.del(`{${here.prefix}}`)
     await here.setClock(Number.MAX_SAFE_INTEGER)
     await expect(here.publish('a', 'x', undefined)).rejects.toThrow('2^53')
     expect(await here.redis.exists(`{${here.prefix}}`)).toBe(0)
   })
 
-  it('keep counting where a clock was set back, and where it stands still', async () => {
+  it('take increasing positions if the clock was set back or stands still', async () => {
     const here = await world()
     await here.publish('a', 'one', undefined)
     const first = here.newest
@@ -275,7 +271,7 @@ describeRedis('the scripts, compared with all that was published', () => {
     expect(here.newest).toBe(first + 2)
   })
 
-  it('begin a log anew that becomes one of the latest of each key, or is none any more', async () => {
+  it('begin a new log when a channel starts or stops to keep the latest event per key', async () => {
     const here = await world()
     const publish = async (text: string, latestPerKey: boolean): Promise<void> => {
       const bounds = { maxEvents: 10, maxBytes: 400, maxAgeMs: MAX_AGE_MS, latestPerKey }
@@ -291,7 +287,7 @@ describeRedis('the scripts, compared with all that was published', () => {
     expect(await texts()).toEqual(['x'.repeat(300)])
   })
 
-  it('give what is too much for one read in several, each channel whole', async () => {
+  it('split what is too much for one read, but never a channel', async () => {
     const here = await world()
     const bounds = { maxEvents: 10, maxBytes: 10_000_000, maxAgeMs: MAX_AGE_MS, latestPerKey: false }
     const places = ['a', 'b', 'c', 'd'].map((channel) => ({ channel, after: 0 }))
@@ -312,7 +308,7 @@ describeRedis('the scripts, compared with all that was published', () => {
     expect(channels.map(({ events }) => events.length)).toEqual([4, 4, 4])
   })
 
-  it('refuse an event that could not be written as one', async () => {
+  it('refuse an event that the wire format does not allow', async () => {
     const here = await world()
     const bounds = { maxEvents: 10, maxBytes: 1_000, maxAgeMs: MAX_AGE_MS, latestPerKey: false }
     const publication = { channel: 'a', event: 'e', text: '', isString: true, key: undefined, idempotencyKey: undefined, bounds }
@@ -327,11 +323,7 @@ describeRedis('the scripts, compared with all that was published', () => {
   })
 })
 
-/** Each script that runs moves the clock on by so many microseconds, so that channels are made at a rate of their own. */
-const runningClock = (us: number): string =>
-  `(function() local us = redis.call('INCRBY', base .. ':now', ${us}) return { math.floor(us / 1000000), us % 1000000 } end)()`
-
-describeRedis('what is stored about channels', () => {
+describeRedis('the stored state of channels', () => {
   const LIVE = 2_000
   const BOUNDS = { maxEvents: 10, maxBytes: 1_000, maxAgeMs: 1_000, latestPerKey: false }
   const prefix = freshPrefix()
@@ -347,7 +339,7 @@ describeRedis('what is stored about channels', () => {
     onError() {},
   }
   const stepUs = ((BOUNDS.maxAgeMs + CHANNEL_KEPT_MS) * 1_000) / LIVE
-  const backplane = new RedisBackplane({ url: REDIS_URL }, { prefix }, { time: runningClock(stepUs) })
+  const backplane = clockedBackplane({ prefix }, { time: runningClock(stepUs) })
   const publish = (channel: string): Promise<unknown> =>
     backplane.publish({ channel, event: 'e', text: '', isString: true, key: undefined, idempotencyKey: undefined, bounds: BOUNDS })
 
@@ -357,7 +349,7 @@ describeRedis('what is stored about channels', () => {
     redis.disconnect()
   })
 
-  it('is forgotten as fast as channels are made, without a read', async () => {
+  it('is forgotten as fast as channels are created, without a read', async () => {
     await redis.set(`${base}:now`, 1_800_000_000_000_000)
     backplane.open(host)
     const counts: number[] = []
@@ -365,12 +357,12 @@ describeRedis('what is stored about channels', () => {
       await Promise.all(Array.from({ length: 500 }, (_, n) => publish(`c${made + n}`)))
       counts.push(await redis.hlen(base))
     }
-    // Besides the channels there are a few fields of the log.
+    // The hash has a few more fields than channels.
     expect(Math.max(...counts)).toBeLessThan(1.2 * LIVE)
     const fields = await redis.hkeys(base)
-    const missing = Array.from({ length: LIVE }, (_, n) => `c:c${4 * LIVE + n}`).filter((field) => !fields.includes(field))
+    const missing = Array.from({ length: LIVE }, (_, n) => `channel:c${4 * LIVE + n}`).filter((field) => !fields.includes(field))
     expect(missing).toEqual([])
-    // What was forgotten is taken for lost by those who come from before it.
+    // A reader from before a forgotten channel has a gap.
     const first = 1_800_000_000_000_000 + stepUs
     const { channels } = await backplane.read('t', '', [
       { channel: 'c0', after: first },
@@ -379,12 +371,12 @@ describeRedis('what is stored about channels', () => {
     expect(channels.every(({ floor }) => floor > first)).toBe(true)
   })
 
-  it('is not looked at by a publish to a channel that is there', async () => {
+  it('is not swept by a publish to an existing channel', async () => {
     await publish('there')
-    const cursor = await redis.hget(base, 's')
+    const cursor = await redis.hget(base, 'sweep_cursor')
     for (let n = 0; n < 20; n++) await publish('there')
-    expect(await redis.hget(base, 's')).toBe(cursor)
+    expect(await redis.hget(base, 'sweep_cursor')).toBe(cursor)
     await publish('another')
-    expect(await redis.hget(base, 's')).not.toBe(cursor)
+    expect(await redis.hget(base, 'sweep_cursor')).not.toBe(cursor)
   })
 })
