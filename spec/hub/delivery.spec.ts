@@ -253,7 +253,8 @@ describe('a filter', () => {
     const { url } = await serve(app)
     const client = await (await TestClient.open(`${url}/events`)).live()
     client.pause()
-    void hub.publish('a', 'item', 'y'.repeat(24_000_000))
+    const large = 'y'.repeat(24_000_000)
+    void hub.publish('a', 'item', large)
     void hub.publish('a', 'unwanted', '')
     await turn()
     client.resume()
@@ -263,7 +264,7 @@ describe('a filter', () => {
       ['item', 24_000_000],
       ['stream-position', 0],
     ])
-    expect(client.named('item')[0]?.data.replaceAll('y', '')).toBe('')
+    expect(client.named('item')[0]?.data === large).toBe(true)
   })
 
   it('does not let its client grow old while direct sends keep the connection busy', async () => {
