@@ -1,13 +1,14 @@
 import { execFile } from 'node:child_process'
 import path from 'node:path'
 import { promisify } from 'node:util'
+import { TYPESCRIPT } from '../support/typescript.ts'
 
 const run = promisify(execFile)
 
 /** What a hub of another process reports when three clients subscribe to it. */
 async function reports(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<string[]> {
   const { pm_id: _, ...own } = process.env
-  const { stdout } = await run(process.execPath, ['--import', 'tsx', path.join(__dirname, '../support/cluster-hub.ts'), ...args], {
+  const { stdout } = await run(process.execPath, [...TYPESCRIPT, path.join(__dirname, '../support/cluster-hub.ts'), ...args], {
     env: { ...own, ...env },
   })
   return stdout.trim().split('\n')
