@@ -5,6 +5,7 @@ import { join } from '../../lib/stream/subscribable.ts'
 import type { SubscribeOptions } from '../../lib/stream/subscription.ts'
 import { FakeConnection, parse, turn } from '../support/fake-connection.ts'
 import { randomFrom } from '../support/random.ts'
+import { sized, times } from '../support/scale.ts'
 
 interface Outcome {
   readonly connects: number
@@ -128,21 +129,22 @@ async function runAll(runs: number, keepsWindow: boolean): Promise<Outcome> {
 
 // Each also asserts that the runs have reached what they are about.
 describe('gzip streams, simulated', () => {
-  it('are made of blocks that stand alone in 300 random lives', async () => {
-    const { connects, resets, wire, read, events } = await runAll(300, false)
-    expect(connects).toBeGreaterThan(900)
-    expect(resets).toBeGreaterThan(50)
-    expect(read).toBeGreaterThan(1_000_000)
-    expect(events).toBeGreaterThan(5_000)
-    expect(wire / read).toBeLessThan(0.6)
+  it('are made of blocks that stand alone in random lives', async () => {
+    const { connects, resets, wire, read, events } = await runAll(times(300), false)
+    expect(connects).toBeGreaterThan(times(900))
+    expect(resets).toBeGreaterThan(times(50))
+    expect(read).toBeGreaterThan(times(1_000_000))
+    expect(events).toBeGreaterThan(times(5_000))
+    // Of few lives, one with much noise makes more of a difference.
+    expect(wire / read).toBeLessThan(sized(0.6, 0.7))
   })
 
-  it('are made of blocks that refer only to what the client had in 300 more', async () => {
+  it('are made of blocks that refer only to what the client had', async () => {
     const deflate = jest.spyOn(zlib, 'deflateRawSync')
-    const { connects, resets } = await runAll(300, true)
-    expect(connects).toBeGreaterThan(900)
-    expect(resets).toBeGreaterThan(50)
-    expect(deflate.mock.calls.filter(([, options]) => options?.dictionary !== undefined).length).toBeGreaterThan(100)
+    const { connects, resets } = await runAll(times(300), true)
+    expect(connects).toBeGreaterThan(times(900))
+    expect(resets).toBeGreaterThan(times(50))
+    expect(deflate.mock.calls.filter(([, options]) => options?.dictionary !== undefined).length).toBeGreaterThan(times(100))
     deflate.mockRestore()
   })
 })

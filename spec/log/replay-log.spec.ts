@@ -1,6 +1,7 @@
 import type { Chunk, LogPage } from '../../lib/log/log-page.ts'
 import { noTotals, ReplayLog, replayBounds, type ReplayOptions } from '../../lib/log/replay-log.ts'
 import { randomFrom } from '../support/random.ts'
+import { times } from '../support/scale.ts'
 
 const SIZE = 100
 
@@ -243,8 +244,8 @@ describe('a ReplayLog that keeps the latest per key', () => {
     expect(readAfter(log, 0)).toEqual(['1', '2'])
   })
 
-  it('agrees with a simple model in 120 random lives', () => {
-    for (let seed = 1; seed <= 120; seed++) {
+  it('agrees with a simple model in random lives', () => {
+    for (let seed = 1; seed <= times(120); seed++) {
       const random = randomFrom(seed)
       const below = (n: number): number => Math.floor(random() * n)
       const maxEvents = 1 + below(30)

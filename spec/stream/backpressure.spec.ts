@@ -6,6 +6,7 @@ import type { Request, Response } from 'express'
 import type { SseMiddlewareOptions, SseStream } from 'express-sse-hub'
 import { TestClient, until } from '../support/client.ts'
 import * as support from '../support/open-stream.ts'
+import { sized } from '../support/scale.ts'
 import { EXPRESS_VERSIONS, stopServers } from '../support/servers.ts'
 
 afterEach(stopServers)
@@ -50,7 +51,7 @@ describe.each(EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
     await until(() => {
       turns = loop.sent === last && (res.socket?.writableLength ?? 0) > 0 ? turns + 1 : 0
       last = loop.sent
-      return turns > 300
+      return turns > sized(300, 100)
     }, 'the loop is held up')
   }
 
@@ -214,8 +215,8 @@ describe.each(EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
       const reader = spawn(process.execPath, ['-e', READER, url], { stdio: 'ignore' })
       await until(() => sent > 0, 'it sends')
       const pauses: number[] = []
-      const enough = sent + 100_000
-      const isEnough = () => sent >= enough
+      const enough = sent + sized(100_000, 3_000)
+      const isEnough = () => sent >= enough && pauses.length >= 20
       let from = clocks()
       while (!isEnough()) {
         await nextTurn()
@@ -225,20 +226,21 @@ describe.each(EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
       }
       let ticks = 0
       const timer = setInterval(() => ticks++, 1)
-      await until(() => ticks >= 20, 'timers fire')
+      await until(() => ticks >= 5, 'timers fire')
       clearInterval(timer)
       reader.kill()
       await until(() => over, 'the leaving is noticed')
-      expect(pauses.length).toBeGreaterThan(10)
       pauses.sort((a, b) => a - b)
-      expect(pauses[Math.floor(pauses.length * 0.99)]).toBeLessThan(100)
+      // The longest is that of the machine, where there are few.
+      expect(pauses[Math.min(Math.floor(pauses.length * 0.99), pauses.length - 2)]).toBeLessThan(100)
     })
   })
 
   test('a client that never reads a byte does not hold up another', async () => {
+    const count = sized(20_000, 8_000)
     const { url, port } = await serveWith(
       async (_req, res) => {
-        for (let i = 0; i < 20_000 && (await res.sse.send(KIB)); i++);
+        for (let i = 0; i < count && (await res.sse.send(KIB)); i++);
         res.sse.close()
       },
       { stallTimeoutMs: false },
@@ -249,7 +251,7 @@ describe.each(EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
     idle.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n')
     const client = await TestClient.open(url)
     await client.over()
-    expect(client.events).toHaveLength(20_000)
+    expect(client.events).toHaveLength(count)
     idle.destroy()
   })
 })

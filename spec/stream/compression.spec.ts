@@ -4,6 +4,7 @@ import compression from 'compression'
 import { createParser, type EventSourceMessage } from 'eventsource-parser'
 import { Hub, sseMiddleware, type SseMiddlewareOptions, type SseStream } from 'express-sse-hub'
 import { until } from '../support/client.ts'
+import { sized } from '../support/scale.ts'
 import { EXPRESS_VERSIONS, serve, stopServers } from '../support/servers.ts'
 
 afterEach(stopServers)
@@ -102,7 +103,7 @@ describe.each(EXPRESS_VERSIONS)('behind compression() on %s', (_name, express) =
       let over = false
       const loop = (async () => {
         // Noise, that gzip cannot make small.
-        while (await stream.send(noise(3_000))) sent++
+        while (await stream.send(noise(30_000))) sent++
         over = true
       })()
       let same = 0
@@ -110,7 +111,7 @@ describe.each(EXPRESS_VERSIONS)('behind compression() on %s', (_name, express) =
       await until(() => {
         same = sent === last && sent > 0 ? same + 1 : 0
         last = sent
-        return same > 300
+        return same > sized(300, 100)
       }, 'it is held up')
       expect(over).toBe(false)
       client.leave()
@@ -122,7 +123,7 @@ describe.each(EXPRESS_VERSIONS)('behind compression() on %s', (_name, express) =
       const { stream, client } = await openStream({ keepAliveMs: false, stallTimeoutMs: 200 })
       client.response.unpipe()
       client.response.pause()
-      while (await stream.send(noise(3_000)));
+      while (await stream.send(noise(30_000)));
       expect(stream.state).toBe('closed')
     })
 

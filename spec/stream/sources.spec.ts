@@ -11,7 +11,7 @@ import { type Items, SOURCE_KINDS, type TestSource } from '../support/sources.ts
 afterEach(stopServers)
 
 /** More than the kernel takes for a client that does not read. */
-const LARGE = 'x'.repeat(16_777_216)
+const LARGE = 'x'.repeat(8_388_608)
 
 const NEVER = new Promise<never>(() => {})
 
