@@ -14,7 +14,8 @@ import {
 import supertest from 'supertest'
 import { TestClient, until } from '../support/client.ts'
 import { turn } from '../support/fake-connection.ts'
-import { EXPRESS_VERSIONS, serve, stopServers } from '../support/servers.ts'
+import { EXPRESS_VERSIONS } from '../support/express-versions.ts'
+import { serve, stopServers } from '../support/servers.ts'
 
 afterEach(stopServers)
 

@@ -4,7 +4,8 @@ import type { Request, Response } from 'express'
 import supertest from 'supertest'
 import { Hub, SseError, sseMiddleware, type SseMiddlewareOptions } from 'express-sse-hub'
 import { TestClient, until } from '../support/client.ts'
-import { EXPRESS_VERSIONS, serve, stopServers } from '../support/servers.ts'
+import { EXPRESS_VERSIONS } from '../support/express-versions.ts'
+import { serve, stopServers } from '../support/servers.ts'
 
 afterEach(stopServers)
 

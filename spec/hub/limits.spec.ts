@@ -7,7 +7,8 @@ import supertest from 'supertest'
 import { TestClient, until } from '../support/client.ts'
 import { turn } from '../support/fake-connection.ts'
 import { randomFrom } from '../support/random.ts'
-import { EXPRESS_VERSIONS, serve, stopServers } from '../support/servers.ts'
+import { EXPRESS_VERSIONS } from '../support/express-versions.ts'
+import { serve, stopServers } from '../support/servers.ts'
 
 const sources: EventSource[] = []
 const sockets: net.Socket[] = []

@@ -7,7 +7,8 @@ import type { SseMiddlewareOptions, SseStream } from 'express-sse-hub'
 import { TestClient, until } from '../support/client.ts'
 import * as support from '../support/open-stream.ts'
 import { sized } from '../support/scale.ts'
-import { EXPRESS_VERSIONS, stopServers } from '../support/servers.ts'
+import { EXPRESS_VERSIONS } from '../support/express-versions.ts'
+import { stopServers } from '../support/servers.ts'
 
 afterEach(stopServers)
 

@@ -6,7 +6,8 @@ import vm from 'node:vm'
 import type { Request, Response } from 'express'
 import { Hub, sseMiddleware, type SseStream, type Subscription } from 'express-sse-hub'
 import { TestClient, until } from '../support/client.ts'
-import { EXPRESS_VERSIONS, listen, serve, stopServers } from '../support/servers.ts'
+import { EXPRESS_VERSIONS } from '../support/express-versions.ts'
+import { listen, serve, stopServers } from '../support/servers.ts'
 
 afterEach(stopServers)
 

@@ -14,7 +14,8 @@ import {
 } from 'express-sse-hub'
 import { until } from '../support/client.ts'
 import { GzipClient } from '../support/gzip-client.ts'
-import { EXPRESS_VERSIONS, serve, stopServers } from '../support/servers.ts'
+import { EXPRESS_VERSIONS } from '../support/express-versions.ts'
+import { serve, stopServers } from '../support/servers.ts'
 
 const hubs: Hub[] = []
 afterEach(async () => {

@@ -5,7 +5,8 @@ import { createParser, type EventSourceMessage } from 'eventsource-parser'
 import { Hub, sseMiddleware, type SseMiddlewareOptions, type SseStream } from 'express-sse-hub'
 import { until } from '../support/client.ts'
 import { sized } from '../support/scale.ts'
-import { EXPRESS_VERSIONS, serve, stopServers } from '../support/servers.ts'
+import { EXPRESS_VERSIONS } from '../support/express-versions.ts'
+import { serve, stopServers } from '../support/servers.ts'
 
 afterEach(stopServers)
 

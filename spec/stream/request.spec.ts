@@ -4,7 +4,8 @@ import supertest from 'supertest'
 import { sseMiddleware } from 'express-sse-hub'
 import { acceptsEventStream, acceptsGzip, hasBody } from '../../lib/stream/request.ts'
 import { until } from '../support/client.ts'
-import { EXPRESS_VERSIONS, serve, stopServers } from '../support/servers.ts'
+import { EXPRESS_VERSIONS } from '../support/express-versions.ts'
+import { serve, stopServers } from '../support/servers.ts'
 
 afterEach(stopServers)
 

@@ -6,7 +6,8 @@ import { sseMiddleware, type SseMiddlewareOptions, type SseStream } from 'expres
 import { TestClient, until } from '../support/client.ts'
 import * as support from '../support/open-stream.ts'
 import { watched } from '../support/watched.ts'
-import { EXPRESS_VERSIONS, serve, stopServers } from '../support/servers.ts'
+import { EXPRESS_VERSIONS } from '../support/express-versions.ts'
+import { serve, stopServers } from '../support/servers.ts'
 
 afterEach(stopServers)
 

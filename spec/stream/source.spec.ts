@@ -4,7 +4,8 @@ import type { ErrorContext, SseMiddlewareOptions } from 'express-sse-hub'
 import { until } from '../support/client.ts'
 import * as support from '../support/open-stream.ts'
 import { endless, watched } from '../support/watched.ts'
-import { EXPRESS_VERSIONS, stopServers } from '../support/servers.ts'
+import { EXPRESS_VERSIONS } from '../support/express-versions.ts'
+import { stopServers } from '../support/servers.ts'
 
 afterEach(stopServers)
 

@@ -3,7 +3,8 @@ import supertest from 'supertest'
 import { Hub, sseMiddleware, type SseMiddlewareOptions } from 'express-sse-hub'
 import { TestClient, until } from '../support/client.ts'
 import * as support from '../support/open-stream.ts'
-import { EXPRESS_VERSIONS, stopServers } from '../support/servers.ts'
+import { EXPRESS_VERSIONS } from '../support/express-versions.ts'
+import { stopServers } from '../support/servers.ts'
 
 afterEach(stopServers)
 
