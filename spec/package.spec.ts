@@ -17,7 +17,7 @@ describe('the package, installed in a project of a user', () => {
     execFileSync(TSC, ['-p', path.join(ROOT, 'lib/tsconfig.json'), '--outDir', path.join(installed, 'dist')])
     for (const name of ['express', '@types']) symlinkSync(path.join(ROOT, 'node_modules', name), path.join(project, 'node_modules', name))
     writeFileSync(path.join(project, 'package.json'), '{"type":"module"}')
-  }, 60_000)
+  })
 
   afterAll(() => rmSync(project, { recursive: true, force: true }))
 

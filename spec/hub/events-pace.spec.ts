@@ -139,7 +139,7 @@ describe('hub.events() for a consumer with a filter that does not pull', () => {
     const after = await buffers()
     expect(after - before).toBeLessThan(4_000_000)
     expect(items).toBeDefined()
-  }, 30_000)
+  })
 })
 
 describe('a loop over many small events', () => {

@@ -1,5 +1,5 @@
 /** Whether this is the long run: `npm run test:long`. */
-const isLong = process.env['LONG'] === '1'
+export const isLong = process.env['LONG'] === '1'
 
 /** How often something random is tried, and what is expected of that: all of it in the long run, a tenth at every change. */
 export function times(all: number): number {
