@@ -12,12 +12,12 @@ const channel = fc
   .filter((name) => name.length >= 1 && name.length <= 256 && name.isWellFormed())
 
 describe('an event id', () => {
-  test('is written as the wire format says', () => {
+  it('is written as the wire format says', () => {
     expect(formatId('abcdefghij', 1_790_000_000_000_000, 'user:ü/%')).toBe('abcdefghij-1790000000000000/user%3A%C3%BC%2F%25')
     expect(formatId('abcdefghij', 0)).toBe('abcdefghij-0/')
   })
 
-  test('is read back, whatever the channel', () => {
+  it('is read back, whatever the channel', () => {
     fc.assert(
       fc.property(epoch, position, fc.option(channel, { nil: undefined }), (e, p, name) => {
         const id = formatId(e, p, name)
@@ -29,7 +29,7 @@ describe('an event id', () => {
     )
   })
 
-  test.each([
+  it.each([
     '',
     '7',
     '/',
@@ -66,7 +66,7 @@ describe('an event id', () => {
     expect(parseId(id)).toBeUndefined()
   })
 
-  test('garbage is never read as anything that was not written', () => {
+  it('garbage is never read as anything that was not written', () => {
     const nearly = fc
       .tuple(epoch, fc.string({ unit: fc.constantFrom(...Array.from('0123456789-/. e')) }), fc.string({ unit: 'binary' }))
       .map((parts) => parts.join('-'))
@@ -79,7 +79,7 @@ describe('an event id', () => {
     )
   })
 
-  test.each([
+  it.each([
     ['a channel without end', `abcdefghij-1/${'a'.repeat(8192)}`],
     ['digits without end', `abcdefghij-${'9'.repeat(8192)}/`],
     ['escapes without end', `abcdefghij-1/${'%'.repeat(8192)}`],

@@ -37,7 +37,7 @@ const caught = (encode: () => unknown): SseError => {
 }
 
 describe('encodeEvent', () => {
-  test.each<[string, EventInput, string]>([
+  it.each<[string, EventInput, string]>([
     ['a line', { data: 'a' }, 'data: a\n\n'],
     ['empty data', { data: '' }, 'data: \n\n'],
     ['data of one space', { data: ' ' }, 'data:  \n\n'],
@@ -76,7 +76,7 @@ describe('encodeEvent', () => {
     expect(encodeEvent(input)).toBe(text)
   })
 
-  test.each<[string, Record<string, unknown>, RegExp]>([
+  it.each<[string, Record<string, unknown>, RegExp]>([
     ['LF in the event name', { event: 'a\nb' }, /event must .*'a\\nb'/],
     ['CR in the event name', { event: 'a\rdata: forged' }, /event must .*forged/],
     ['a break at the end of the event name', { event: 'a\n' }, /event must/],
@@ -101,7 +101,7 @@ describe('encodeEvent', () => {
     expect(error).toMatchObject({ code: 'SSE_INVALID_EVENT', status: 500, message: expect.stringMatching(message) as string })
   })
 
-  test.each<[string, unknown]>([
+  it.each<[string, unknown]>([
     ['undefined', undefined],
     ['null', null],
     ['a string', 'data'],
@@ -111,7 +111,7 @@ describe('encodeEvent', () => {
 
   const cycle: { self?: unknown } = {}
   cycle.self = cycle
-  test.each<[string, unknown, RegExp]>([
+  it.each<[string, unknown, RegExp]>([
     ['undefined', undefined, /got undefined/],
     ['a function', function tick() {}, /got .*tick/],
     ['a symbol', Symbol('s'), /got Symbol\(s\)/],
@@ -135,7 +135,7 @@ describe('encodeEvent', () => {
     expect(error.message.length).toBeLessThan(400)
   })
 
-  test('reads each field once: one that changes between the check and the writing forges nothing', () => {
+  it('reads each field once: one that changes between the check and the writing forges nothing', () => {
     let reads = 0
     const sly = {
       data: 'x',
@@ -163,7 +163,7 @@ describe('what is sent is what arrives', () => {
     id: given === undefined || given === null ? undefined : String(given),
   })
 
-  test('for any events, however their bytes are cut', () => {
+  it('for any events, however their bytes are cut', () => {
     fc.assert(
       fc.property(fc.array(event, { maxLength: 5 }), fc.array(fc.nat()), (events, cuts) => {
         const { events: got, retries, comments } = read(events.map(encodeEvent).join(''), cuts)
@@ -175,7 +175,7 @@ describe('what is sent is what arrives', () => {
     )
   })
 
-  test('for any JSON', () => {
+  it('for any JSON', () => {
     fc.assert(
       fc.property(fc.jsonValue(), fc.array(fc.nat()), (value, cuts) => {
         const [got] = read(encodeEvent({ data: { value } }), cuts).events
@@ -184,7 +184,7 @@ describe('what is sent is what arrives', () => {
     )
   })
 
-  test('for any comment: it forges nothing, and what follows arrives', () => {
+  it('for any comment: it forges nothing, and what follows arrives', () => {
     fc.assert(
       fc.property(text, fc.array(fc.nat()), (comment, cuts) => {
         const { events, retries, comments } = read(encodeComment(comment) + encodeEvent({ data: 'after' }), cuts)
@@ -195,7 +195,7 @@ describe('what is sent is what arrives', () => {
     )
   })
 
-  test('whatever is given for event and id, it is one event or refused', () => {
+  it('whatever is given for event and id, it is one event or refused', () => {
     fc.assert(
       fc.property(text, text, (name, given) => {
         const input = { event: name, id: given, data: 'x' }
@@ -206,7 +206,7 @@ describe('what is sent is what arrives', () => {
     )
   })
 
-  test('parseBlock reads back what formatBody wrote', () => {
+  it('parseBlock reads back what formatBody wrote', () => {
     fc.assert(
       fc.property(text, line, (data, name) => {
         expect(parseBlock(`id: 1\n${formatBody(data, name)}`)).toEqual({
@@ -219,7 +219,7 @@ describe('what is sent is what arrives', () => {
 })
 
 describe('encodeComment', () => {
-  test.each([
+  it.each([
     ['', ':\n'],
     ['hello', ': hello\n'],
     ['a\r\nb\rc\nd', ': a\n: b\n: c\n: d\n'],

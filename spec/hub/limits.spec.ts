@@ -35,7 +35,7 @@ const REAL = [
 ] as const
 
 describe('the limits of Hub', () => {
-  test.each<[string, unknown, string, RegExp]>([
+  it.each<[string, unknown, string, RegExp]>([
     ['maxSubscribers: 0', { maxSubscribers: 0 }, 'RangeError', /maxSubscribers.*got 0/],
     ['maxSubscribers: -1', { maxSubscribers: -1 }, 'RangeError', /maxSubscribers.*got -1/],
     ['maxSubscribers: 1.5', { maxSubscribers: 1.5 }, 'RangeError', /maxSubscribers.*got 1\.5/],

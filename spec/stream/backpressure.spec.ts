@@ -56,7 +56,7 @@ describe.each(EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
     }, 'the loop is held up')
   }
 
-  test('an awaiting loop is held up by a client that does not read, and goes on when it does', async () => {
+  it('an awaiting loop is held up by a client that does not read, and goes on when it does', async () => {
     const { client, res, stream } = await stalled({ keepAliveMs: false })
     const loop = sendLoop(stream)
     await heldUp(loop, res)
@@ -70,7 +70,7 @@ describe.each(EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
     expect(loop.error).toBeUndefined()
   })
 
-  test('an awaiting loop ends when the client that does not read dies', async () => {
+  it('an awaiting loop ends when the client that does not read dies', async () => {
     const { client, res, stream } = await stalled()
     const loop = sendLoop(stream)
     await heldUp(loop, res)
@@ -79,7 +79,7 @@ describe.each(EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
     expect(stream.state).toBe('closed')
   })
 
-  test('a client that reads nothing for `stallTimeoutMs` is destroyed, and what waits for room resolves false', async () => {
+  it('a client that reads nothing for `stallTimeoutMs` is destroyed, and what waits for room resolves false', async () => {
     const { res, stream } = await stalled({ stallTimeoutMs: 100 })
     const loop = sendLoop(stream)
     const { signal } = stream
@@ -90,7 +90,7 @@ describe.each(EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
     expect(res.socket?.destroyed ?? true).toBe(true)
   })
 
-  test('with `stallTimeoutMs: false` it is kept, while another stream of the same server is destroyed', async () => {
+  it('with `stallTimeoutMs: false` it is kept, while another stream of the same server is destroyed', async () => {
     const patient = await stalled({ stallTimeoutMs: false, keepAliveMs: 50 })
     const loop = sendLoop(patient.stream)
     await heldUp(loop, patient.res)
@@ -101,7 +101,7 @@ describe.each(EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
     expect(loop.over).toBe(false)
   })
 
-  test('a slow client that reads a little now and then is not destroyed', async () => {
+  it('a slow client that reads a little now and then is not destroyed', async () => {
     const { client, res, stream } = await stalled({ stallTimeoutMs: 150, keepAliveMs: false })
     const loop = sendLoop(stream)
     await until(() => (res.socket?.writableLength ?? 0) > 0, 'the socket is full')
@@ -120,7 +120,7 @@ describe.each(EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
     expect(stream.state).toBe('open')
   })
 
-  test('more than `maxQueuedBytes` of sends that nobody awaits destroy the stream, and later sends resolve false', async () => {
+  it('more than `maxQueuedBytes` of sends that nobody awaits destroy the stream, and later sends resolve false', async () => {
     const { client, res, stream } = await stalled({ maxQueuedBytes: 100_000, keepAliveMs: false })
     const results: Promise<boolean>[] = []
     let most = 0
@@ -141,7 +141,7 @@ describe.each(EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
     await client.over()
   })
 
-  test('a single event may be larger than `maxQueuedBytes` when nothing waits', async () => {
+  it('a single event may be larger than `maxQueuedBytes` when nothing waits', async () => {
     const { client, stream } = await stalled({ maxQueuedBytes: 0 })
     client.resume()
     for (let i = 0; i < 3; i++) expect(await stream.send('y'.repeat(3_000_000))).toBe(true)
@@ -149,7 +149,7 @@ describe.each(EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
     expect(client.events.map(({ data }) => data.length)).toEqual([3_000_000, 3_000_000, 3_000_000])
   })
 
-  test('keep-alive comments are not sent to a full socket', async () => {
+  it('keep-alive comments are not sent to a full socket', async () => {
     const { client, res, stream } = await stalled({ keepAliveMs: 20, stallTimeoutMs: false })
     const loop = sendLoop(stream)
     await heldUp(loop, res)
@@ -169,7 +169,7 @@ describe.each(EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
     // The client is a process of its own, so that the time it takes is not taken for the server's.
     const READER = `require('node:http').get(process.argv[1], (response) => response.on('data', () => {}))`
 
-    test.each<[string, (stream: SseStream, count: () => void) => Promise<unknown>]>([
+    it.each<[string, (stream: SseStream, count: () => void) => Promise<unknown>]>([
       [
         'with an endless generator',
         (stream, count) =>
@@ -237,7 +237,7 @@ describe.each(EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
     })
   })
 
-  test('a client that never reads a byte does not hold up another', async () => {
+  it('a client that never reads a byte does not hold up another', async () => {
     const count = sized(20_000, 8_000)
     const { url, port } = await serveWith(
       async (_req, res) => {

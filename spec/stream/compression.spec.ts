@@ -49,7 +49,7 @@ describe.each(EXPRESS_VERSIONS)('behind compression() on %s', (_name, express) =
       return { stream: streams[0] as SseStream, client }
     }
 
-    test.each<[string, SseMiddlewareOptions]>([
+    it.each<[string, SseMiddlewareOptions]>([
       ['', {}],
       [' without a retry field before it', { retryMs: false }],
     ])('each event arrives before the next is sent%s', async (_title, more) => {
@@ -61,7 +61,7 @@ describe.each(EXPRESS_VERSIONS)('behind compression() on %s', (_name, express) =
       expect(client.events.map(({ data }) => data)).toEqual(['ü1', 'ü2', 'ü3', 'ü4', 'ü5'])
     })
 
-    test('each event of a hub arrives before the next is published', async () => {
+    it('each event of a hub arrives before the next is published', async () => {
       const hub = new Hub()
       const { stream, client } = await openStream({ keepAliveMs: false })
       await stream.subscribe(hub, ['a'])
@@ -73,13 +73,13 @@ describe.each(EXPRESS_VERSIONS)('behind compression() on %s', (_name, express) =
       expect(client.events.map(({ event }) => event)).toEqual(['stream-open', 'e', 'e', 'e', 'e', 'e'])
     })
 
-    test('keep-alive comments arrive', async () => {
+    it('keep-alive comments arrive', async () => {
       const { client } = await openStream({ keepAliveMs: 20 })
       await until(() => client.comments.length >= 3, 'three comments came')
       expect(client.events).toEqual([])
     })
 
-    test('close() ends the response after everything that was sent', async () => {
+    it('close() ends the response after everything that was sent', async () => {
       const { stream, client } = await openStream()
       void stream.send('x'.repeat(500_000))
       void stream.send('last')
@@ -88,7 +88,7 @@ describe.each(EXPRESS_VERSIONS)('behind compression() on %s', (_name, express) =
       expect(client.events[1]?.data).toBe('last')
     })
 
-    test('a large event arrives whole', async () => {
+    it('a large event arrives whole', async () => {
       const { stream, client } = await openStream()
       const text = Array.from({ length: 300_000 }, (_, n) => n.toString(36)).join(' ')
       expect(await stream.send(text)).toBe(true)
@@ -96,7 +96,7 @@ describe.each(EXPRESS_VERSIONS)('behind compression() on %s', (_name, express) =
       expect(client.events[0]?.data === text).toBe(true)
     })
 
-    test('a client that does not read holds up an awaiting loop, which ends when the client leaves', async () => {
+    it('a client that does not read holds up an awaiting loop, which ends when the client leaves', async () => {
       const { stream, client } = await openStream({ keepAliveMs: false })
       client.response.unpipe()
       client.response.pause()
@@ -120,7 +120,7 @@ describe.each(EXPRESS_VERSIONS)('behind compression() on %s', (_name, express) =
       expect(stream.state).toBe('closed')
     })
 
-    test('a client that does not read is destroyed after `stallTimeoutMs`', async () => {
+    it('a client that does not read is destroyed after `stallTimeoutMs`', async () => {
       const { stream, client } = await openStream({ keepAliveMs: false, stallTimeoutMs: 200 })
       client.response.unpipe()
       client.response.pause()
@@ -128,7 +128,7 @@ describe.each(EXPRESS_VERSIONS)('behind compression() on %s', (_name, express) =
       expect(stream.state).toBe('closed')
     })
 
-    test('more than `maxQueuedBytes` of sends that nobody awaits destroy the stream', async () => {
+    it('more than `maxQueuedBytes` of sends that nobody awaits destroy the stream', async () => {
       const { stream, client } = await openStream({ keepAliveMs: false, maxQueuedBytes: 100_000 })
       client.response.unpipe()
       client.response.pause()

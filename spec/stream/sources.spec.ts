@@ -116,7 +116,7 @@ describe.each(EXPRESS_VERSIONS)('on %s', (_name, express) => {
   })
 
   it('the bodies of many fetches are cancelled when their clients leave, and leave no connection open', async () => {
-    const count = sized(50, 20)
+    const fetches = sized(50, 20)
     const large = Buffer.alloc(8_388_608, 'x')
     const answers = { begun: 0, open: 0 }
     const { server: upstream, url: upstreamUrl } = await serve((req, res) => {
@@ -136,14 +136,14 @@ describe.each(EXPRESS_VERSIONS)('on %s', (_name, express) => {
     })
     // Every tenth leaves while an item is sent, and the others while one is waited for.
     const clients = await Promise.all(
-      Array.from({ length: count }, (_, n) => TestClient.open(`${url}?path=${n % 10 === 0 ? 'large' : 'small'}`)),
+      Array.from({ length: fetches }, (_, n) => TestClient.open(`${url}?path=${n % 10 === 0 ? 'large' : 'small'}`)),
     )
     for (const client of clients) client.pause()
-    expect(answers).toEqual({ begun: count, open: count })
-    expect(await connections()).toBe(count)
+    expect(answers).toEqual({ begun: fetches, open: fetches })
+    expect(await connections()).toBe(fetches)
     for (const client of clients) client.leave()
     await until(() => answers.open === 0, 'all answers are over')
-    await until(() => ends.length === count, 'all streams are over')
+    await until(() => ends.length === fetches, 'all streams are over')
     let open = await connections()
     for (; open > 0; open = await connections()) await nextTurn()
     expect(new Set(ends)).toEqual(new Set([false]))
