@@ -60,7 +60,8 @@ describe.each(EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
     const { client, res, stream } = await stalled({ keepAliveMs: false })
     const loop = sendLoop(stream)
     await heldUp(loop, res)
-    expect(res.socket?.writableLength).toBeLessThan(65_536)
+    // Node's mark differs between its versions.
+    expect(res.socket?.writableLength).toBeLessThan((res.socket?.writableHighWaterMark ?? 0) + 4 * KIB.length)
     const before = loop.sent
     client.resume()
     await until(() => loop.sent > before + 1000, 'the loop goes on')
