@@ -1,12 +1,22 @@
-/** Runs that take minutes, for `npm run test:long`. Simulations are in both, at every change with a tenth of their lives. */
-const LONG = ['memory', 'stream/slow-client', 'package', 'redis/failures', 'redis/failures-unreachable', 'demo/demo-jobs']
-const SIMULATIONS = ['delivery/delivery-simulation', 'replica/replica-simulation', 'hub/latest-simulation']
+const { readdirSync, readFileSync } = require('node:fs')
+const path = require('node:path')
+
+const SPEC = path.join(__dirname, 'spec')
 const isLong = process.env.LONG === '1'
+/** Specs that take minutes, or measure memory: they run in `npm run test:long` alone. */
+const LONG = ['memory', 'stream/slow-client', 'package', 'redis/failures', 'redis/failures-unreachable', 'demo/demo-jobs']
+
+/** The long run has those, and in full all specs that `npm test` runs at a smaller size. */
+function longRun() {
+  const files = readdirSync(SPEC, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.spec.ts'))
+  const hasScale = (file) => readFileSync(path.join(SPEC, file), 'utf8').includes('/support/scale.ts')
+  return files.filter((file) => LONG.includes(file.replace(/\.spec\.ts$/, '')) || hasScale(file)).map((file) => `<rootDir>/spec/${file}`)
+}
 
 /** @type {import('jest').Config} */
 module.exports = {
   testEnvironment: 'node',
-  testMatch: isLong ? [...LONG, ...SIMULATIONS].map((name) => `<rootDir>/spec/${name}.spec.ts`) : ['<rootDir>/spec/**/*.spec.ts'],
+  testMatch: isLong ? longRun() : ['<rootDir>/spec/**/*.spec.ts'],
   testPathIgnorePatterns: isLong ? [] : LONG.map((name) => `/spec/${name}\\.spec\\.ts$`),
   transform: {
     '\\.ts$': ['@swc/jest', { jsc: { target: 'es2022', parser: { syntax: 'typescript' } }, module: { type: 'commonjs' } }],

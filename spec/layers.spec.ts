@@ -117,7 +117,7 @@ const LAYERS: readonly { readonly folder: string; readonly files: readonly strin
 
 function filesBelow(folder: string): string[] {
   return readdirSync(folder, { withFileTypes: true, recursive: true })
-    .filter((entry) => entry.isFile())
+    .filter((entry) => entry.isFile() && entry.name.endsWith('.ts'))
     .map((entry) => path.relative(LIB, path.join(entry.parentPath, entry.name)).replace(/\.ts$/, ''))
 }
 

@@ -14,10 +14,10 @@ describe('the package, installed in a project of a user', () => {
     const installed = path.join(project, 'node_modules/express-sse-hub')
     mkdirSync(installed, { recursive: true })
     copyFileSync(path.join(ROOT, 'package.json'), path.join(installed, 'package.json'))
-    execFileSync(TSC, ['-p', path.join(ROOT, 'tsconfig.build.json'), '--outDir', path.join(installed, 'dist')])
+    execFileSync(TSC, ['-p', path.join(ROOT, 'lib/tsconfig.json'), '--outDir', path.join(installed, 'dist')])
     for (const name of ['express', '@types']) symlinkSync(path.join(ROOT, 'node_modules', name), path.join(project, 'node_modules', name))
     writeFileSync(path.join(project, 'package.json'), '{"type":"module"}')
-  }, 60_000)
+  })
 
   afterAll(() => rmSync(project, { recursive: true, force: true }))
 
@@ -39,7 +39,7 @@ describe('the package, installed in a project of a user', () => {
   it('recognises the errors of another copy of itself', () => {
     const copy = path.join(project, 'node_modules/copy')
     mkdirSync(copy)
-    execFileSync(TSC, ['-p', path.join(ROOT, 'tsconfig.build.json'), '--outDir', copy])
+    execFileSync(TSC, ['-p', path.join(ROOT, 'lib/tsconfig.json'), '--outDir', copy])
     const printed = node(
       'copies.cjs',
       `const [a, b] = [require('express-sse-hub'), require('./node_modules/copy/index.js')]

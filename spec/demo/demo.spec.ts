@@ -9,6 +9,7 @@ import { createDemo } from '../../demo/server.ts'
 import { hasChromium, launchChromium } from '../support/chromium.ts'
 import { TestClient, until } from '../support/client.ts'
 import { serve, stopServers } from '../support/servers.ts'
+import { TYPESCRIPT } from '../support/typescript.ts'
 
 /** These pages need no Redis, so there is none. */
 const redisUrl = 'redis://127.0.0.1:1'
@@ -166,7 +167,7 @@ describe('npm run demo', () => {
   it.each(['SIGINT', 'SIGTERM'] as const)('ends by itself on %s while connections are open', async (signal) => {
     const root = path.join(__dirname, '../..')
     const env = { ...process.env, PORT: '0', REDIS_URL: redisUrl }
-    const child = spawn(process.execPath, ['--import', 'tsx', 'demo/server.ts'], { cwd: root, env })
+    const child = spawn(process.execPath, [...TYPESCRIPT, 'demo/server.ts'], { cwd: root, env })
     let output = ''
     child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()))
     child.stderr.on('data', (chunk: Buffer) => (output += chunk.toString()))

@@ -14,7 +14,8 @@ import {
 import supertest from 'supertest'
 import { TestClient, until } from '../support/client.ts'
 import { turn } from '../support/fake-connection.ts'
-import { EXPRESS_VERSIONS, serve, stopServers } from '../support/servers.ts'
+import { EXPRESS_VERSIONS } from '../support/express-versions.ts'
+import { serve, stopServers } from '../support/servers.ts'
 
 afterEach(stopServers)
 
@@ -28,7 +29,7 @@ const allow = (): boolean => true
 const REFUSED = /^retry: (\d{5})\nevent: stream-end\ndata: \{"reason":"unavailable"\}\n\n$/
 
 describe('the options of hub.handler', () => {
-  test.each<[string, unknown, string, RegExp]>([
+  it.each<[string, unknown, string, RegExp]>([
     ['none', undefined, 'TypeError', /options must be an object, got undefined/],
     ['a list in place of an object', ['a'], 'TypeError', /options must be an object/],
     ['neither channels nor authorize', {}, 'TypeError', /without channels the client names them, so authorize\(req, channel\)/],
@@ -252,7 +253,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
   describe('the channels that a client names', () => {
     const names = (count: number): string => `?${Array.from({ length: count }, (_, n) => `channel=c${n}`).join('&')}`
 
-    test.each<[string, string]>([
+    it.each<[string, string]>([
       ['no query', ''],
       ['a query without channel', '?chanel=a'],
       ['a query of another kind', '?channel[]=a&channels=b'],
@@ -271,7 +272,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       expectNothing(hub)
     })
 
-    test('may be 20 of 256 units each, and those that are named twice count once', async () => {
+    it('may be 20 of 256 units each, and those that are named twice count once', async () => {
       const { hub, connect } = await setUp({ authorize: allow })
       const client = await (await connect(`${names(19)}&channel=${'y'.repeat(256)}&channel=c0&channel=c18`)).live()
       expect(client.status).toBe(200)
@@ -279,14 +280,14 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       expect(hub.channel('c18').subscriberCount).toBe(1)
     })
 
-    test('are limited by maxChannels', async () => {
+    it('are limited by maxChannels', async () => {
       const { hub, connect, get } = await setUp({ authorize: allow, maxChannels: 2 })
       await get(names(3), { accept: 'text/event-stream' }).expect(400)
       expectNothing(hub)
       expect(openOf(await (await connect(`${names(2)}&channel=c1`)).live())).toMatchObject({ channels: ['c0', 'c1'] })
     })
 
-    test('do not count where the program names them', async () => {
+    it('do not count where the program names them', async () => {
       const channels = Array.from({ length: 30 }, (_, n) => `c${n}`)
       const { connect } = await setUp({ channels, maxChannels: 2 })
       expect(openOf(await (await connect('?channel=d')).live())).toMatchObject({ channels })
@@ -301,7 +302,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       },
     })
 
-    test.each<[string, object, number]>([
+    it.each<[string, object, number]>([
       ['status 401', { status: 401 }, 401],
       ['status 404', { status: 404 }, 404],
       ['statusCode 429', { statusCode: 429 }, 429],
@@ -314,14 +315,14 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       expectNothing(hub)
     })
 
-    test('it goes once to the error handling', async () => {
+    it('goes once to the error handling', async () => {
       const error = Object.assign(new Error('no'), { status: 401 })
       const { get, errors } = await setUp(optionsFor(error))
       await get('', { accept: 'text/event-stream' }).expect(401)
       expect(errors).toEqual([error])
     })
 
-    test.each<[string, unknown]>([
+    it.each<[string, unknown]>([
       ['status 500', Object.assign(new Error('no'), { status: 500 })],
       ['status 200', Object.assign(new Error('no'), { status: 200 })],
       ["status '401'", Object.assign(new Error('no'), { status: '401' })],
@@ -335,7 +336,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
   })
 
   describe('channels that are a function', () => {
-    test.each<[string, () => readonly string[] | Promise<string[]>]>([
+    it.each<[string, () => readonly string[] | Promise<string[]>]>([
       ['gives none', () => []],
       ['resolves to none', async () => []],
     ])('that %s is answered with 400, and authorize is not asked', async (_what, channels) => {
@@ -346,12 +347,12 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       expectNothing(hub)
     })
 
-    test('that gives a single name is the same as with a list of it', async () => {
+    it('that gives a single name is the same as with a list of it', async () => {
       const { connect } = await setUp({ channels: () => 'a' })
       expect(openOf(await (await connect()).live())).toMatchObject({ channels: ['a'] })
     })
 
-    test.each(['', 'x'.repeat(257), 'a\ud800', undefined, 7, ['a', 'b']])(
+    it.each(['', 'x'.repeat(257), 'a\ud800', undefined, 7, ['a', 'b']])(
       'that gives the impossible name %j, which a client may be behind, is answered with 400',
       async (name) => {
         const authorize = jest.fn(allow)
@@ -364,7 +365,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
   })
 
   describe('authorize', () => {
-    test.each<[string, unknown]>([
+    it.each<[string, unknown]>([
       ['false', false],
       ['undefined', undefined],
       ['null', null],
@@ -382,7 +383,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       expectNothing(hub)
     })
 
-    test.each<[string, Options['channels']]>([
+    it.each<[string, Options['channels']]>([
       ['a list', ['a', 'b', 'a']],
       ['a function', () => ['a', 'b', 'a']],
     ])('is asked about every channel once, also where channels is %s', async (_what, channels) => {
@@ -398,7 +399,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       expect(asked).toEqual(['guest a', 'guest b', 'admin a', 'admin b'])
     })
 
-    test('sees the request as the middleware and the route before it left it', async () => {
+    it('sees the request as the middleware and the route before it left it', async () => {
       const hub = new Hub()
       const app = express()
       const seen: unknown[] = []
@@ -417,7 +418,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       expect(seen).toEqual([[{ room: '5' }, { x: '1' }, { id: 7 }]])
     })
 
-    test('that is waited for while the client leaves: nothing is registered, and no timer starts', async () => {
+    it('that is waited for while the client leaves: nothing is registered, and no timer starts', async () => {
       const startTimers = jest.spyOn(globalThis, 'setInterval')
       const checks: ((answer: boolean) => void)[] = []
       const { hub, url, server, connect, errors, faults } = await setUp({
@@ -442,7 +443,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       await until(() => hub.stats().subscribers === 0, 'nobody is left')
     })
 
-    test('is not waited for by others', async () => {
+    it('is not waited for by others', async () => {
       let isAsked = false
       const { hub, connect } = await setUp({
         authorize: (req) => {
@@ -470,7 +471,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
     }
     const received = (client: TestClient): string[] => client.channelEvents.map(({ data }) => data)
 
-    test.each(['a1', 'b1'])('from %s gives what follows it on the channels that were granted, and on no other', async (from) => {
+    it.each(['a1', 'b1'])('from %s gives what follows it on the channels that were granted, and on no other', async (from) => {
       const { hub, ids, connect } = await setUpReplay((_req, channel) => channel === 'a')
       const client = await (await connect('?channel=a', { 'last-event-id': ids[from] })).live()
       await hub.publish('b', 'item', 'b4')
@@ -481,7 +482,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       expect(client.text).not.toMatch(/\/b$/m)
     })
 
-    test('is refused for a channel that is not granted, in the header and in the query alike', async () => {
+    it('is refused for a channel that is not granted, in the header and in the query alike', async () => {
       const { hub, ids, get } = await setUpReplay((_req, channel) => channel === 'a')
       const id = ids['b1'] as string
       for (const query of [
@@ -496,7 +497,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       expect(hub.stats().subscribers).toBe(0)
     })
 
-    test('is asked for anew when the client comes back: what was granted before counts no more', async () => {
+    it('is asked for anew when the client comes back: what was granted before counts no more', async () => {
       let isRevoked = false
       const { hub, connect } = await setUpReplay((_req, channel) => channel === 'a' || !isRevoked)
       const client = await (await connect('?channel=a&channel=b&rewind=1')).live()
@@ -514,7 +515,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
   })
 
   describe('subscribe', () => {
-    test('gives the options of all subscriptions as an object', async () => {
+    it('gives the options of all subscriptions as an object', async () => {
       const { hub, connect } = await setUp({ channels: ['a'], subscribe: { rewind: 2, owner: 'all', filter: ({ data }) => data !== 2 } })
       for (const n of [1, 2, 3]) await hub.publish('a', 'item', n)
       const client = await (await connect()).live()
@@ -524,7 +525,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       expect(await hub.disconnect('all')).toBe(1)
     })
 
-    test.each<[string, (make: (req: HandlerRequest) => SubscribeOptions) => NonNullable<Options['subscribe']>]>([
+    it.each<[string, (make: (req: HandlerRequest) => SubscribeOptions) => NonNullable<Options['subscribe']>]>([
       ['a function', (make) => make],
       [
         'an async function',
@@ -557,14 +558,14 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       expect(hub.stats().subscribers).toBe(2)
     })
 
-    test('may give nothing, for the defaults', async () => {
+    it('may give nothing, for the defaults', async () => {
       const { hub, connect } = await setUp({ channels: ['a'], subscribe: () => undefined as unknown as SubscribeOptions })
       await hub.publish('a', 'item', 1)
       const client = await (await connect()).live()
       expect(client.data).toEqual([])
     })
 
-    test.each<[string, unknown, string]>([
+    it.each<[string, unknown, string]>([
       ['null', null, 'TypeError'],
       ['an unknown option', { rewnid: 1 }, 'TypeError'],
       ['a negative rewind', { rewind: -1 }, 'RangeError'],
@@ -580,7 +581,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       expectNothing(hub)
     })
 
-    test('is asked before authorize, whose yes is the last word: access that ends meanwhile is not granted', async () => {
+    it('is asked before authorize, whose yes is the last word: access that ends meanwhile is not granted', async () => {
       const asked: string[] = []
       let hasAccess = true
       const { hub, get } = await setUp({
@@ -602,7 +603,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
   })
 
   describe('the stream', () => {
-    test('has the options of the middleware that is mounted, and defaults where none is', async () => {
+    it('has the options of the middleware that is mounted, and defaults where none is', async () => {
       const mounted = await setUp({ channels: ['a'] }, { middleware: { retryMs: 7, keepAliveMs: 4_000, headers: { 'X-Mine': 'yes' } } })
       const behind = await (await mounted.connect()).live()
       expect([behind.retries, behind.response.headers['x-mine'], openOf(behind)]).toMatchObject([[7], 'yes', { keepAliveMs: 4_000 }])
@@ -610,7 +611,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       expect([alone.retries, alone.response.headers['x-mine'], openOf(alone)]).toMatchObject([[2_000], undefined, { keepAliveMs: 15_000 }])
     })
 
-    test('is `res.sse`, in which a handler before it may have written', async () => {
+    it('is `res.sse`, in which a handler before it may have written', async () => {
       const hub = new Hub()
       const app = express()
       app.use(sseMiddleware())
@@ -625,7 +626,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       expect(client.retries).toEqual([2_000])
     })
 
-    test('that the program answered itself already: Express is told so once, and the answer stands', async () => {
+    it('that the program answered itself already: Express is told so once, and the answer stands', async () => {
       const hub = new Hub()
       const errors: unknown[] = []
       const app = express()
@@ -642,7 +643,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       expect(hub.stats().subscribers).toBe(0)
     })
 
-    test('is refused politely when the hub closes while authorize is waited for', async () => {
+    it('is refused politely when the hub closes while authorize is waited for', async () => {
       const checks: (() => void)[] = []
       const { hub, connect } = await setUp({ authorize: () => new Promise((resolve) => checks.push(() => resolve(true))) })
       const coming = connect('?channel=a')
@@ -657,7 +658,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
     })
   })
 
-  test('a fault that onError itself fails to take is refused politely, too', async () => {
+  it('a fault that onError itself fails to take is refused politely, too', async () => {
     const { connect } = await setUp(
       { channels: () => Promise.reject(new Error('secret')) },
       {
@@ -677,7 +678,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
     emitWarning.mockRestore()
   })
 
-  test('a fault while the client leaves is told, and nothing else happens', async () => {
+  it('a fault while the client leaves is told, and nothing else happens', async () => {
     const checks: ((error: Error) => void)[] = []
     const { hub, url, server, errors, faults } = await setUp({ channels: () => new Promise((_resolve, reject) => checks.push(reject)) })
     const request = http.get(`${url}/events`, { agent: false })
@@ -693,7 +694,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
   })
 })
 
-test('hub.handler serves a plain node:http server', async () => {
+it('hub.handler serves a plain node:http server', async () => {
   const hub = new Hub()
   const route = hub.handler({ authorize: (_req, channel) => channel === 'a' })
   const errors: unknown[] = []

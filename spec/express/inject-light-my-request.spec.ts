@@ -2,6 +2,7 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import path from 'node:path'
 import { testFiniteStreams, type ToolAnswer } from '../support/finite-streams.ts'
+import { TYPESCRIPT } from '../support/typescript.ts'
 
 const children: ChildProcess[] = []
 afterAll(() => {
@@ -13,7 +14,7 @@ describe.each([
   ['Express 5', 'express'],
 ])('light-my-request on %s', (_name, module) => {
   testFiniteStreams(() => {
-    const child = fork(path.join(__dirname, '../support/light-my-request-process.ts'), [module], { execArgv: ['--import', 'tsx'] })
+    const child = fork(path.join(__dirname, '../support/light-my-request-process.ts'), [module], { execArgv: [...TYPESCRIPT] })
     children.push(child)
     return async (request) => {
       child.send(request)

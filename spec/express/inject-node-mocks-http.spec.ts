@@ -2,7 +2,7 @@
 import { EventEmitter, once } from 'node:events'
 import { createMocks } from 'node-mocks-http'
 import { finiteApp, testFiniteStreams } from '../support/finite-streams.ts'
-import { EXPRESS_VERSIONS } from '../support/servers.ts'
+import { EXPRESS_VERSIONS } from '../support/express-versions.ts'
 
 describe.each(EXPRESS_VERSIONS)('node-mocks-http on %s', (_name, express) => {
   testFiniteStreams(() => {

@@ -1,6 +1,6 @@
 import serverless from 'serverless-http'
 import { finiteApp, testFiniteStreams } from '../support/finite-streams.ts'
-import { EXPRESS_VERSIONS } from '../support/servers.ts'
+import { EXPRESS_VERSIONS } from '../support/express-versions.ts'
 
 interface LambdaAnswer {
   readonly statusCode: number

@@ -4,7 +4,8 @@ import type { Request, Response } from 'express'
 import supertest from 'supertest'
 import { Hub, SseError, sseMiddleware, type SseMiddlewareOptions } from 'express-sse-hub'
 import { TestClient, until } from '../support/client.ts'
-import { EXPRESS_VERSIONS, serve, stopServers } from '../support/servers.ts'
+import { EXPRESS_VERSIONS } from '../support/express-versions.ts'
+import { serve, stopServers } from '../support/servers.ts'
 
 afterEach(stopServers)
 
@@ -35,7 +36,7 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
   }
 
   describe('before the stream is used', () => {
-    test.each<[string, number, (res: Response) => unknown]>([
+    it.each<[string, number, (res: Response) => unknown]>([
       ['401', 401, (res) => res.status(401).json({ error: 'who?' })],
       ['404', 404, (res) => res.sendStatus(404)],
       ['204', 204, (res) => res.status(204).end()],
@@ -54,7 +55,7 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
       })
     })
 
-    test('an unknown route is still answered 404, and the stream is idle', async () => {
+    it('an unknown route is still answered 404, and the stream is idle', async () => {
       let state = ''
       const app = express()
       app.use(sseMiddleware())
@@ -68,7 +69,7 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
   })
 
   describe('the head', () => {
-    test('has exactly the headers of an event stream, and the retry field follows', async () => {
+    it('has exactly the headers of an event stream, and the retry field follows', async () => {
       const app = appWith((_req, res) => res.sse.close())
       const answer = await supertest(app).get('/').expect(200)
       expect(answer.headers).toEqual({
@@ -83,7 +84,7 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
       expect(answer.text).toBe('retry: 2000\n')
     })
 
-    test('takes values from the `headers` option, without regard to case, and drops what is undefined', async () => {
+    it('takes values from the `headers` option, without regard to case, and drops what is undefined', async () => {
       const headers = { 'cache-control': 'no-store', 'X-Accel-Buffering': undefined, 'X-Mine': ['a', 'b'] }
       const answer = await supertest(appWith((_req, res) => res.sse.close(), { headers })).get('/')
       expect(answer.headers).toMatchObject({
@@ -94,12 +95,12 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
       expect(answer.headers).not.toHaveProperty('x-accel-buffering')
     })
 
-    test('has the bare type where the `headers` option says so, for a client or proxy that compares all of it', async () => {
+    it('has the bare type where the `headers` option says so, for a client or proxy that compares all of it', async () => {
       const answer = await supertest(appWith((_req, res) => res.sse.close(), { headers: { 'Content-Type': 'text/event-stream' } })).get('/')
       expect(answer.headers).toMatchObject({ 'content-type': 'text/event-stream', 'cache-control': 'no-cache, no-store, no-transform' })
     })
 
-    test('loses what describes another body, and keeps everything else', async () => {
+    it('loses what describes another body, and keeps everything else', async () => {
       const app = appWith((_req, res) => {
         res.set({
           'Content-Length': '5',
@@ -119,7 +120,7 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
       expect(answer.headers['set-cookie']).toEqual(['a=1; Path=/', 'b=2; Path=/'])
     })
 
-    test('has no Connection header of its own, keeps that of the program, and closes where the client asks for it', async () => {
+    it('has no Connection header of its own, keeps that of the program, and closes where the client asks for it', async () => {
       const app = appWith((_req, res) => void res.sse.open())
       app.get('/own', (_req, res) => void res.set('Connection', 'close').sse.open())
       const { url } = await serve(app)
@@ -130,12 +131,12 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
       expect(await connectionOf('/own', { connection: 'keep-alive' })).toBe('close')
     })
 
-    test('takes the status from the `status` option', async () => {
+    it('takes the status from the `status` option', async () => {
       const answer = await supertest(appWith((_req, res) => res.sse.close(), { status: 202 })).get('/')
       expect(answer.status).toBe(202)
     })
 
-    test('is sent once, whatever opens the stream again', async () => {
+    it('is sent once, whatever opens the stream again', async () => {
       const opened: unknown[] = []
       const app = appWith((_req, res) => {
         opened.push(res.sse.state, res.sse.open(), res.sse.state, res.sse.open())
@@ -148,7 +149,7 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
     })
   })
 
-  test('mounted twice, the inner options count and nothing is sent twice', async () => {
+  it('mounted twice, the inner options count and nothing is sent twice', async () => {
     const app = express()
     app.use(sseMiddleware({ retryMs: 1 }))
     app.get('/', sseMiddleware({ retryMs: 7 }), (_req, res) => res.sse.close())
@@ -157,7 +158,7 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
   })
 
   describe('HEAD', () => {
-    test.each<[string, (res: Response, hub: Hub) => unknown, unknown]>([
+    it.each<[string, (res: Response, hub: Hub) => unknown, unknown]>([
       ['open', (res) => res.sse.open(), false],
       ['send', (res) => res.sse.send('x'), false],
       ['comment', (res) => res.sse.comment('x'), false],
@@ -198,7 +199,7 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
   })
 
   describe('a client that does not accept event streams', () => {
-    test('is refused exactly once, through the error handling of Express', async () => {
+    it('is refused exactly once, through the error handling of Express', async () => {
       const hub = new Hub()
       const results: unknown[] = []
       const errors: unknown[] = []
@@ -262,7 +263,7 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
       ],
     ]
     const cases = uses.flatMap(([what, use]) => styles.map(([style, wrap]) => [what, style, use, wrap] as const))
-    test.each(cases)('kills nothing that calls %s in %s', async (what, _style, use, wrap) => {
+    it.each(cases)('kills nothing that calls %s in %s', async (what, _style, use, wrap) => {
       const hub = new Hub()
       const app = express()
       app.set('env', 'test')
@@ -285,7 +286,7 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
 })
 
 describe('the options of sseMiddleware', () => {
-  test.each<[string, unknown, typeof TypeError | typeof RangeError, RegExp]>([
+  it.each<[string, unknown, typeof TypeError | typeof RangeError, RegExp]>([
     ['a number', 5, TypeError, /options.*5/],
     ['null', null, TypeError, /options.*null/],
     ['an array', [], TypeError, /options.*\[\]/],
@@ -318,7 +319,7 @@ describe('the options of sseMiddleware', () => {
     expect(make).toThrow(expect.objectContaining({ name: type.name, message: expect.stringMatching(message) as string }) as Error)
   })
 
-  test('take undefined for their default, and the ends of their ranges', () => {
+  it('take undefined for their default, and the ends of their ranges', () => {
     const names = [
       'keepAliveMs',
       'retryMs',
@@ -337,7 +338,7 @@ describe('the options of sseMiddleware', () => {
     expect(() => sseMiddleware({ keepAliveMs: false, retryMs: false, stallTimeoutMs: false, maxLifetimeMs: false })).not.toThrow()
   })
 
-  test.each([
+  it.each([
     [{ status: 204 }, RangeError, /status must be one that has a body, got 204/],
     [{ headers: { 'Content-Length': 5 } }, TypeError, /Content-Length cannot be set/],
     [{ headers: { 'transfer-encoding': 'chunked' } }, TypeError, /transfer-encoding cannot be set/],
@@ -346,12 +347,12 @@ describe('the options of sseMiddleware', () => {
     expect(() => sseMiddleware(options)).toThrow(message)
   })
 
-  test('that are a request, because it was not called, are told so', () => {
+  it('that are a request, because it was not called, are told so', () => {
     const handler = sseMiddleware as unknown as (req: unknown, res: unknown) => void
     expect(() => handler({ socket: {}, url: '/' }, {})).toThrow(/app\.use\(sseMiddleware\(\)\)/)
   })
 
-  test('make a handler that says so when it has no next', () => {
+  it('make a handler that says so when it has no next', () => {
     const handler = sseMiddleware() as unknown as (req: unknown) => void
     expect(() => handler({})).toThrow(/\(req, res, next\).*next is undefined/)
   })

@@ -6,6 +6,7 @@ import { join } from '../../lib/hub/subscribable.ts'
 import type { SubscribeOptions } from '../../lib/delivery/subscribe-options.ts'
 import { FakeConnection, parse, turn } from '../support/fake-connection.ts'
 import { randomFrom } from '../support/random.ts'
+import { sized, times } from '../support/scale.ts'
 
 /** A payload that has the size and the repetitions of application data. `seed` determines its content. */
 interface PayloadPlan {
@@ -210,20 +211,21 @@ async function playAll(numRuns: number, keepsWindow: boolean): Promise<Totals> {
 // Each test also asserts that its histories exercised the behaviour that it is about.
 describe('gzip streams in random histories', () => {
   it('consist of blocks that can stand alone', async () => {
-    const { connects, resets, wire, read, events } = await playAll(300, false)
-    expect(connects).toBeGreaterThan(900)
-    expect(resets).toBeGreaterThan(50)
-    expect(read).toBeGreaterThan(1_000_000)
-    expect(events).toBeGreaterThan(5_000)
-    expect(wire / read).toBeLessThan(0.6)
+    const { connects, resets, wire, read, events } = await playAll(times(300), false)
+    expect(connects).toBeGreaterThan(times(900))
+    expect(resets).toBeGreaterThan(times(50))
+    expect(read).toBeGreaterThan(times(1_000_000))
+    expect(events).toBeGreaterThan(times(5_000))
+    // In few histories, one with incompressible events makes more of a difference.
+    expect(wire / read).toBeLessThan(sized(0.6, 0.7))
   })
 
   it('consist of blocks that refer only to what the client received', async () => {
     const deflate = jest.spyOn(zlib, 'deflateRawSync')
-    const { connects, resets } = await playAll(300, true)
-    expect(connects).toBeGreaterThan(900)
-    expect(resets).toBeGreaterThan(50)
-    expect(deflate.mock.calls.filter(([, options]) => options?.dictionary !== undefined).length).toBeGreaterThan(100)
+    const { connects, resets } = await playAll(times(300), true)
+    expect(connects).toBeGreaterThan(times(900))
+    expect(resets).toBeGreaterThan(times(50))
+    expect(deflate.mock.calls.filter(([, options]) => options?.dictionary !== undefined).length).toBeGreaterThan(times(100))
     deflate.mockRestore()
   })
 })

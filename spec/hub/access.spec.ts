@@ -92,7 +92,7 @@ const range = (from: number, to: number): number[] => Array.from({ length: to - 
 
 describe('the access of a client', () => {
   describe('that ends at a time which is none', () => {
-    test.each<[string, unknown, typeof TypeError, RegExp]>([
+    it.each<[string, unknown, typeof TypeError, RegExp]>([
       ['NaN', NaN, RangeError, /expiresAt must be a valid time, got NaN/],
       ['an invalid Date', new Date('tomorrow'), RangeError, /expiresAt must be a valid time, got Invalid Date/],
       ['seconds, as in a JSON Web Token', 1_924_988_400, RangeError, /expiresAt is in milliseconds.*multiply it by 1,000; got 1924988400/],
@@ -116,7 +116,7 @@ describe('the access of a client', () => {
   })
 
   describe('that has ended already', () => {
-    test.each<[string, Date | number]>([
+    it.each<[string, Date | number]>([
       ['a Date', new Date(Date.now() - 1)],
       ['a number', Date.now() - 1],
       ['0', 0],
@@ -133,7 +133,7 @@ describe('the access of a client', () => {
       expect(hub.stats()).toMatchObject({ subscribers: 0, delivered: 0 })
     })
 
-    test('sends no snapshot', async () => {
+    it('sends no snapshot', async () => {
       const { connect } = await setUp(() => ({ expiresAt: 0, snapshot: () => ({ data: 'secret' }) }))
       const client = await connect()
       await client.over()
@@ -142,7 +142,7 @@ describe('the access of a client', () => {
   })
 
   describe('that ends later', () => {
-    test.each<[string, (ms: number) => Date | number]>([
+    it.each<[string, (ms: number) => Date | number]>([
       ['as a Date', (ms) => new Date(ms)],
       ['as a number', (ms) => ms],
     ])(
@@ -171,7 +171,7 @@ describe('the access of a client', () => {
       },
     )
 
-    test.each<[string, SseMiddlewareOptions]>([
+    it.each<[string, SseMiddlewareOptions]>([
       ['by default', {}],
       ['without keep-alive and stall timeout', { keepAliveMs: false, stallTimeoutMs: false }],
       ['with long ones', { keepAliveMs: 600_000, stallTimeoutMs: 600_000, maxLifetimeMs: 3_600_000 }],
@@ -192,7 +192,7 @@ describe('the access of a client', () => {
       expect(client.data).toEqual([1])
     })
 
-    test.each<[string, number]>([
+    it.each<[string, number]>([
       ['never', Infinity],
       ['after more than a timer can wait', Date.now() + 2 ** 31 + 1_000],
       ['at the last time there is', 8.64e15],
@@ -206,7 +206,7 @@ describe('the access of a client', () => {
       expect([hub.stats().subscribers, client.ended]).toEqual([1, false])
     })
 
-    test('gives a filtered client nothing after it, and asks its filter no more', async () => {
+    it('gives a filtered client nothing after it, and asks its filter no more', async () => {
       const end = Date.now() + 60_000
       const asked: unknown[] = []
       const { hub, live } = await setUp(() => ({
@@ -225,7 +225,7 @@ describe('the access of a client', () => {
       expect([client.data, asked]).toEqual([[1], [1]])
     })
 
-    test('sends no snapshot that is ready after it', async () => {
+    it('sends no snapshot that is ready after it', async () => {
       const end = Date.now() + 60_000
       const snapshots: ((snapshot: { data: unknown }) => void)[] = []
       const { hub, connect } = await setUp(() => ({ expiresAt: end, snapshot: () => new Promise((resolve) => snapshots.push(resolve)) }))
@@ -241,7 +241,7 @@ describe('the access of a client', () => {
   })
 
   describe('that ends while its socket is full', () => {
-    test('gives it what was given to the socket before and no more, and the rest when it comes back', async () => {
+    it('gives it what was given to the socket before and no more, and the rest when it comes back', async () => {
       fake('Date', 'setInterval', 'clearInterval')
       const expiresAt = Date.now() + 5_000
       let isExpiring = true
@@ -262,7 +262,7 @@ describe('the access of a client', () => {
       expect(back.named('stream-reset')).toEqual([])
     })
 
-    test('gives it no more when it reads again before the clock has looked', async () => {
+    it('gives it no more when it reads again before the clock has looked', async () => {
       const end = Date.now() + 60_000
       const all = await setUp(() => ({ expiresAt: end }))
       fake('setInterval', 'clearInterval')
@@ -275,7 +275,7 @@ describe('the access of a client', () => {
       expectTurnedAway(client)
     })
 
-    test('ends a stream that is being closed for good, too: it may come back for the rest', async () => {
+    it('ends a stream that is being closed for good, too: it may come back for the rest', async () => {
       const end = Date.now() + 60_000
       const all = await setUp(() => ({ expiresAt: end }))
       const client = await all.live()
@@ -292,7 +292,7 @@ describe('the access of a client', () => {
 })
 
 describe('the owner of a subscription', () => {
-  test.each<[string, unknown]>([
+  it.each<[string, unknown]>([
     ['empty', ''],
     ['a number', 7],
     ['null', null],
@@ -308,7 +308,7 @@ describe('the owner of a subscription', () => {
     expect(hub.stats().subscribers).toBe(0)
   })
 
-  test('may be 256 units of anything well-formed', async () => {
+  it('may be 256 units of anything well-formed', async () => {
     const owner = `${'x'.repeat(252)}\0\n😀`
     const { hub, live } = await setUp(() => ({ owner }))
     await live()

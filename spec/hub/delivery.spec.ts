@@ -59,43 +59,39 @@ describe('bounds', () => {
 })
 
 describe('a slow reader', () => {
-  it.each([['a'], ['a,b']])(
-    'of %s is given a contiguous part, is told, and then everything',
-    async (channels) => {
-      const { hub, connect } = await setUp({ replay: { maxEvents: 50 } })
-      const [slow, quick] = await Promise.all([(await connect(channels)).live(), (await connect('a')).live()])
-      slow.pause()
-      const filler = 'x'.repeat(20_000)
-      let n = 0
-      // More than the kernel takes, at the pace of the client that reads.
-      while (n < 1_500) {
-        for (const end = n + 10; n < end;) void hub.publish('a', 'item', `${++n} ${filler}`)
-        await quick.received(n)
-      }
-      slow.resume()
-      await until(() => slow.named('stream-reset').length > 0, 'the slow reader is told')
-      await hub.publish('a', 'item', `${++n} ${filler}`)
-      await until(() => numbers(slow).at(-1) === n, 'the slow reader is live again')
-      expect(numbers(quick)).toEqual(range(1, 1_500).concat(quick.channelEvents.length > 1_500 ? [n] : []))
+  it.each([['a'], ['a,b']])('of %s is given a contiguous part, is told, and then everything', async (channels) => {
+    const { hub, connect } = await setUp({ replay: { maxEvents: 50 } })
+    const [slow, quick] = await Promise.all([(await connect(channels)).live(), (await connect('a')).live()])
+    slow.pause()
+    const filler = 'x'.repeat(20_000)
+    let n = 0
+    // More than the kernel takes, at the pace of the client that reads.
+    while (n < 1_500) {
+      for (const end = n + 10; n < end;) void hub.publish('a', 'item', `${++n} ${filler}`)
+      await quick.received(n)
+    }
+    slow.resume()
+    await until(() => slow.named('stream-reset').length > 0, 'the slow reader is told')
+    await hub.publish('a', 'item', `${++n} ${filler}`)
+    await until(() => numbers(slow).at(-1) === n, 'the slow reader is live again')
+    expect(numbers(quick)).toEqual(range(1, 1_500).concat(quick.channelEvents.length > 1_500 ? [n] : []))
 
-      expect(JSON.parse(slow.named('stream-reset')[0]?.data ?? '')).toMatchObject({ reason: 'slow' })
-      // Wherever an event is missing, a reset that names the channel stands in its place.
-      const holes: number[] = []
-      let previous = 0
-      let told = false
-      for (const { event, data } of slow.events) {
-        if (event === 'stream-reset') told = data.includes('"a"')
-        if (event !== 'item') continue
-        const number = Number.parseInt(data, 10)
-        if (number <= previous || (number > previous + 1 && !told)) holes.push(number)
-        previous = number
-        told = false
-      }
-      expect(holes).toEqual([])
-      expect(previous).toBe(1_501)
-    },
-    30_000,
-  )
+    expect(JSON.parse(slow.named('stream-reset')[0]?.data ?? '')).toMatchObject({ reason: 'slow' })
+    // Wherever an event is missing, a reset that names the channel stands in its place.
+    const holes: number[] = []
+    let previous = 0
+    let told = false
+    for (const { event, data } of slow.events) {
+      if (event === 'stream-reset') told = data.includes('"a"')
+      if (event !== 'item') continue
+      const number = Number.parseInt(data, 10)
+      if (number <= previous || (number > previous + 1 && !told)) holes.push(number)
+      previous = number
+      told = false
+    }
+    expect(holes).toEqual([])
+    expect(previous).toBe(1_501)
+  })
 
   it('gets an event of several megabytes whole, with direct sends beside it and not in it', async () => {
     const hub = new Hub()
@@ -253,7 +249,8 @@ describe('a filter', () => {
     const { url } = await serve(app)
     const client = await (await TestClient.open(`${url}/events`)).live()
     client.pause()
-    void hub.publish('a', 'item', 'y'.repeat(24_000_000))
+    const large = 'y'.repeat(24_000_000)
+    void hub.publish('a', 'item', large)
     void hub.publish('a', 'unwanted', '')
     await turn()
     client.resume()
@@ -263,7 +260,7 @@ describe('a filter', () => {
       ['item', 24_000_000],
       ['stream-position', 0],
     ])
-    expect(client.named('item')[0]?.data.replaceAll('y', '')).toBe('')
+    expect(client.named('item')[0]?.data === large).toBe(true)
   })
 
   it('does not let its client grow old while direct sends keep the connection busy', async () => {
@@ -405,5 +402,5 @@ describe('20,000 subscribers', () => {
     }
     expect(stretches.length).toBeGreaterThan(50)
     expect(Math.max(...stretches)).toBeLessThan(20)
-  }, 30_000)
+  })
 })

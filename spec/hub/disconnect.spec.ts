@@ -100,10 +100,11 @@ describe('hub.disconnect', () => {
     const [one, other] = [new Hub({ backplane }), new Hub({ backplane: new MemoryBackplane(backplane) })]
     const connection = new FakeConnection()
     other[join]('a', { owner: 'u' }, '').begin(connection.asConnection)
-    const disconnected = one.disconnect('u').catch(() => {})
+    // It waits for answers that a closed hub does not hear.
+    void one.disconnect('u').catch(() => {})
     const closed = one.close()
     await until(() => !connection.isOpen, 'the stream of the other one is ended')
-    await Promise.all([disconnected, closed])
+    await closed
     expect(other.stats().subscribers).toBe(0)
   })
 

@@ -7,7 +7,8 @@ import supertest from 'supertest'
 import { TestClient, until } from '../support/client.ts'
 import { turn } from '../support/fake-connection.ts'
 import { randomFrom } from '../support/random.ts'
-import { EXPRESS_VERSIONS, serve, stopServers } from '../support/servers.ts'
+import { EXPRESS_VERSIONS } from '../support/express-versions.ts'
+import { serve, stopServers } from '../support/servers.ts'
 
 const sources: EventSource[] = []
 const sockets: net.Socket[] = []
@@ -34,7 +35,7 @@ const REAL = [
 ] as const
 
 describe('the limits of Hub', () => {
-  test.each<[string, unknown, string, RegExp]>([
+  it.each<[string, unknown, string, RegExp]>([
     ['maxSubscribers: 0', { maxSubscribers: 0 }, 'RangeError', /maxSubscribers.*got 0/],
     ['maxSubscribers: -1', { maxSubscribers: -1 }, 'RangeError', /maxSubscribers.*got -1/],
     ['maxSubscribers: 1.5', { maxSubscribers: 1.5 }, 'RangeError', /maxSubscribers.*got 1\.5/],

@@ -2,7 +2,8 @@ import { Hub, type HubOptions, sseMiddleware, type SseMiddlewareOptions } from '
 import type { Request } from 'express'
 import { EventSource } from 'eventsource'
 import { TestClient, until } from '../support/client.ts'
-import { EXPRESS_VERSIONS, serve, stopServers } from '../support/servers.ts'
+import { EXPRESS_VERSIONS } from '../support/express-versions.ts'
+import { serve, stopServers } from '../support/servers.ts'
 
 const numbers = (client: TestClient): number[] => client.data.map(Number)
 const positionOf = (id: string): number => Number(/-(\d+)/.exec(id)?.[1] ?? 0)

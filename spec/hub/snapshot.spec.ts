@@ -4,7 +4,8 @@ import { join } from '../../lib/hub/subscribable.ts'
 import { TestClient, until } from '../support/client.ts'
 import { FakeConnection, turn } from '../support/fake-connection.ts'
 import { collectGarbage } from '../support/garbage.ts'
-import { EXPRESS_VERSIONS, serve, stopServers } from '../support/servers.ts'
+import { EXPRESS_VERSIONS } from '../support/express-versions.ts'
+import { serve, stopServers } from '../support/servers.ts'
 
 afterEach(stopServers)
 

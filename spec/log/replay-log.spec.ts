@@ -3,6 +3,7 @@ import type { Chunk, LogPage } from '../../lib/log/log-page.ts'
 import { noTotals } from '../../lib/log/log-totals.ts'
 import { ReplayLog } from '../../lib/log/replay-log.ts'
 import { replayBounds, type ReplayOptions } from '../../lib/log/replay-options.ts'
+import { times } from '../support/scale.ts'
 
 const LENGTH = 100
 
@@ -336,7 +337,7 @@ describe('a ReplayLog that keeps the latest per key', () => {
         ])
       }
     })
-    fc.assert(agrees, { seed: 1, numRuns: 120, plugins: [fc.unbiased()] })
-    expect(steps).toBeGreaterThan(20_000)
+    fc.assert(agrees, { seed: 1, numRuns: times(120), plugins: [fc.unbiased()] })
+    expect(steps).toBeGreaterThan(times(20_000))
   })
 })

@@ -6,7 +6,9 @@ import type { Request, Response } from 'express'
 import type { SseMiddlewareOptions, SseStream } from 'express-sse-hub'
 import { TestClient, until } from '../support/client.ts'
 import * as support from '../support/open-stream.ts'
-import { EXPRESS_VERSIONS, stopServers } from '../support/servers.ts'
+import { sized } from '../support/scale.ts'
+import { EXPRESS_VERSIONS } from '../support/express-versions.ts'
+import { stopServers } from '../support/servers.ts'
 
 afterEach(stopServers)
 
@@ -50,15 +52,16 @@ describe.each(EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
     await until(() => {
       turns = loop.sent === last && (res.socket?.writableLength ?? 0) > 0 ? turns + 1 : 0
       last = loop.sent
-      return turns > 300
+      return turns > sized(300, 100)
     }, 'the loop is held up')
   }
 
-  test('an awaiting loop is held up by a client that does not read, and goes on when it does', async () => {
+  it('an awaiting loop is held up by a client that does not read, and goes on when it does', async () => {
     const { client, res, stream } = await stalled({ keepAliveMs: false })
     const loop = sendLoop(stream)
     await heldUp(loop, res)
-    expect(res.socket?.writableLength).toBeLessThan(65_536)
+    // Node's mark differs between its versions.
+    expect(res.socket?.writableLength).toBeLessThan((res.socket?.writableHighWaterMark ?? 0) + 4 * KIB.length)
     const before = loop.sent
     client.resume()
     await until(() => loop.sent > before + 1000, 'the loop goes on')
@@ -68,7 +71,7 @@ describe.each(EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
     expect(loop.error).toBeUndefined()
   })
 
-  test('an awaiting loop ends when the client that does not read dies', async () => {
+  it('an awaiting loop ends when the client that does not read dies', async () => {
     const { client, res, stream } = await stalled()
     const loop = sendLoop(stream)
     await heldUp(loop, res)
@@ -77,7 +80,7 @@ describe.each(EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
     expect(stream.state).toBe('closed')
   })
 
-  test('a client that reads nothing for `stallTimeoutMs` is destroyed, and what waits for room resolves false', async () => {
+  it('a client that reads nothing for `stallTimeoutMs` is destroyed, and what waits for room resolves false', async () => {
     const { res, stream } = await stalled({ stallTimeoutMs: 100 })
     const loop = sendLoop(stream)
     const { signal } = stream
@@ -88,7 +91,7 @@ describe.each(EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
     expect(res.socket?.destroyed ?? true).toBe(true)
   })
 
-  test('with `stallTimeoutMs: false` it is kept, while another stream of the same server is destroyed', async () => {
+  it('with `stallTimeoutMs: false` it is kept, while another stream of the same server is destroyed', async () => {
     const patient = await stalled({ stallTimeoutMs: false, keepAliveMs: 50 })
     const loop = sendLoop(patient.stream)
     await heldUp(loop, patient.res)
@@ -99,7 +102,7 @@ describe.each(EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
     expect(loop.over).toBe(false)
   })
 
-  test('a slow client that reads a little now and then is not destroyed', async () => {
+  it('a slow client that reads a little now and then is not destroyed', async () => {
     const { client, res, stream } = await stalled({ stallTimeoutMs: 150, keepAliveMs: false })
     const loop = sendLoop(stream)
     await until(() => (res.socket?.writableLength ?? 0) > 0, 'the socket is full')
@@ -118,7 +121,7 @@ describe.each(EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
     expect(stream.state).toBe('open')
   })
 
-  test('more than `maxQueuedBytes` of sends that nobody awaits destroy the stream, and later sends resolve false', async () => {
+  it('more than `maxQueuedBytes` of sends that nobody awaits destroy the stream, and later sends resolve false', async () => {
     const { client, res, stream } = await stalled({ maxQueuedBytes: 100_000, keepAliveMs: false })
     const results: Promise<boolean>[] = []
     let most = 0
@@ -139,7 +142,7 @@ describe.each(EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
     await client.over()
   })
 
-  test('a single event may be larger than `maxQueuedBytes` when nothing waits', async () => {
+  it('a single event may be larger than `maxQueuedBytes` when nothing waits', async () => {
     const { client, stream } = await stalled({ maxQueuedBytes: 0 })
     client.resume()
     for (let i = 0; i < 3; i++) expect(await stream.send('y'.repeat(3_000_000))).toBe(true)
@@ -147,7 +150,7 @@ describe.each(EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
     expect(client.events.map(({ data }) => data.length)).toEqual([3_000_000, 3_000_000, 3_000_000])
   })
 
-  test('keep-alive comments are not sent to a full socket', async () => {
+  it('keep-alive comments are not sent to a full socket', async () => {
     const { client, res, stream } = await stalled({ keepAliveMs: 20, stallTimeoutMs: false })
     const loop = sendLoop(stream)
     await heldUp(loop, res)
@@ -167,7 +170,7 @@ describe.each(EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
     // The client is a process of its own, so that the time it takes is not taken for the server's.
     const READER = `require('node:http').get(process.argv[1], (response) => response.on('data', () => {}))`
 
-    test.each<[string, (stream: SseStream, count: () => void) => Promise<unknown>]>([
+    it.each<[string, (stream: SseStream, count: () => void) => Promise<unknown>]>([
       [
         'with an endless generator',
         (stream, count) =>
@@ -214,8 +217,8 @@ describe.each(EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
       const reader = spawn(process.execPath, ['-e', READER, url], { stdio: 'ignore' })
       await until(() => sent > 0, 'it sends')
       const pauses: number[] = []
-      const enough = sent + 100_000
-      const isEnough = () => sent >= enough
+      const enough = sent + sized(100_000, 3_000)
+      const isEnough = () => sent >= enough && pauses.length >= 20
       let from = clocks()
       while (!isEnough()) {
         await nextTurn()
@@ -225,20 +228,21 @@ describe.each(EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
       }
       let ticks = 0
       const timer = setInterval(() => ticks++, 1)
-      await until(() => ticks >= 20, 'timers fire')
+      await until(() => ticks >= 5, 'timers fire')
       clearInterval(timer)
       reader.kill()
       await until(() => over, 'the leaving is noticed')
-      expect(pauses.length).toBeGreaterThan(10)
       pauses.sort((a, b) => a - b)
-      expect(pauses[Math.floor(pauses.length * 0.99)]).toBeLessThan(100)
+      // The longest is that of the machine, where there are few.
+      expect(pauses[Math.min(Math.floor(pauses.length * 0.99), pauses.length - 2)]).toBeLessThan(100)
     })
   })
 
-  test('a client that never reads a byte does not hold up another', async () => {
+  it('a client that never reads a byte does not hold up another', async () => {
+    const count = sized(20_000, 8_000)
     const { url, port } = await serveWith(
       async (_req, res) => {
-        for (let i = 0; i < 20_000 && (await res.sse.send(KIB)); i++);
+        for (let i = 0; i < count && (await res.sse.send(KIB)); i++);
         res.sse.close()
       },
       { stallTimeoutMs: false },
@@ -249,7 +253,7 @@ describe.each(EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
     idle.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n')
     const client = await TestClient.open(url)
     await client.over()
-    expect(client.events).toHaveLength(20_000)
+    expect(client.events).toHaveLength(count)
     idle.destroy()
   })
 })

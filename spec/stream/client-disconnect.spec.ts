@@ -6,7 +6,8 @@ import vm from 'node:vm'
 import type { Request, Response } from 'express'
 import { Hub, sseMiddleware, type SseStream, type Subscription } from 'express-sse-hub'
 import { TestClient, until } from '../support/client.ts'
-import { EXPRESS_VERSIONS, listen, serve, stopServers } from '../support/servers.ts'
+import { EXPRESS_VERSIONS } from '../support/express-versions.ts'
+import { listen, serve, stopServers } from '../support/servers.ts'
 
 afterEach(stopServers)
 
@@ -46,7 +47,7 @@ describe.each(EXPRESS_VERSIONS)('a client that leaves, on %s', (_name, express) 
     beforeEach(() => startTimers.mockClear())
     afterAll(() => startTimers.mockRestore())
 
-    test.each<[string, (res: Response, hub: Hub) => Promise<unknown>, unknown]>([
+    it.each<[string, (res: Response, hub: Hub) => Promise<unknown>, unknown]>([
       ['open returns false', async (res) => res.sse.open(), false],
       ['send resolves false', (res) => res.sse.send('x'), false],
       ['comment resolves false', (res) => res.sse.comment('x'), false],
@@ -76,7 +77,7 @@ describe.each(EXPRESS_VERSIONS)('a client that leaves, on %s', (_name, express) 
       expect(startTimers).not.toHaveBeenCalled()
     })
 
-    test('the signal that was taken before is aborted while the handler still waits', async () => {
+    it('the signal that was taken before is aborted while the handler still waits', async () => {
       const { app, streams } = appWithStreams()
       app.get('/', () => {})
       const { port } = await serve(app)
@@ -93,7 +94,7 @@ describe.each(EXPRESS_VERSIONS)('a client that leaves, on %s', (_name, express) 
   })
 
   describe('from an open stream', () => {
-    test('ends the subscription, aborts the signal, and makes send resolve false', async () => {
+    it('ends the subscription, aborts the signal, and makes send resolve false', async () => {
       const hub = new Hub()
       const { app, streams } = appWithStreams()
       const subscriptions: Subscription[] = []
@@ -120,7 +121,7 @@ describe.each(EXPRESS_VERSIONS)('a client that leaves, on %s', (_name, express) 
       stream.close({ reconnect: false })
     })
 
-    test('is not what happens when the server times out idle sockets', async () => {
+    it('is not what happens when the server times out idle sockets', async () => {
       const { app, streams } = appWithStreams()
       app.get('/', (_req, res) => void res.sse.open())
       const { url, port, server } = await serve(app)
@@ -134,7 +135,7 @@ describe.each(EXPRESS_VERSIONS)('a client that leaves, on %s', (_name, express) 
       await client.received(1)
     })
 
-    test('by ending its side alone is noticed too', async () => {
+    it('by ending its side alone is noticed too', async () => {
       const { app, streams } = appWithStreams()
       app.get('/', (_req, res) => void res.sse.open())
       const { port } = await serve(app)
@@ -148,7 +149,7 @@ describe.each(EXPRESS_VERSIONS)('a client that leaves, on %s', (_name, express) 
   })
 
   describe('after a POST', () => {
-    test('whose body was parsed: the stream stays open, and the leaving is noticed', async () => {
+    it('whose body was parsed: the stream stays open, and the leaving is noticed', async () => {
       const { app, streams } = appWithStreams()
       app.use(express.json())
       app.post('/', (req, res) => res.sse.send(req.body))
@@ -166,12 +167,12 @@ describe.each(EXPRESS_VERSIONS)('a client that leaves, on %s', (_name, express) 
       expect(await stream.send('x')).toBe(false)
     })
 
-    test('whose large body nobody reads: it is discarded, the stream outlives the time Node gives to requests', async () => {
+    it('whose large body nobody reads: it is discarded, the stream outlives the time Node gives to requests', async () => {
       const { app, streams } = appWithStreams()
       app.post('/', (_req, res) => void res.sse.send('first'))
-      const server = http.createServer({ requestTimeout: 300, headersTimeout: 300, connectionsCheckingInterval: 20 }, app)
+      const server = http.createServer({ requestTimeout: 600, headersTimeout: 600, connectionsCheckingInterval: 20 }, app)
       const { url, port } = await listen(server)
-      const client = await TestClient.open(url, { method: 'POST', body: 'x'.repeat(5_000_000) })
+      const client = await TestClient.open(url, { method: 'POST', body: 'x'.repeat(1_000_000) })
       await client.received(1)
       // This request is younger, and never complete: when Node has ended it, an unread body would have ended the stream.
       const marker = await connect(port)
@@ -184,7 +185,7 @@ describe.each(EXPRESS_VERSIONS)('a client that leaves, on %s', (_name, express) 
       await until(() => stream.state === 'closed', 'the stream is closed')
     })
 
-    test('whose body is the source of the stream: it is sent back, and the stream stays open', async () => {
+    it('whose body is the source of the stream: it is sent back, and the stream stays open', async () => {
       const { app, streams } = appWithStreams()
       const ends: boolean[] = []
       app.post('/', (req, res) => res.sse.stream(req, (chunk: Buffer) => ({ data: chunk.toString() })).then((end) => ends.push(end)))
@@ -204,7 +205,7 @@ describe.each(EXPRESS_VERSIONS)('a client that leaves, on %s', (_name, express) 
   })
 
   describe('with pipelined requests', () => {
-    test('closes every stream of the connection, and the one subscription whose turn had come', async () => {
+    it('closes every stream of the connection, and the one subscription whose turn had come', async () => {
       const hub = new Hub()
       const { app, streams } = appWithStreams()
       app.get('/events', (_req, res) => res.sse.subscribe(hub, ['a']))
@@ -226,7 +227,7 @@ describe.each(EXPRESS_VERSIONS)('a client that leaves, on %s', (_name, express) 
       expect(streams.map(({ state }) => state)).toEqual(Array(6).fill('closed'))
     })
 
-    test('and many of them, warns of no leak', async () => {
+    it('and many of them, warns of no leak', async () => {
       // Node's own modules warn through the process outside Jest.
       const realProcess = vm.runInThisContext('process') as NodeJS.Process
       const onWarning = jest.fn()
@@ -244,7 +245,7 @@ describe.each(EXPRESS_VERSIONS)('a client that leaves, on %s', (_name, express) 
       expect(onWarning).not.toHaveBeenCalled()
     })
 
-    test('and subscribes after it left, is registered nowhere', async () => {
+    it('and subscribes after it left, is registered nowhere', async () => {
       const hub = new Hub()
       const { app, streams } = appWithStreams()
       let finishCheck: () => void = () => {}
@@ -267,7 +268,7 @@ describe.each(EXPRESS_VERSIONS)('a client that leaves, on %s', (_name, express) 
       expect(streams[1]?.state).toBe('closed')
     })
 
-    test('is given the stream once the response before it is through, nothing lost and in order', async () => {
+    it('is given the stream once the response before it is through, nothing lost and in order', async () => {
       const hub = new Hub()
       const { app, streams } = appWithStreams()
       let answer: () => void = () => {}

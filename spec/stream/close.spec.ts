@@ -4,7 +4,8 @@ import supertest from 'supertest'
 import { Hub, sseMiddleware, type SseMiddlewareOptions, type SseStream } from 'express-sse-hub'
 import { TestClient, until } from '../support/client.ts'
 import * as support from '../support/open-stream.ts'
-import { EXPRESS_VERSIONS, serve, stopServers } from '../support/servers.ts'
+import { EXPRESS_VERSIONS } from '../support/express-versions.ts'
+import { serve, stopServers } from '../support/servers.ts'
 
 const sources: EventSource[] = []
 afterEach(async () => {
@@ -25,7 +26,7 @@ describe.each(EXPRESS_VERSIONS)('the end of a stream on %s', (_name, express) =>
   }
 
   describe('by close()', () => {
-    test('ends the response after everything that was sent', async () => {
+    it('ends the response after everything that was sent', async () => {
       const { stream, client } = await openStream()
       for (let n = 0; n < 500; n++) void stream.send(n)
       stream.close()
@@ -35,7 +36,7 @@ describe.each(EXPRESS_VERSIONS)('the end of a stream on %s', (_name, express) =>
       expect(client.data).toEqual(Array.from({ length: 500 }, (_, n) => n))
     })
 
-    test('ends the response after what is due to its subscription', async () => {
+    it('ends the response after what is due to its subscription', async () => {
       const hub = new Hub()
       const { stream, client } = await openStream()
       const subscription = await stream.subscribe(hub, ['a'])
@@ -48,7 +49,7 @@ describe.each(EXPRESS_VERSIONS)('the end of a stream on %s', (_name, express) =>
       expect(client.data).toEqual(Array.from({ length: 100 }, (_, n) => n))
     })
 
-    test('aborts the signal, once, whether it was taken before or is taken after', async () => {
+    it('aborts the signal, once, whether it was taken before or is taken after', async () => {
       const first = await openStream()
       const onAbort = jest.fn()
       first.stream.signal.addEventListener('abort', onAbort)
@@ -61,7 +62,7 @@ describe.each(EXPRESS_VERSIONS)('the end of a stream on %s', (_name, express) =>
       expect(second.stream.signal.aborted).toBe(true)
     })
 
-    test('that a listener of the signal calls again does nothing more', async () => {
+    it('that a listener of the signal calls again does nothing more', async () => {
       const { stream, client } = await openStream()
       stream.signal.addEventListener('abort', () => stream.close({ reconnect: false }))
       stream.close()
@@ -69,7 +70,7 @@ describe.each(EXPRESS_VERSIONS)('the end of a stream on %s', (_name, express) =>
       expect(client.text).toBe('retry: 2000\n')
     })
 
-    test('before the head was sent, sends it, so that the client comes back', async () => {
+    it('before the head was sent, sends it, so that the client comes back', async () => {
       const app = express()
       app.use(sseMiddleware())
       app.get('/', (_req, res) => res.sse.close())
@@ -77,7 +78,7 @@ describe.each(EXPRESS_VERSIONS)('the end of a stream on %s', (_name, express) =>
       expect([answer.status, answer.text]).toEqual([200, 'retry: 2000\n'])
     })
 
-    test('makes an EventSource come back, with the id of the last event', async () => {
+    it('makes an EventSource come back, with the id of the last event', async () => {
       const ids: string[] = []
       const { url } = await serveWith(
         async (_req, res) => {
@@ -92,7 +93,7 @@ describe.each(EXPRESS_VERSIONS)('the end of a stream on %s', (_name, express) =>
       expect(ids).toEqual(['', 'i1', 'i2'])
     })
 
-    test.each<[string, unknown, RegExp]>([
+    it.each<[string, unknown, RegExp]>([
       ['an unknown option', { reconect: false }, /reconect.*reconnect/],
       ['a reconnect that is no boolean', { reconnect: 'no' }, /reconnect must be a boolean, got 'no'/],
       ['no object', false, /options must be an object, got false/],
@@ -104,7 +105,7 @@ describe.each(EXPRESS_VERSIONS)('the end of a stream on %s', (_name, express) =>
   })
 
   describe('by close({ reconnect: false })', () => {
-    test('sends one stream-close event with a retry of 23 days', async () => {
+    it('sends one stream-close event with a retry of 23 days', async () => {
       const { stream, client } = await openStream()
       stream.close({ reconnect: false })
       stream.close({ reconnect: false })
@@ -114,7 +115,7 @@ describe.each(EXPRESS_VERSIONS)('the end of a stream on %s', (_name, express) =>
       expect(client.retries).toEqual([2000, 2_000_000_000])
     })
 
-    test('answers 204 before the head was sent', async () => {
+    it('answers 204 before the head was sent', async () => {
       const states: string[] = []
       const app = express()
       app.use(sseMiddleware())
@@ -128,7 +129,7 @@ describe.each(EXPRESS_VERSIONS)('the end of a stream on %s', (_name, express) =>
       expect(states).toEqual(['closed', 'false'])
     })
 
-    test.each<[string, (stream: SseStream) => unknown]>([
+    it.each<[string, (stream: SseStream) => unknown]>([
       ['after events', (stream) => stream.send('x')],
       ['before the head', () => {}],
     ])('%s, makes an EventSource stay away', async (_what, before) => {
@@ -157,7 +158,7 @@ describe.each(EXPRESS_VERSIONS)('the end of a stream on %s', (_name, express) =>
   })
 
   describe('by `maxLifetimeMs`', () => {
-    test('comes at 80 to 100 % of it, and an EventSource comes back', async () => {
+    it('comes at 80 to 100 % of it, and an EventSource comes back', async () => {
       let requests = 0
       const { url } = await serveWith(
         (_req, res) => {
@@ -171,7 +172,7 @@ describe.each(EXPRESS_VERSIONS)('the end of a stream on %s', (_name, express) =>
       expect(requests).toBeGreaterThanOrEqual(3)
     })
 
-    test('is no failure: what was sent arrives, and the stream is closed', async () => {
+    it('is no failure: what was sent arrives, and the stream is closed', async () => {
       const { stream, client } = await openStream({ maxLifetimeMs: 50 })
       await stream.send('x')
       await client.over()
@@ -182,13 +183,13 @@ describe.each(EXPRESS_VERSIONS)('the end of a stream on %s', (_name, express) =>
   })
 
   describe('keep-alive comments', () => {
-    test('are sent while nothing else is', async () => {
+    it('are sent while nothing else is', async () => {
       const { client } = await openStream({ keepAliveMs: 30 })
       await until(() => client.comments.length >= 4, 'four comments came')
       expect(client.text).toMatch(/^retry: 2000\n(:\n)+$/)
     })
 
-    test('are left out with `keepAliveMs: false`, and `retryMs: false` sends no retry', async () => {
+    it('are left out with `keepAliveMs: false`, and `retryMs: false` sends no retry', async () => {
       const silent = await openStream({ keepAliveMs: false, retryMs: false })
       const marker = await openStream({ keepAliveMs: 20 })
       await until(() => marker.client.comments.length >= 5, 'the marker had five')
@@ -198,7 +199,7 @@ describe.each(EXPRESS_VERSIONS)('the end of a stream on %s', (_name, express) =>
       expect(silent.client.retries).toEqual([])
     })
 
-    test('wait for silence: a stream that is written to in every tick has none', async () => {
+    it('wait for silence: a stream that is written to in every tick has none', async () => {
       const busy = await openStream({ keepAliveMs: 1000 })
       const marker = await openStream({ keepAliveMs: 40 })
       let sent = 0
@@ -212,7 +213,7 @@ describe.each(EXPRESS_VERSIONS)('the end of a stream on %s', (_name, express) =>
   })
 
   describe('the signal', () => {
-    test('is one object, aborted when the client leaves an idle stream, too', async () => {
+    it('is one object, aborted when the client leaves an idle stream, too', async () => {
       const streams: SseStream[] = []
       const { url } = await serveWith((_req, res) => {
         streams.push(res.sse)
@@ -227,7 +228,7 @@ describe.each(EXPRESS_VERSIONS)('the end of a stream on %s', (_name, express) =>
       await until(() => signal.aborted, 'it is aborted')
     })
 
-    test('is aborted when the program answers otherwise', async () => {
+    it('is aborted when the program answers otherwise', async () => {
       let signal: AbortSignal | undefined
       const { url } = await serveWith((_req, res) => {
         signal = res.sse.signal

@@ -4,7 +4,9 @@ import compression from 'compression'
 import { createParser, type EventSourceMessage } from 'eventsource-parser'
 import { Hub, sseMiddleware, type SseMiddlewareOptions, type SseStream } from 'express-sse-hub'
 import { until } from '../support/client.ts'
-import { EXPRESS_VERSIONS, serve, stopServers } from '../support/servers.ts'
+import { sized } from '../support/scale.ts'
+import { EXPRESS_VERSIONS } from '../support/express-versions.ts'
+import { serve, stopServers } from '../support/servers.ts'
 
 afterEach(stopServers)
 
@@ -47,7 +49,7 @@ describe.each(EXPRESS_VERSIONS)('behind compression() on %s', (_name, express) =
       return { stream: streams[0] as SseStream, client }
     }
 
-    test.each<[string, SseMiddlewareOptions]>([
+    it.each<[string, SseMiddlewareOptions]>([
       ['', {}],
       [' without a retry field before it', { retryMs: false }],
     ])('each event arrives before the next is sent%s', async (_title, more) => {
@@ -59,7 +61,7 @@ describe.each(EXPRESS_VERSIONS)('behind compression() on %s', (_name, express) =
       expect(client.events.map(({ data }) => data)).toEqual(['ü1', 'ü2', 'ü3', 'ü4', 'ü5'])
     })
 
-    test('each event of a hub arrives before the next is published', async () => {
+    it('each event of a hub arrives before the next is published', async () => {
       const hub = new Hub()
       const { stream, client } = await openStream({ keepAliveMs: false })
       await stream.subscribe(hub, ['a'])
@@ -71,13 +73,13 @@ describe.each(EXPRESS_VERSIONS)('behind compression() on %s', (_name, express) =
       expect(client.events.map(({ event }) => event)).toEqual(['stream-open', 'e', 'e', 'e', 'e', 'e'])
     })
 
-    test('keep-alive comments arrive', async () => {
+    it('keep-alive comments arrive', async () => {
       const { client } = await openStream({ keepAliveMs: 20 })
       await until(() => client.comments.length >= 3, 'three comments came')
       expect(client.events).toEqual([])
     })
 
-    test('close() ends the response after everything that was sent', async () => {
+    it('close() ends the response after everything that was sent', async () => {
       const { stream, client } = await openStream()
       void stream.send('x'.repeat(500_000))
       void stream.send('last')
@@ -86,7 +88,7 @@ describe.each(EXPRESS_VERSIONS)('behind compression() on %s', (_name, express) =
       expect(client.events[1]?.data).toBe('last')
     })
 
-    test('a large event arrives whole', async () => {
+    it('a large event arrives whole', async () => {
       const { stream, client } = await openStream()
       const text = Array.from({ length: 300_000 }, (_, n) => n.toString(36)).join(' ')
       expect(await stream.send(text)).toBe(true)
@@ -94,7 +96,7 @@ describe.each(EXPRESS_VERSIONS)('behind compression() on %s', (_name, express) =
       expect(client.events[0]?.data === text).toBe(true)
     })
 
-    test('a client that does not read holds up an awaiting loop, which ends when the client leaves', async () => {
+    it('a client that does not read holds up an awaiting loop, which ends when the client leaves', async () => {
       const { stream, client } = await openStream({ keepAliveMs: false })
       client.response.unpipe()
       client.response.pause()
@@ -102,7 +104,7 @@ describe.each(EXPRESS_VERSIONS)('behind compression() on %s', (_name, express) =
       let over = false
       const loop = (async () => {
         // Noise, that gzip cannot make small.
-        while (await stream.send(noise(3_000))) sent++
+        while (await stream.send(noise(30_000))) sent++
         over = true
       })()
       let same = 0
@@ -110,7 +112,7 @@ describe.each(EXPRESS_VERSIONS)('behind compression() on %s', (_name, express) =
       await until(() => {
         same = sent === last && sent > 0 ? same + 1 : 0
         last = sent
-        return same > 300
+        return same > sized(300, 100)
       }, 'it is held up')
       expect(over).toBe(false)
       client.leave()
@@ -118,15 +120,15 @@ describe.each(EXPRESS_VERSIONS)('behind compression() on %s', (_name, express) =
       expect(stream.state).toBe('closed')
     })
 
-    test('a client that does not read is destroyed after `stallTimeoutMs`', async () => {
+    it('a client that does not read is destroyed after `stallTimeoutMs`', async () => {
       const { stream, client } = await openStream({ keepAliveMs: false, stallTimeoutMs: 200 })
       client.response.unpipe()
       client.response.pause()
-      while (await stream.send(noise(3_000)));
+      while (await stream.send(noise(30_000)));
       expect(stream.state).toBe('closed')
     })
 
-    test('more than `maxQueuedBytes` of sends that nobody awaits destroy the stream', async () => {
+    it('more than `maxQueuedBytes` of sends that nobody awaits destroy the stream', async () => {
       const { stream, client } = await openStream({ keepAliveMs: false, maxQueuedBytes: 100_000 })
       client.response.unpipe()
       client.response.pause()

@@ -7,7 +7,8 @@ import { deferred } from '../../lib/basics/promises.ts'
 import { ChunkedBody } from '../support/chunked-body.ts'
 import { TestClient, until } from '../support/client.ts'
 import * as support from '../support/open-stream.ts'
-import { EXPRESS_VERSIONS, stopServers } from '../support/servers.ts'
+import { EXPRESS_VERSIONS } from '../support/express-versions.ts'
+import { stopServers } from '../support/servers.ts'
 import { SOURCE_KINDS } from '../support/sources.ts'
 
 afterEach(stopServers)

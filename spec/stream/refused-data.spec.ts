@@ -3,7 +3,8 @@ import type { ReadableStream } from 'node:stream/web'
 import { encodeEvent, Hub, type HubEvent, type SseMiddlewareOptions, type SseStream } from 'express-sse-hub'
 import { until } from '../support/client.ts'
 import * as support from '../support/open-stream.ts'
-import { EXPRESS_VERSIONS, serve, stopServers } from '../support/servers.ts'
+import { EXPRESS_VERSIONS } from '../support/express-versions.ts'
+import { serve, stopServers } from '../support/servers.ts'
 
 afterEach(stopServers)
 

@@ -4,12 +4,13 @@ import supertest from 'supertest'
 import { sseMiddleware } from 'express-sse-hub'
 import { acceptsEventStream, acceptsGzip, hasBody } from '../../lib/stream/request.ts'
 import { until } from '../support/client.ts'
-import { EXPRESS_VERSIONS, serve, stopServers } from '../support/servers.ts'
+import { EXPRESS_VERSIONS } from '../support/express-versions.ts'
+import { serve, stopServers } from '../support/servers.ts'
 
 afterEach(stopServers)
 
 describe('acceptsEventStream', () => {
-  test.each<[boolean, string | undefined]>([
+  it.each<[boolean, string | undefined]>([
     [true, undefined],
     [true, ''],
     [true, '  '],
@@ -50,19 +51,19 @@ describe('acceptsEventStream', () => {
     expect(acceptsEventStream(accept)).toBe(expected)
   })
 
-  test.each(['text/event-stream;q=', 'text/event-stream;q=high', 'text/event-stream;q', 'text/event-stream;;', 'text/event-stream;q="1"'])(
+  it.each(['text/event-stream;q=', 'text/event-stream;q=high', 'text/event-stream;q', 'text/event-stream;;', 'text/event-stream;q="1"'])(
     'a weight that is none does not refuse: %j',
     (accept) => expect(acceptsEventStream(accept)).toBe(true),
   )
 
-  test('a hostile header of 16 KiB is decided', () => {
+  it('a hostile header of 16 KiB is decided', () => {
     expect(acceptsEventStream(`${','.repeat(8192)}${';'.repeat(8192)}`)).toBe(false)
     expect(acceptsEventStream(`${'text/*;q=0,'.repeat(1500)}text/event-stream`)).toBe(true)
   })
 })
 
 describe('acceptsGzip', () => {
-  test.each<[boolean, string | undefined]>([
+  it.each<[boolean, string | undefined]>([
     [true, 'gzip'],
     [true, 'GZIP'],
     [true, 'x-gzip'],
@@ -84,7 +85,7 @@ describe('acceptsGzip', () => {
 })
 
 describe('hasBody', () => {
-  test.each<[boolean, Record<string, string>]>([
+  it.each<[boolean, Record<string, string>]>([
     [false, {}],
     [false, { 'content-length': '0' }],
     [true, { 'content-length': '1' }],
@@ -104,7 +105,7 @@ describe.each(EXPRESS_VERSIONS)('on %s', (_name, express) => {
   }
 
   describe('Accept', () => {
-    test.each<[number, string]>([
+    it.each<[number, string]>([
       [200, 'text/event-stream'],
       [200, '*/*'],
       [200, 'text/*;q=0.1'],
@@ -119,7 +120,7 @@ describe.each(EXPRESS_VERSIONS)('on %s', (_name, express) => {
       expect(answer.status).toBe(status)
     })
 
-    test('a client that sends none is served', async () => {
+    it('a client that sends none is served', async () => {
       const made = express()
       made.use(sseMiddleware())
       made.get('/', (_req, res) => res.sse.close())
@@ -141,7 +142,7 @@ describe.each(EXPRESS_VERSIONS)('on %s', (_name, express) => {
       return (await request).body as unknown
     }
 
-    test.each<[string, string, string | undefined, string]>([
+    it.each<[string, string, string | undefined, string]>([
       ['is empty when there is none', '/', undefined, ''],
       ['is the header', '/', 'abc-1/a%2Fb', 'abc-1/a%2Fb'],
       ['is the header before the query', '/?lastEventId=q', 'h', 'h'],
@@ -169,11 +170,11 @@ describe.each(EXPRESS_VERSIONS)('on %s', (_name, express) => {
       expect(await of(path, header)).toBe(expected)
     })
 
-    test.each(['simple', false] as const)('needs no query parser of Express (%s)', async (parser) => {
+    it.each(['simple', false] as const)('needs no query parser of Express (%s)', async (parser) => {
       expect(await of('/?lastEventId=q', undefined, parser)).toBe('q')
     })
 
-    test('is seen in a router that is mounted at a path', async () => {
+    it('is seen in a router that is mounted at a path', async () => {
       const made = express()
       const router = express.Router()
       router.get('/b', (_req: Request, res: Response) => void res.json(res.sse.lastEventId))
@@ -183,7 +184,7 @@ describe.each(EXPRESS_VERSIONS)('on %s', (_name, express) => {
       expect(answer.body).toBe('q')
     })
 
-    test('decodes the header as UTF-8', async () => {
+    it('decodes the header as UTF-8', async () => {
       const { port } = await serve(app())
       const socket = net.connect(port, '127.0.0.1')
       let text = ''

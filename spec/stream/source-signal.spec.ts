@@ -4,7 +4,8 @@ import { setImmediate as nextTurn, setTimeout as wait } from 'node:timers/promis
 import type { EventInput, SseStream } from 'express-sse-hub'
 import { until } from '../support/client.ts'
 import * as support from '../support/open-stream.ts'
-import { EXPRESS_VERSIONS, serve, stopServers } from '../support/servers.ts'
+import { EXPRESS_VERSIONS } from '../support/express-versions.ts'
+import { serve, stopServers } from '../support/servers.ts'
 
 afterEach(stopServers)
 

@@ -6,7 +6,8 @@ import { sseMiddleware, type SseMiddlewareOptions, type SseStream } from 'expres
 import { TestClient, until } from '../support/client.ts'
 import * as support from '../support/open-stream.ts'
 import { watched } from '../support/watched.ts'
-import { EXPRESS_VERSIONS, serve, stopServers } from '../support/servers.ts'
+import { EXPRESS_VERSIONS } from '../support/express-versions.ts'
+import { serve, stopServers } from '../support/servers.ts'
 
 afterEach(stopServers)
 
@@ -31,7 +32,7 @@ describe.each(EXPRESS_VERSIONS)('the source of stream() on %s', (_name, express)
   }
 
   describe('when it ends its own stream', () => {
-    test.each<[string, (res: Response) => unknown]>([
+    it.each<[string, (res: Response) => unknown]>([
       ['res.end()', (res) => res.end()],
       ['close()', (res) => res.sse.close()],
     ])('by %s, is stopped and reports nothing: a generator and an async one', async (_how, end) => {
@@ -56,7 +57,7 @@ describe.each(EXPRESS_VERSIONS)('the source of stream() on %s', (_name, express)
   })
 
   describe('when the client leaves', () => {
-    test('resolves false and returns a generator', async () => {
+    it('resolves false and returns a generator', async () => {
       const { stream, client } = await openStream()
       const log: string[] = []
       const end = stream.stream(watched(log))
@@ -66,7 +67,7 @@ describe.each(EXPRESS_VERSIONS)('the source of stream() on %s', (_name, express)
       expect(log).toEqual(['started', 'returned'])
     })
 
-    test('returns a generator that waits for room', async () => {
+    it('returns a generator that waits for room', async () => {
       const { stream, client } = await openStream()
       client.pause()
       const log: string[] = []
@@ -85,7 +86,7 @@ describe.each(EXPRESS_VERSIONS)('the source of stream() on %s', (_name, express)
       expect(log).toEqual(['started', 'returned'])
     })
 
-    test('asks an async generator that waits for something to return, and does not wait for it', async () => {
+    it('asks an async generator that waits for something to return, and does not wait for it', async () => {
       const { stream, client } = await openStream()
       const log: string[] = []
       let release: () => void = () => {}
@@ -110,7 +111,7 @@ describe.each(EXPRESS_VERSIONS)('the source of stream() on %s', (_name, express)
       await until(() => log.length > 0, 'its clean-up ran')
     })
 
-    test('destroys a Readable that waits for data, and reports nothing', async () => {
+    it('destroys a Readable that waits for data, and reports nothing', async () => {
       const onError = jest.fn()
       const { stream, client } = await openStream({ onError })
       const source = new PassThrough()
@@ -125,7 +126,7 @@ describe.each(EXPRESS_VERSIONS)('the source of stream() on %s', (_name, express)
       expect(onError).not.toHaveBeenCalled()
     })
 
-    test.each<[string, (stream: SseStream) => void]>([
+    it.each<[string, (stream: SseStream) => void]>([
       ['by close()', (stream) => stream.close()],
       ['for ever', (stream) => stream.close({ reconnect: false })],
     ])('and when the program closes the stream %s', async (_what, close) => {
@@ -139,7 +140,7 @@ describe.each(EXPRESS_VERSIONS)('the source of stream() on %s', (_name, express)
       await client.over()
     })
 
-    test('afterwards resolves false, and stops the source before it was asked for an item', async () => {
+    it('afterwards resolves false, and stops the source before it was asked for an item', async () => {
       const { stream, client } = await openStream()
       client.leave()
       await until(() => stream.state === 'closed', 'the stream is closed')
@@ -153,13 +154,13 @@ describe.each(EXPRESS_VERSIONS)('the source of stream() on %s', (_name, express)
   })
 
   describe('for a client that is refused', () => {
-    test('stops the source', async () => {
+    it('stops the source', async () => {
       const source = new PassThrough()
       expect(await refusedStream((stream) => stream.stream(source))).toBe(false)
       expect(source.destroyed).toBe(true)
     })
 
-    test('a Readable that fails while it is stopped kills nothing', async () => {
+    it('a Readable that fails while it is stopped kills nothing', async () => {
       const sources: Readable[] = []
       const outcome = await refusedStream((stream) => {
         const source = createReadStream('/nonexistent/file')
@@ -170,7 +171,7 @@ describe.each(EXPRESS_VERSIONS)('the source of stream() on %s', (_name, express)
       await until(() => sources[0]?.closed === true, 'the source is closed')
     })
 
-    test('a Readable whose clean-up fails kills nothing', async () => {
+    it('a Readable whose clean-up fails kills nothing', async () => {
       const source = new Readable({ read() {}, destroy: (_error, done) => done(new Error('clean-up broke')) })
       expect(await refusedStream((stream) => stream.stream(source))).toBe(false)
       await until(() => source.closed, 'the source is closed')

@@ -4,14 +4,15 @@ import type { ErrorContext, SseMiddlewareOptions } from 'express-sse-hub'
 import { until } from '../support/client.ts'
 import * as support from '../support/open-stream.ts'
 import { endless, watched } from '../support/watched.ts'
-import { EXPRESS_VERSIONS, stopServers } from '../support/servers.ts'
+import { EXPRESS_VERSIONS } from '../support/express-versions.ts'
+import { stopServers } from '../support/servers.ts'
 
 afterEach(stopServers)
 
 describe.each(EXPRESS_VERSIONS)('stream() on %s', (_name, express) => {
   const openStream = (options?: SseMiddlewareOptions) => support.openStream(express, options)
 
-  test.each<[string, () => Iterable<unknown> | AsyncIterable<unknown>]>([
+  it.each<[string, () => Iterable<unknown> | AsyncIterable<unknown>]>([
     ['an array', () => ['a', { b: 1 }, null]],
     ['a set', () => new Set(['a', { b: 1 }, null])],
     ['a generator', () => watched([], ['a', { b: 1 }, null])],
@@ -35,7 +36,7 @@ describe.each(EXPRESS_VERSIONS)('stream() on %s', (_name, express) => {
     expect(client.events.map(({ data }) => data)).toEqual(['a', '{"b":1}', 'null', 'after'])
   })
 
-  test('sends the chunks of a Readable as they come', async () => {
+  it('sends the chunks of a Readable as they come', async () => {
     const { stream, client } = await openStream()
     const source = new PassThrough({ encoding: 'utf8' })
     const end = stream.stream(source)
@@ -48,7 +49,7 @@ describe.each(EXPRESS_VERSIONS)('stream() on %s', (_name, express) => {
     expect(client.events.map(({ data }) => data)).toEqual(['one', 'two'])
   })
 
-  test('sends nothing of an empty source', async () => {
+  it('sends nothing of an empty source', async () => {
     const { stream, client } = await openStream()
     expect(await stream.stream([])).toBe(true)
     await stream.send('after')
@@ -56,7 +57,7 @@ describe.each(EXPRESS_VERSIONS)('stream() on %s', (_name, express) => {
     expect(client.text).toBe('retry: 2000\ndata: after\n\n')
   })
 
-  test('gives toEvent each item, and sends what it returns', async () => {
+  it('gives toEvent each item, and sends what it returns', async () => {
     const { stream, client } = await openStream()
     await stream.stream([1, 2], (n) => ({ event: 'count', id: `i${n}`, retry: n, data: { n } }))
     await client.received(2)
@@ -67,14 +68,14 @@ describe.each(EXPRESS_VERSIONS)('stream() on %s', (_name, express) => {
     expect(client.retries).toEqual([2000, 1, 2])
   })
 
-  test('several sources can be sent at once', async () => {
+  it('several sources can be sent at once', async () => {
     const { stream, client } = await openStream()
     const ends = await Promise.all([stream.stream(watched([], [1, 2, 3])), stream.stream(watched([], [1, 2, 3])), stream.send(1)])
     expect(ends).toEqual([true, true, true])
     await client.received(7)
   })
 
-  test.each<[string, unknown, string]>([
+  it.each<[string, unknown, string]>([
     ['a string', 'text', "'text'"],
     ['a number', 5, '5'],
     ['undefined', undefined, 'undefined'],
@@ -91,7 +92,7 @@ describe.each(EXPRESS_VERSIONS)('stream() on %s', (_name, express) => {
     await client.received(1)
   })
 
-  test.each<[string, unknown, RegExp]>([
+  it.each<[string, unknown, RegExp]>([
     ['that is no function', 'x', /toEvent must be a function or \{ event\?, end\? \}, got 'x'/],
     ['that returns a field there is not', () => ({ data: 1, name: 'e' }), /no field 'name'; the fields are data, event, id, retry/],
     ['that returns a promise', async () => ({ data: 1 }), /toEvent must return .* got Promise/],
@@ -104,7 +105,7 @@ describe.each(EXPRESS_VERSIONS)('stream() on %s', (_name, express) => {
   })
 
   describe('when something fails', () => {
-    test.each<[string, () => Iterable<unknown> | AsyncIterable<unknown>]>([
+    it.each<[string, () => Iterable<unknown> | AsyncIterable<unknown>]>([
       [
         'a generator',
         function* () {
@@ -138,7 +139,7 @@ describe.each(EXPRESS_VERSIONS)('stream() on %s', (_name, express) => {
       expect(client.events.map(({ data }) => data)).toEqual(['a', 'after'])
     })
 
-    test.each<[string, () => never]>([
+    it.each<[string, () => never]>([
       [
         'throws',
         () => {
@@ -161,7 +162,7 @@ describe.each(EXPRESS_VERSIONS)('stream() on %s', (_name, express) => {
       expect(client.text).toBe('retry: 2000\ndata: after\n\n')
     })
 
-    test('stops a generator one of whose promises rejects', async () => {
+    it('stops a generator one of whose promises rejects', async () => {
       const { stream } = await openStream()
       const log: string[] = []
       await expect(
@@ -177,7 +178,7 @@ describe.each(EXPRESS_VERSIONS)('stream() on %s', (_name, express) => {
       expect(log).toEqual(['started', 'returned'])
     })
 
-    test('reports a source whose clean-up fails after the client left to onError, as a fault of the source', async () => {
+    it('reports a source whose clean-up fails after the client left to onError, as a fault of the source', async () => {
       const reports: [unknown, ErrorContext][] = []
       const { stream, client } = await openStream({ onError: (error, context) => reports.push([error, context]) })
       const end = stream.stream(
@@ -200,7 +201,7 @@ describe.each(EXPRESS_VERSIONS)('stream() on %s', (_name, express) => {
       expect(reports).toEqual([[expect.objectContaining({ message: 'clean-up broke' }), { where: 'source' }]])
     })
 
-    test('reports a Readable whose destroy throws, and leaves nothing undone for the rest of the stream', async () => {
+    it('reports a Readable whose destroy throws, and leaves nothing undone for the rest of the stream', async () => {
       const reports: unknown[] = []
       const { stream, client } = await openStream({ onError: (error) => reports.push(error) })
       const source = new PassThrough()

@@ -3,7 +3,8 @@ import supertest from 'supertest'
 import { Hub, sseMiddleware, type SseMiddlewareOptions } from 'express-sse-hub'
 import { TestClient, until } from '../support/client.ts'
 import * as support from '../support/open-stream.ts'
-import { EXPRESS_VERSIONS, stopServers } from '../support/servers.ts'
+import { EXPRESS_VERSIONS } from '../support/express-versions.ts'
+import { stopServers } from '../support/servers.ts'
 
 afterEach(stopServers)
 
@@ -14,7 +15,7 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
   const openStream = (options?: SseMiddlewareOptions) => support.openStream(express, options)
 
   describe('send', () => {
-    test('sends strings as they are and everything else as JSON', async () => {
+    it('sends strings as they are and everything else as JSON', async () => {
       const { stream, client } = await openStream()
       const values = ['text', '', '{"a":1}', 'one\r\ntwo\rthree\n', { a: [1, null] }, 0, false, null, '\u2028ü😀']
       for (const value of values) expect(await stream.send(value)).toBe(true)
@@ -32,7 +33,7 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
       ])
     })
 
-    test('sends the event name, the id and the retry time', async () => {
+    it('sends the event name, the id and the retry time', async () => {
       const { stream, client } = await openStream()
       await stream.send('x', { event: 'tick', id: '7', retry: 0 })
       await client.received(1)
@@ -40,14 +41,14 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
       expect(client.retries).toEqual([2000, 0])
     })
 
-    test('opens the stream by itself', async () => {
+    it('opens the stream by itself', async () => {
       const { url } = await serveWith((_req, res) => res.sse.send('first'))
       const client = await TestClient.open(url)
       await client.received(1)
       expect(client.text).toBe('retry: 2000\ndata: first\n\n')
     })
 
-    test('goes through the `serialize` option, strings excepted', async () => {
+    it('goes through the `serialize` option, strings excepted', async () => {
       const { stream, client } = await openStream({ serialize: (value) => `<${typeof value}>` })
       await stream.send('x')
       await stream.send(5n)
@@ -57,7 +58,7 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
 
     const cycle: Record<string, unknown> = {}
     cycle['self'] = cycle
-    test.each<[string, unknown, RegExp]>([
+    it.each<[string, unknown, RegExp]>([
       ['undefined', undefined, /undefined/],
       ['a function', function tick() {}, /tick/],
       ['a symbol', Symbol('s'), /Symbol\(s\)/],
@@ -75,7 +76,7 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
       expect(client.text).toBe('retry: 2000\ndata: after\n\n')
     })
 
-    test.each<[string, Record<string, unknown>]>([
+    it.each<[string, Record<string, unknown>]>([
       ['an event with a line break', { event: 'a\ndata: forged' }],
       ['an id with a carriage return', { id: '1\rdata: forged' }],
       ['an id with NUL', { id: 'a\0b' }],
@@ -88,7 +89,7 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
       expect(client.text).toBe('retry: 2000\ndata: after\n\n')
     })
 
-    test('rejects what is wrong before it opens the stream', async () => {
+    it('rejects what is wrong before it opens the stream', async () => {
       const app = express()
       app.use(sseMiddleware())
       app.get('/', async (_req, res) => {
@@ -99,7 +100,7 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
       expect(answer.body).toEqual({ code: 'SSE_INVALID_DATA', state: 'idle' })
     })
 
-    test('keeps the order of sends that nobody awaits', async () => {
+    it('keeps the order of sends that nobody awaits', async () => {
       const { stream, client } = await openStream()
       const sent = Array.from({ length: 2000 }, (_, n) => stream.send(n))
       expect(new Set(await Promise.all(sent))).toEqual(new Set([true]))
@@ -107,7 +108,7 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
       expect(client.data).toEqual(Array.from({ length: 2000 }, (_, n) => n))
     })
 
-    test('an event of several megabytes arrives whole, with what follows after it', async () => {
+    it('an event of several megabytes arrives whole, with what follows after it', async () => {
       const { stream, client } = await openStream()
       const big = 'ü'.repeat(2_000_000)
       expect(await stream.send(big)).toBe(true)
@@ -126,7 +127,7 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
       return { hub, stream, client, subscription }
     }
 
-    test('ids are refused in send and in stream, and events without one are mixed in', async () => {
+    it('ids are refused in send and in stream, and events without one are mixed in', async () => {
       const { hub, stream, client } = await subscribed()
       await expect(stream.send('x', { id: '1' })).rejects.toMatchObject({ code: 'SSE_ID_RESERVED' })
       await expect(stream.send('x', { id: '' })).rejects.toMatchObject({ code: 'SSE_ID_RESERVED' })
@@ -141,14 +142,14 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
       ])
     })
 
-    test('event names that begin with "stream-" are refused', async () => {
+    it('event names that begin with "stream-" are refused', async () => {
       const { stream } = await subscribed()
       await expect(stream.send('x', { event: 'stream-reset' })).rejects.toMatchObject({ code: 'SSE_INVALID_EVENT' })
       await expect(stream.stream(['x'], (data) => ({ data, event: 'stream-x' }))).rejects.toMatchObject({ code: 'SSE_INVALID_EVENT' })
       expect(stream.state).toBe('open')
     })
 
-    test('a second subscribe is refused, on the same hub, on another, and after the first was closed', async () => {
+    it('a second subscribe is refused, on the same hub, on another, and after the first was closed', async () => {
       const { hub, stream, subscription } = await subscribed()
       await expect(stream.subscribe(hub, ['b'])).rejects.toMatchObject({ code: 'SSE_ALREADY_SUBSCRIBED' })
       await expect(stream.subscribe(new Hub(), ['b'])).rejects.toMatchObject({ code: 'SSE_ALREADY_SUBSCRIBED' })
@@ -157,7 +158,7 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
       expect(hub.channel('b').subscriberCount).toBe(0)
     })
 
-    test('a subscribe with a wrong argument does not use up the one subscription', async () => {
+    it('a subscribe with a wrong argument does not use up the one subscription', async () => {
       const hub = new Hub()
       const { stream, client } = await openStream()
       await expect(stream.subscribe({} as Hub, ['a'])).rejects.toThrow(/hub must be a Hub/)
@@ -169,7 +170,7 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
   })
 
   describe('comment', () => {
-    test('sends comment lines, and cannot forge an event', async () => {
+    it('sends comment lines, and cannot forge an event', async () => {
       const { stream, client } = await openStream()
       expect(await stream.comment('hello')).toBe(true)
       await stream.comment('a\ndata: forged\r\n\r\ndata: forged\r\revent: x')
@@ -180,7 +181,7 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
       expect(client.comments).toEqual(['hello', 'a', 'data: forged', '', 'data: forged', '', 'event: x', ''])
     })
 
-    test('refuses what is not a string', async () => {
+    it('refuses what is not a string', async () => {
       const { stream } = await openStream()
       await expect(stream.comment(5 as unknown as string)).rejects.toThrow(/text must be a string, got 5/)
       expect(stream.state).toBe('open')
@@ -188,7 +189,7 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
   })
 
   describe('a response that the program used otherwise', () => {
-    test('makes open throw, and everything else reject, once its head is sent', async () => {
+    it('makes open throw, and everything else reject, once its head is sent', async () => {
       const outcomes: unknown[] = []
       const { url } = await serveWith(async (_req, res) => {
         res.write('mine')
@@ -208,7 +209,7 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
       expect(outcomes).toEqual(Array(5).fill('SSE_HEAD_SENT'))
     })
 
-    test('stops the source that stream was given', async () => {
+    it('stops the source that stream was given', async () => {
       let stopped = false
       const { url } = await serveWith(async (_req, res) => {
         res.json('mine')
@@ -224,7 +225,7 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
       expect(stopped).toBe(true)
     })
 
-    test('makes close a no-op that leaves the response to the program', async () => {
+    it('makes close a no-op that leaves the response to the program', async () => {
       const { url } = await serveWith((_req, res) => {
         res.write('mine')
         res.sse.close()
@@ -236,7 +237,7 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
       expect(client.text).toBe('mine closed')
     })
 
-    test('that was ended while the stream is open makes send resolve false, at once and later', async () => {
+    it('that was ended while the stream is open makes send resolve false, at once and later', async () => {
       const responses: Response[] = []
       const { url } = await serveWith((_req, res) => {
         responses.push(res)
@@ -255,7 +256,7 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
     })
   })
 
-  test('leaves the gathering of small packets to nobody: Nagle is off', async () => {
+  it('leaves the gathering of small packets to nobody: Nagle is off', async () => {
     const calls: unknown[] = []
     const { url } = await serveWith((req, res) => {
       jest.spyOn(req.socket, 'setNoDelay').mockImplementation((on) => (calls.push(on), req.socket))
@@ -265,7 +266,7 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
     expect(calls).toEqual([true])
   })
 
-  test('has the status of its own, whatever the program had set before', async () => {
+  it('has the status of its own, whatever the program had set before', async () => {
     const { url } = await serveWith((_req, res) => {
       res.status(500)
       res.sse.close()

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import { type Browser, chromium } from 'playwright-core'
+import type { Browser } from 'playwright-core'
 
 const CHROMIUM = '/usr/bin/chromium'
 const ARGS = [
@@ -21,5 +21,7 @@ export function hasChromium(what: string): boolean {
 }
 
 export async function launchChromium(): Promise<Browser> {
+  // Loaded where there is a Chromium: it takes longer than most specs.
+  const { chromium } = await import('playwright-core')
   return chromium.launch({ executablePath: CHROMIUM, args: ARGS })
 }

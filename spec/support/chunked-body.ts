@@ -1,3 +1,5 @@
+const LINE_END = '\r\n'
+
 /** Reads the body of an HTTP/1.1 response whose transfer coding is chunked, however its bytes are cut. */
 export class ChunkedBody {
   /** Whether the last chunk has come: the server ended the response on purpose. */
@@ -5,39 +7,48 @@ export class ChunkedBody {
   /** The bytes behind the last chunk, which belong to the next response. */
   rest: Buffer = Buffer.alloc(0)
   readonly #onBytes: (bytes: Buffer) => void
-  #bytes: Buffer = Buffer.alloc(0)
+  /** The beginning of the line that is being read, where its end has not come yet. */
+  #line = ''
+  /** The size of the current chunk, once its line was read. */
+  #size: number | undefined
+  /** The bytes of the current chunk that have not come yet. */
+  #left = 0
 
   constructor(onBytes: (bytes: Buffer) => void) {
     this.#onBytes = onBytes
   }
 
+  /** Takes the next bytes. Those of a chunk are passed on as they come, so that a large chunk is not copied again and again. */
   feed(bytes: Buffer): void {
-    if (this.isComplete) {
-      this.rest = Buffer.concat([this.rest, bytes])
-      return
-    }
-    this.#bytes = Buffer.concat([this.#bytes, bytes])
-    for (let size = this.#next(); size !== undefined; size = this.#next()) {
-      const start = this.#bytes.indexOf('\r\n') + 2
-      const chunk = this.#bytes.subarray(start, start + size)
-      this.#bytes = this.#bytes.subarray(start + size + 2)
-      if (size > 0) {
-        this.#onBytes(chunk)
-        continue
+    let unread = bytes
+    while (unread.length > 0 && !this.isComplete) {
+      if (this.#left > 0) {
+        const part = unread.subarray(0, this.#left)
+        this.#left -= part.length
+        unread = unread.subarray(part.length)
+        this.#onBytes(part)
+      } else {
+        unread = this.#readLine(unread)
       }
-      this.isComplete = true
-      this.rest = this.#bytes
-      return
     }
+    if (unread.length > 0) this.rest = Buffer.concat([this.rest, unread])
   }
 
-  /** The size of the first chunk, if all of it is there. */
-  #next(): number | undefined {
-    const end = this.#bytes.indexOf('\r\n')
-    if (end === -1) return undefined
-    const line = this.#bytes.toString('latin1', 0, end)
-    if (!/^[1-9a-f][0-9a-f]*$|^0$/.test(line)) throw new Error(`this is not the size of a chunk: ${JSON.stringify(line.slice(0, 80))}`)
-    const size = Number.parseInt(line, 16)
-    return this.#bytes.length >= end + 2 + size + 2 ? size : undefined
+  /** Reads up to the end of a line, which holds the size of a chunk, or nothing where it ends a chunk. */
+  #readLine(bytes: Buffer): Buffer {
+    const end = bytes.indexOf('\n')
+    this.#line += bytes.toString('latin1', 0, end === -1 ? bytes.length : end + 1)
+    if (end === -1 && this.#line.length < 80) return bytes.subarray(bytes.length)
+    const line = this.#line
+    this.#line = ''
+    if (this.#size === undefined) {
+      if (!/^(0|[1-9a-f][0-9a-f]*)\r\n$/.test(line)) throw new Error(`this is no size of a chunk: ${JSON.stringify(line.slice(0, 80))}`)
+      this.#size = this.#left = Number.parseInt(line, 16)
+    } else {
+      if (line !== LINE_END) throw new Error(`this is no end of a chunk: ${JSON.stringify(line.slice(0, 80))}`)
+      this.isComplete = this.#size === 0
+      this.#size = undefined
+    }
+    return bytes.subarray(end + 1)
   }
 }

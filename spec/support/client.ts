@@ -1,8 +1,8 @@
 import http from 'node:http'
 import { createParser, type EventSourceMessage } from 'eventsource-parser'
 
-/** Waits for a condition, which is asked again about every millisecond. */
-export async function until(condition: () => boolean, what: string, timeoutMs = 15_000): Promise<void> {
+/** Waits for a condition, which is asked again about every millisecond. A hang fails in the end, and a busy machine does not. */
+export async function until(condition: () => boolean, what: string, timeoutMs = 60_000): Promise<void> {
   const end = Date.now() + timeoutMs
   while (!condition()) {
     if (Date.now() > end) throw new Error(`timed out waiting until ${what}`)

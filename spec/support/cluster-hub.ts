@@ -5,15 +5,19 @@ import express from 'express'
 import { Hub, MemoryBackplane, sseMiddleware, SseError } from '../../lib/index.ts'
 
 /**
- * A process of its own that prints the codes of what its hub reports, one a line, then `done`. Its argument says what it is:
- * `cluster` (a worker does it), or `alone`, with `memory` for a hub that has a MemoryBackplane.
+ * A process of its own that prints, in a line of JSON for each of its arguments, what a hub reports to which three clients
+ * subscribe. An argument lists what is special: `memory` (the hub has a MemoryBackplane) and `pm2` (the process says that pm2
+ * started it). The first argument is `cluster` where a worker does it, or `alone`.
  */
-const [how = '', backplane = ''] = process.argv.slice(2)
+const [how = '', ...hubs] = process.argv.slice(2)
 
-async function run(): Promise<void> {
+async function reports(special: string): Promise<string[]> {
+  if (special.includes('pm2')) process.env['pm_id'] = '0'
+  else delete process.env['pm_id']
+  const reported: string[] = []
   const hub = new Hub({
-    ...(backplane === 'memory' ? { backplane: new MemoryBackplane() } : {}),
-    onError: (error, { where }) => console.log(where, error instanceof SseError ? error.code : String(error)),
+    ...(special.includes('memory') ? { backplane: new MemoryBackplane() } : {}),
+    onError: (error, { where }) => void reported.push(`${where} ${error instanceof SseError ? error.code : String(error)}`),
   })
   const app = express()
   app.use(sseMiddleware())
@@ -25,7 +29,11 @@ async function run(): Promise<void> {
     const response = await new Promise<http.IncomingMessage>((resolve) => http.get({ port, host: '127.0.0.1', agent: false }, resolve))
     response.destroy()
   }
-  console.log('done')
+  return reported
+}
+
+async function run(): Promise<void> {
+  for (const special of hubs) console.log(JSON.stringify(await reports(special)))
   process.exit(0)
 }
 

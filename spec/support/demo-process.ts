@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import path from 'node:path'
 import { until } from './client.ts'
+import { TYPESCRIPT } from './typescript.ts'
 
 const ROOT = path.join(__dirname, '../..')
 const running = new Set<DemoProcess>()
@@ -12,7 +13,7 @@ export class DemoProcess {
   readonly #child: ChildProcess
 
   constructor(file: string, { env = {}, args = [] }: { readonly env?: NodeJS.ProcessEnv; readonly args?: readonly string[] }) {
-    const child = spawn(process.execPath, ['--import', 'tsx', file, ...args], {
+    const child = spawn(process.execPath, [...TYPESCRIPT, file, ...args], {
       cwd: ROOT,
       env: { ...process.env, ...env },
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],

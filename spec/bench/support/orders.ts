@@ -1,7 +1,7 @@
 /** What a process of the bench does when it is told to, by the name of the order. */
 export type Orders = Record<string, (input: never) => unknown>
 
-export interface OrderMessage {
+interface OrderMessage {
   readonly number: number
   readonly name: string
   readonly input: unknown

@@ -1,5 +1,6 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import path from 'node:path'
+import { TYPESCRIPT } from '../typescript.ts'
 import type { Answer, Orders, Progress } from './hub-process.ts'
 
 interface Asked {
@@ -19,7 +20,7 @@ export class HubProcess {
   #exit: string | null = null
 
   constructor() {
-    this.#child = fork(path.join(__dirname, 'hub-process.ts'), { execArgv: ['--import', 'tsx'] })
+    this.#child = fork(path.join(__dirname, 'hub-process.ts'), { execArgv: [...TYPESCRIPT] })
     this.ready = new Promise((resolve, reject) => this.#asked.set(0, { resolve, reject }))
     this.ready.catch(() => {})
     this.#child.on('message', (answer: Answer) => this.#heard(answer))
