@@ -1,8 +1,8 @@
 import { crc32 } from 'node:zlib'
 
 /*
- * Combining CRC-32 values, as zlib's `crc32_combine` does. A CRC-32 is the remainder of a polynomial over GF(2). Appending n
- * bytes to a stream multiplies the remainder of what was before them by x^(8n), and adds (XORs) the CRC-32 of the n bytes.
+ * Combines CRC-32 values, as zlib's `crc32_combine` does. A CRC-32 is the remainder of a division of polynomials over GF(2).
+ * Appending n bytes to a stream multiplies its CRC-32 by x^(8n), and then adds (XORs) the CRC-32 of the n bytes.
  */
 
 /** The polynomial of CRC-32, with the lowest power in the highest bit (RFC 1952, section 8). */

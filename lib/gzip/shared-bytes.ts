@@ -40,7 +40,7 @@ export class SharedBytes extends FramedBytes {
     return (this.#crc32 ??= new Crc32Combiner(this.bytes))
   }
 
-  /** The bytes as blocks that may refer to the events in `window`. Updates `window` to what the stream has after them. */
+  /** The bytes as blocks that may refer to the events in `window`. Updates `window`, because they end the stretch or extend it. */
   deflatedFor(window: Window): FramedBytes {
     window.endPosition = -1
     return this.deflated
