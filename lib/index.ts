@@ -10,6 +10,7 @@ export type { SseErrorCode } from './basics/errors.ts'
 export type { Deserialize, EventFields, EventInput, Serialize } from './event/event.ts'
 export type { ErrorContext, OnError } from './basics/on-error.ts'
 export type {
+  Acquired,
   Backplane,
   BackplaneEvent,
   BackplaneHost,
@@ -19,6 +20,7 @@ export type {
   ChannelPosition,
   Publication,
   Published,
+  Refused,
 } from './backplanes/backplane.ts'
 export type { AllStats, HubStats } from './hub/hub-stats.ts'
 export type { DiagnosticMessages } from './hub/telemetry.ts'
@@ -40,10 +42,10 @@ export type {
 } from './hub/hub-options.ts'
 export type { SseMiddleware, SseMiddlewareOptions } from './express/middleware.ts'
 export type { RefusalReason } from './hub/refusal.ts'
-export type { ReplayOptions } from './log/replay-options.ts'
+export type { ReplayBounds, ReplayOptions } from './log/replay-options.ts'
 export type { HubSchemas, SchemaChannels, SchemaInputs, SchemaIssue, StandardSchema } from './event/schemas.ts'
 export type { Source, WebStream } from './stream/source.ts'
 export type { CloseOptions, SseStream, StreamOptions } from './stream/sse-stream.ts'
 export type { StreamEndReason } from './hub/stream-end.ts'
 export type { Snapshot, SnapshotContext, SubscribeOptions, TakeSnapshot } from './delivery/subscribe-options.ts'
-export type { Subscription } from './hub/subscribable.ts'
+export type { Subscribable, Subscription } from './hub/subscribable.ts'

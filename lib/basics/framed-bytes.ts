@@ -57,7 +57,7 @@ export function headBytes(length: number): number {
 }
 
 /** The payload of a frame, as a view of the same memory. */
-export function unframe(framed: Buffer): Buffer {
+function unframe(framed: Buffer): Buffer {
   const length = payloadLength(framed.length)
   const start = headBytes(length)
   return framed.subarray(start, start + length)

@@ -35,7 +35,7 @@ type Executor<T> = ConstructorParameters<typeof Promise<T>>[0]
  * A promise derived without a rejection handler (`then(f)`, `finally(f)`) is a `ReportedPromise` too. The promise of an
  * `async` function that awaits this one is an ordinary promise, whose rejection the caller has to handle.
  */
-export class ReportedPromise<T> extends Promise<T> {
+class ReportedPromise<T> extends Promise<T> {
   readonly #report: Report | undefined
   #isObserved = false
 

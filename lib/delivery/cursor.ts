@@ -4,7 +4,7 @@ import type { LogHead, Timeline } from '../event/timeline.ts'
 import { type Channel, ChannelCursor, type Consumer } from './channel.ts'
 import type { ResetReason } from './control-events.ts'
 
-/** Where a client asks to begin: after the event of its id, or now if it has none. */
+/** The point from which a client asks to resume: after the event of its id, or now if it has none. */
 export interface ResumePoint {
   /** Whether the client has no id: it begins with a snapshot, or with the last events of each channel. */
   readonly isFirst: boolean
@@ -12,7 +12,7 @@ export interface ResumePoint {
   readonly position: EventPosition | undefined
 }
 
-/** Where a cursor starts. */
+/** The start of a cursor. */
 export interface StartPosition {
   /** -1 if nothing is known of what the client has. */
   readonly position: number

@@ -2,7 +2,7 @@ import type { BackplaneEvent } from '../backplanes/backplane.ts'
 
 /** The most characters of events that are held while the log is read. Events beyond it are read from the log. */
 const MAX_HELD_CHARACTERS = 33_554_432
-/** What an event counts in addition to its text. */
+/** The characters that an event counts in addition to its text. */
 const EVENT_CHARACTERS = 100
 
 /** An event as it arrived from the backplane. */

@@ -19,7 +19,7 @@ const MAX_PAST_EPOCHS = 1_000
 const LINGER_MS = 10_000
 const NONE: Refused = new Map()
 
-/** What was read of one channel, at the position `newest`. */
+/** The history of one channel, read at the position `newest`. */
 interface Reading {
   readonly copy: ReplicaChannel
   readonly history: ChannelHistory
