@@ -315,7 +315,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       expectNothing(hub)
     })
 
-    it('it goes once to the error handling', async () => {
+    it('goes once to the error handling', async () => {
       const error = Object.assign(new Error('no'), { status: 401 })
       const { get, errors } = await setUp(optionsFor(error))
       await get('', { accept: 'text/event-stream' }).expect(401)
