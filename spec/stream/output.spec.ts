@@ -41,7 +41,7 @@ function fill(output: Output): number {
 }
 
 describe('an output', () => {
-  test('writes the bytes as they are: without frames, the same for every client', async () => {
+  it('writes the bytes as they are: without frames, the same for every client', async () => {
     const first = await openOutput()
     const second = await openOutput()
     const shared = event('a', 10)
@@ -56,7 +56,7 @@ describe('an output', () => {
     expect(first.client.response.headers).not.toHaveProperty('transfer-encoding')
   })
 
-  test('is not full because of a write over the high-water mark that the kernel took', async () => {
+  it('is not full because of a write over the high-water mark that the kernel took', async () => {
     const { output, socket, client } = await openOutput()
     // Whether Node says "false" here differs between its versions.
     const write = socket.write.bind(socket)
@@ -67,7 +67,7 @@ describe('an output', () => {
     await client.received(1)
   })
 
-  test('holds no more than one write of a large event that the socket does not take', async () => {
+  it('holds no more than one write of a large event that the socket does not take', async () => {
     const { output, socket, client, owner } = await openOutput()
     client.pause()
     output.write(event('a', 16 * MIB))
@@ -82,7 +82,7 @@ describe('an output', () => {
     expect(output.full).toBe(false)
   })
 
-  test('puts direct text after the large event that it is in the middle of', async () => {
+  it('puts direct text after the large event that it is in the middle of', async () => {
     const { output, client } = await openOutput()
     client.pause()
     output.write(event('a', 16 * MIB))
@@ -93,7 +93,7 @@ describe('an output', () => {
     expect(client.events.map(({ data }) => data.length)).toEqual([16 * MIB, 'direct'.length])
   })
 
-  test('finishes the large event that it is in the middle of before it ends', async () => {
+  it('finishes the large event that it is in the middle of before it ends', async () => {
     const { output, client } = await openOutput()
     client.pause()
     output.write(event('a', 16 * MIB))
@@ -103,7 +103,7 @@ describe('an output', () => {
     expect(client.events.map(({ data }) => data.length)).toEqual([16 * MIB])
   })
 
-  test('tells its owner once for each time it was full', async () => {
+  it('tells its owner once for each time it was full', async () => {
     const { output, client, owner } = await openOutput()
     for (let round = 1; round <= 3; round++) {
       client.pause()
@@ -119,7 +119,7 @@ describe('an output', () => {
     expect(owner.failed).not.toHaveBeenCalled()
   })
 
-  test('refuses direct text over the limit, and writes nothing of it', async () => {
+  it('refuses direct text over the limit, and writes nothing of it', async () => {
     const { output, socket, client } = await openOutput()
     client.pause()
     fill(output)
@@ -135,7 +135,7 @@ describe('an output', () => {
     expect(output.writeDirect(block, 0)).toBe(true)
   })
 
-  test('does not count shared bytes that wait against the limit of direct text', async () => {
+  it('does not count shared bytes that wait against the limit of direct text', async () => {
     const { output, client } = await openOutput()
     client.pause()
     fill(output)
@@ -143,7 +143,7 @@ describe('an output', () => {
     expect(output.writeDirect('data: d\n\n', 0)).toBe(false)
   })
 
-  test('gathers what is written while it is corked into one write', async () => {
+  it('gathers what is written while it is corked into one write', async () => {
     const { output, socket, client } = await openOutput()
     await until(() => client.text === ':\n', 'the head came')
     const before = socket.bytesWritten - socket.writableLength
@@ -159,7 +159,7 @@ describe('an output', () => {
     expect(write).toHaveBeenCalledTimes(1)
   })
 
-  test('keeps the order of small and large writes while it is corked', async () => {
+  it('keeps the order of small and large writes while it is corked', async () => {
     const { output, client } = await openOutput()
     const lengths = [10, 5_000, 20, 30, 4_000, 4_000, 4_000, 4_000, 4_000, 100_000, 40]
     output.cork()
@@ -172,7 +172,7 @@ describe('an output', () => {
     expect(client.events.map(({ data }) => data.length)).toEqual(lengths)
   })
 
-  test('does not write over what a socket still holds, though others gather in the same place', async () => {
+  it('does not write over what a socket still holds, though others gather in the same place', async () => {
     const gather = new WriteBuffer()
     const [one, two] = [await openOutput(undefined, gather), await openOutput(undefined, gather)]
     await until(() => one.client.text === ':\n', 'the head came')
@@ -193,7 +193,7 @@ describe('an output', () => {
     expect(two.client.events.map(({ data }) => data[0]).join('')).toBe('bbbddd')
   })
 
-  test('gathers nothing while another output does, and mixes nothing up', async () => {
+  it('gathers nothing while another output does, and mixes nothing up', async () => {
     const gather = new WriteBuffer()
     const [one, two] = [await openOutput(undefined, gather), await openOutput(undefined, gather)]
     one.output.cork()
@@ -208,7 +208,7 @@ describe('an output', () => {
     expect(two.client.text).toBe(`:\n${event('b', 10).bytes.toString()}`)
   })
 
-  test('ends after what was gathered', async () => {
+  it('ends after what was gathered', async () => {
     const { output, client } = await openOutput()
     output.cork()
     output.write(event('a', 10))
@@ -217,7 +217,7 @@ describe('an output', () => {
     expect(client.text).toBe(`:\n${event('a', 10).bytes.toString()}`)
   })
 
-  test('is full when what was gathered does not leave', async () => {
+  it('is full when what was gathered does not leave', async () => {
     const { output, client, owner } = await openOutput()
     client.pause()
     while (!output.full) {
@@ -231,7 +231,7 @@ describe('an output', () => {
   })
 
   describe('measures a stall', () => {
-    test('in ticks without a byte leaving, however much is added', async () => {
+    it('in ticks without a byte leaving, however much is added', async () => {
       const { output, client, ticks } = await openOutput()
       client.pause()
       fill(output)
@@ -245,7 +245,7 @@ describe('an output', () => {
       await until(() => output.stalledTicks() === 0, 'bytes leave')
     })
 
-    test('after the end, too', async () => {
+    it('after the end, too', async () => {
       const { output, client, ticks } = await openOutput()
       client.pause()
       fill(output)
@@ -257,7 +257,7 @@ describe('an output', () => {
   })
 
   describe('behind something that wraps the response', () => {
-    test('goes through the wrapper, and flushes it after each write', async () => {
+    it('goes through the wrapper, and flushes it after each write', async () => {
       const seen: string[] = []
       const flush = jest.fn()
       const { output, client } = await openOutput((res) => {
@@ -275,7 +275,7 @@ describe('an output', () => {
       expect(flush).toHaveBeenCalledTimes(3)
     })
 
-    test('tells its owner when the wrapper throws, and takes nothing more', async () => {
+    it('tells its owner when the wrapper throws, and takes nothing more', async () => {
       let isBroken = false
       const fault = new Error('wrapper broke')
       const { output, owner } = await openOutput((res) => {
@@ -291,7 +291,7 @@ describe('an output', () => {
       expect(output.full).toBe(true)
     })
 
-    test('keeps to the pace of the client as without it', async () => {
+    it('keeps to the pace of the client as without it', async () => {
       const { output, res, client, owner } = await openOutput((response) => {
         const write = response.write.bind(response)
         response.write = ((chunk: Buffer) => write(chunk, 'utf8')) as typeof response.write
@@ -306,7 +306,7 @@ describe('an output', () => {
     })
   })
 
-  test('is full, and throws nothing, once the client is gone', async () => {
+  it('is full, and throws nothing, once the client is gone', async () => {
     const { output, res, client, owner } = await openOutput()
     client.leave()
     await until(() => res.destroyed, 'it is gone')

@@ -22,7 +22,7 @@ describe('the watchdog', () => {
   beforeEach(() => void jest.useFakeTimers())
   afterEach(() => void jest.useRealTimers())
 
-  test('has one timer for all it watches, and none while it watches nothing', () => {
+  it('has one timer for all it watches, and none while it watches nothing', () => {
     const watchdog = new Watchdog([1_000])
     expect(jest.getTimerCount()).toBe(0)
     const watched = many(100)
@@ -36,7 +36,7 @@ describe('the watchdog', () => {
     expect(jest.getTimerCount()).toBe(1)
   })
 
-  test('goes on with the others, in this tick and the next, when a visit throws', () => {
+  it('goes on with the others, in this tick and the next, when a visit throws', () => {
     const watchdog = new Watchdog([1_000])
     const watched = many(20)
     const broken = new Counted(() => {
@@ -50,7 +50,7 @@ describe('the watchdog', () => {
     }
   })
 
-  test('does not keep the process alive', () => {
+  it('does not keep the process alive', () => {
     jest.useRealTimers()
     const start = jest.spyOn(globalThis, 'setInterval')
     const watchdog = new Watchdog([10_000])
@@ -62,7 +62,7 @@ describe('the watchdog', () => {
     start.mockRestore()
   })
 
-  test.each<[readonly (number | false)[], number, number]>([
+  it.each<[readonly (number | false)[], number, number]>([
     [[15_000, 30_000, false], 1_000, 30],
     [[100, 30_000], 20, 1_500],
     [[1, false], 10, 1],
@@ -79,7 +79,7 @@ describe('the watchdog', () => {
     expect(watchdog.ticksIn(Math.max(...durations.map(Number), 1))).toBe(ticks)
   })
 
-  test('visits everyone in each tick', () => {
+  it('visits everyone in each tick', () => {
     const watchdog = new Watchdog([50])
     const watched = many(1_000)
     for (const one of watched) watchdog.add(one)
@@ -88,7 +88,7 @@ describe('the watchdog', () => {
     expect(new Set(watched.map(({ visits }) => visits))).toEqual(new Set([3]))
   })
 
-  test('visits everyone who stays while others remove themselves', () => {
+  it('visits everyone who stays while others remove themselves', () => {
     const watchdog = new Watchdog([50])
     const leaving = many(500, (one) => watchdog.remove(one))
     const staying = many(500)
@@ -101,7 +101,7 @@ describe('the watchdog', () => {
     expect(new Set(leaving.map(({ visits }) => visits))).toEqual(new Set([1]))
   })
 
-  test('visits everyone who stays, whoever is removed by another', () => {
+  it('visits everyone who stays, whoever is removed by another', () => {
     const watchdog = new Watchdog([50])
     const all: Counted[] = []
     const removed = new Set<Counted>()
@@ -125,7 +125,7 @@ describe('the watchdog', () => {
     for (const [one, visits] of before) expect(one.visits).toBe(visits)
   })
 
-  test('that removes everyone in a visit stops, and starts again with the next', () => {
+  it('that removes everyone in a visit stops, and starts again with the next', () => {
     const watchdog = new Watchdog([50])
     const all = many(20, () => {
       for (const one of all) watchdog.remove(one)
@@ -140,7 +140,7 @@ describe('the watchdog', () => {
     expect(next.visits).toBe(1)
   })
 
-  test('removing what is not watched, or twice, changes nothing', () => {
+  it('removing what is not watched, or twice, changes nothing', () => {
     const watchdog = new Watchdog([50])
     const [a, b] = many(2) as [Counted, Counted]
     watchdog.remove(a)
@@ -153,7 +153,7 @@ describe('the watchdog', () => {
     watchdog.remove(b)
   })
 
-  test('yields to the event loop when visits take long, and goes on where it was', () => {
+  it('yields to the event loop when visits take long, and goes on where it was', () => {
     jest.useFakeTimers({ now: 0 })
     const watchdog = new Watchdog([50_000])
     // Each visit takes a millisecond of the fake clock.
