@@ -106,9 +106,9 @@ export type Acquired = 'counted' | 'full' | 'maybe-full'
  * Every promise must settle within {@link timeoutMs}. It must reject with `SSE_BACKPLANE_UNAVAILABLE` while the engine is away.
  */
 export interface BackplaneLog {
-  /** How long the engine may take to answer, in milliseconds. */
+  /** The time in milliseconds within which the engine must answer. */
   readonly timeoutMs: number
-  /** How often the hub checks that events arrive and that it has all of them, in milliseconds. */
+  /** The interval in milliseconds at which the hub checks that events arrive and that it has all of them, in milliseconds. */
   readonly probeMs: number
   /**
    * Delivers the events of these channels to the host from now on, also after an interruption. Once the promise resolves, the

@@ -13,7 +13,7 @@ const WAITING_SLACK_BYTES = 4_194_304
 
 /** How logs are kept that are copies of logs elsewhere. */
 export interface CopyRetention {
-  /** How long a copy is kept after its last consumer has left. */
+  /** The time for which a copy is kept after its last consumer has left. */
   readonly lingerMs: number
   /** Called when a copy has been dropped. */
   readonly onDropped: (channel: Channel) => void

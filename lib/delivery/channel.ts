@@ -54,9 +54,9 @@ export class Channel {
   #lockstep: LockstepGroup<ChannelCursor> | null = null
   /** The end of the id of each of its events. */
   readonly idSuffix: string
-  /** How many epochs its log has begun. */
+  /** The number of epochs that its log has begun. */
   restarts = 0
-  /** How many pending subscriptions need it. It is not forgotten before they have begun or failed. */
+  /** The number of pending subscriptions that need it. It is not forgotten before they have begun or failed. */
   pins = 0
   /** The floor of its log if the backplane lost events, rather than a consumer that was too slow; -1 otherwise. */
   gap = -1

@@ -30,7 +30,7 @@ export interface LockstepMember extends Indexed, GroupMembership {
  */
 export class LockstepGroup<T extends LockstepMember> {
   readonly #members = new SwapList<T>()
-  /** How many members take gzip. */
+  /** The number of members that take gzip. */
   #gzips = 0
   /** Every member has received everything up to this position, apart from the chunk of the sweep in progress. */
   #position = 0

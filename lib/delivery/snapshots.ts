@@ -129,7 +129,9 @@ export class Snapshots {
   #warn(channels: readonly string[]): void {
     if (this.#hasWarned) return
     this.#hasWarned = true
-    const message = `snapshot: ${UNSHARED_CALLS} snapshots of ${describeValue(channels)} were taken within a second, each by a function of its own; make the function once, outside of the request handler, so that clients who connect together share one call`
+    const message =
+      `snapshot: ${UNSHARED_CALLS} snapshots of ${describeValue(channels)} were taken within a second, each by a function of its own; ` +
+      'create the function once, outside of the request handler, so that clients who connect together share one call'
     this.#onError(new SseError('SSE_SNAPSHOT_NOT_SHARED', message), { where: 'snapshot' })
   }
 }

@@ -32,11 +32,11 @@ export interface SubscribeOptions<C extends object = AnyChannels, N extends Chan
    */
   readonly filter?: ((event: HubEvent<C, N>) => boolean) | undefined
   /**
-   * How many of the newest kept events of each channel a client without a `Last-Event-ID` receives first. It receives fewer if fewer
-   * are kept. Default 0.
+   * The number of newest events of each channel that a client without a `Last-Event-ID` receives first. It receives fewer if fewer are
+   * kept. Default 0.
    */
   readonly rewind?: number | undefined
-  /** Whose connection this is, for `maxSubscribersPerOwner` and `hub.disconnect`: any string but `''`. Default: nobody's. */
+  /** The owner of the connection, for `maxSubscribersPerOwner` and `hub.disconnect`: any string but `''`. Default: none. */
   readonly owner?: string | undefined
   /**
    * When the client's access ends: a Date, or milliseconds since 1970 (for a JSON Web Token, `exp * 1_000`). From then on nothing is
@@ -78,7 +78,8 @@ export function checkSubscribeOptions(options: object | undefined): SubscribeSet
   const { filter, rewind, owner, expiresAt, snapshot }: SubscribeOptions = options
   if (snapshot !== undefined && rewind !== undefined && rewind > 0) {
     throw new RangeError(
-      `subscribe: rewind and snapshot exclude each other, because a snapshot contains the events before it; got rewind ${describeValue(rewind)}`,
+      `subscribe: rewind and snapshot exclude each other, because a snapshot contains the events before it; got rewind ` +
+        describeValue(rewind),
     )
   }
   return {

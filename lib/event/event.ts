@@ -110,7 +110,8 @@ export function checkedFields(where: string, fields: EventFields, alsoAllowed?: 
     if (!FIELDS.includes(name) && name !== alsoAllowed) {
       throw new SseError(
         'SSE_INVALID_EVENT',
-        `${where}: an event has no field ${describeValue(name)}; the fields are ${[...(alsoAllowed ? [alsoAllowed] : []), ...FIELDS].join(', ')}`,
+        `${where}: an event has no field ${describeValue(name)}; ` +
+          `the fields are ${[...(alsoAllowed ? [alsoAllowed] : []), ...FIELDS].join(', ')}`,
       )
     }
   }
@@ -179,7 +180,10 @@ function replacementFor(data: object, serialize: Serialize): string | undefined 
   if (isThenable(data)) return 'data must not be a promise: await it'
   if (serialize !== JSON.stringify) return undefined
   if (ArrayBuffer.isView(data) || types.isAnyArrayBuffer(data)) {
-    return "data must be text, not bytes: decode it (readable.setEncoding('utf8'), webStream.pipeThrough(new TextDecoderStream()), buffer.toString())"
+    return (
+      "data must be text, not bytes: decode it (readable.setEncoding('utf8'), " +
+      'webStream.pipeThrough(new TextDecoderStream()), buffer.toString())'
+    )
   }
   if ('toJSON' in data) return undefined
   if (types.isMap(data)) return 'data must not be a Map, whose JSON is {}: send Object.fromEntries(map) or [...map]'

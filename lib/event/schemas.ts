@@ -113,7 +113,8 @@ export class Schemas {
     if (schema === undefined) {
       throw new SseError(
         'SSE_INVALID_EVENT',
-        `publish: the schemas have no event ${describeValue(event)} in channel ${describeValue(channel)}; it has ${listOf([...events.keys()])}`,
+        `publish: the schemas have no event ${describeValue(event)} in channel ${describeValue(channel)}; ` +
+          `it has ${listOf([...events.keys()])}`,
       )
     }
     return schema

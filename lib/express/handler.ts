@@ -46,7 +46,7 @@ type HandlerChannels<N extends string, R> =
 
 /** Options of {@link Hub.handler}. */
 export type HandlerOptions<C extends object, N extends ChannelName<C> = ChannelName<C>, R = HandlerRequest> = HandlerChannels<N, R> & {
-  /** How many channels a client may name. A request for more is answered with 400. Default 20. */
+  /** The most channels that a client may name. A request for more is answered with 400. Default 20. */
   readonly maxChannels?: number | undefined
   /** The options of the subscription, or a function that returns those of a request. */
   readonly subscribe?: SubscribeOptions<C, N> | ((req: R) => SubscribeOptions<C, N> | PromiseLike<SubscribeOptions<C, N>>) | undefined

@@ -21,7 +21,7 @@ export interface ClientConnection {
   readonly isOpen: boolean
   /** The interval of keep-alives in ms, as `stream-open` announces it. */
   readonly keepAliveMs: number | false
-  /** How many ticks of the connection's clock a duration has. */
+  /** The ticks of the connection's clock in a duration. */
   ticksIn(ms: number): number
   /** Attaches the feed that the connection calls from now on. */
   attach(feed: ConnectionFeed): void

@@ -41,7 +41,7 @@ import { Telemetry } from './telemetry.ts'
 /** The key of a method for routes: see {@link HubCore}. */
 export const fault: unique symbol = Symbol('fault')
 
-/** How long clients have to take the end of their stream when the hub closes. */
+/** The time that clients have to take the end of their stream when the hub closes. */
 const CLOSE_TIMEOUT_MS = 5_000
 
 /**

@@ -14,10 +14,12 @@ export interface HubOptions {
    * with one small event counts about 2,700. The least recently published log loses events first. Default 268,435,456 (256 MiB).
    */
   readonly maxTotalBytes?: number | undefined
-  /** How many streams may be subscribed. More are refused, and their clients reconnect later. `false` for no limit. Default `false`. */
+  /**
+   * The most streams that may be subscribed. More are refused, and their clients reconnect later. `false` for no limit. Default `false`.
+   */
   readonly maxSubscribers?: number | false | undefined
   /**
-   * How many streams may be subscribed with the same `owner`. `false` for no limit. Default `false`.
+   * The most streams that may be subscribed with the same `owner`. `false` for no limit. Default `false`.
    *
    * One more stream is refused. With `{ max, whenFull: 'close-oldest' }` it is admitted instead, and the oldest stream of that owner is
    * ended with a `stream-end` (reason `limit`). This helps behind a proxy that does not pass a client's disconnect on: connections that
@@ -39,7 +41,7 @@ export interface HubOptions {
 
 /** The limit for one owner's streams. */
 export interface OwnerLimit {
-  /** How many streams an owner may have, 1 or more. */
+  /** The most streams that an owner may have, 1 or more. */
   readonly max: number
   /** `'refuse'`: one more stream is refused. `'close-oldest'`: it replaces the owner's oldest stream. Default `'refuse'`. */
   readonly whenFull?: 'refuse' | 'close-oldest' | undefined
@@ -101,7 +103,7 @@ export interface SubscriberInfo {
 /** A handle on one channel of a hub. It creates nothing until it publishes. */
 export interface ChannelHandle<C extends object, N extends ChannelName<C>> {
   readonly name: N
-  /** How many streams and iterators of `events()` are subscribed to the channel in this process. */
+  /** The number of streams and iterators of `events()` that are subscribed to the channel in this process. */
   readonly subscriberCount: number
   /** The id of the channel's newest event, `''` before the first. */
   readonly lastEventId: string

@@ -8,7 +8,7 @@ import { type HubSchemas, Schemas } from '../event/schemas.ts'
 import { type ReplayBounds, replayBounds } from '../log/replay-options.ts'
 import type { HubOptions, SchemaHubOptions } from './hub-options.ts'
 
-/** How many streams may be subscribed; `Infinity` for no limit. */
+/** The most streams that may be subscribed; `Infinity` for no limit. */
 export interface SubscriberLimits {
   readonly maxSubscribers: number
   readonly maxPerOwner: number

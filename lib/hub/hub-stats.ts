@@ -27,9 +27,9 @@ export interface HubStats extends Readonly<Counters> {
 
 /** The result of {@link Hub.stats} for all processes. */
 export interface AllStats extends HubStats {
-  /** How many processes answered, this one included. */
+  /** The number of processes that answered, this one included. */
   readonly processes: number
-  /** How many processes did not answer within 2 s. The sums do not contain their figures. */
+  /** The number of processes that did not answer within 2 s. The sums do not contain their figures. */
   readonly missing: number
 }
 

@@ -9,7 +9,7 @@ import { type Refusal, refusal, type RefusalOptions, type RefusalReason } from '
 import type { PendingSubscription, Subscription } from './subscribable.ts'
 import type { Disconnectable } from './subscription-registry.ts'
 
-/** How often the oldest stream of an owner is closed to make room for one new stream. */
+/** The most streams of an owner that are closed to make room for one new stream. */
 const MAX_TRIES = 3
 
 /** A subscription that was asked for: it is admitted or refused, its channels are prepared, and it begins with a connection. */

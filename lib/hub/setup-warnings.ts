@@ -23,7 +23,9 @@ export class SetupWarnings {
   checkName(what: 'channel' | 'owner', name: string): void {
     if (!hasMissingValue(name) || this.#names.size >= MAX_NAMES || this.#names.has(`${what} ${name}`)) return
     this.#names.add(`${what} ${name}`)
-    const message = `Hub: the ${what} ${describeValue(name)} was built from a missing value, so clients that have nothing to do with each other would share it; check the value first`
+    const message =
+      `Hub: the ${what} ${describeValue(name)} was built from a missing value, ` +
+      'so clients that have nothing to do with each other would share it; check the value first'
     this.#onError(new SseError(what === 'channel' ? 'SSE_INVALID_CHANNEL' : 'SSE_INVALID_OWNER', message), { where: what })
   }
 
@@ -33,7 +35,9 @@ export class SetupWarnings {
     this.#isUnchecked = false
     if (!cluster.isWorker && process.env['pm_id'] === undefined) return
     const message =
-      'Hub: this process is one of several (a cluster worker, or pm2), and the hub has no backplane: clients receive only what their own process publishes. Give all processes a backplane, or pass backplane: new MemoryBackplane() if that is what you want'
+      'Hub: this process is one of several (a cluster worker, or pm2), and the hub has no backplane: ' +
+      'clients receive only what their own process publishes. ' +
+      'Give all processes a backplane, or pass backplane: new MemoryBackplane() if that is what you want'
     this.#onError(new SseError('SSE_BACKPLANE_MISSING', message), { where: 'backplane' })
   }
 }

@@ -49,7 +49,7 @@ export class SubscriptionRegistry {
   readonly iterators = new Set<RegisteredIterator>()
   /** The subscriptions whose response is not over, ended or not. */
   readonly #present = new Set<RegisteredStream>()
-  /** How many of them are subscribed now. */
+  /** The number of them that are subscribed now. */
   #size = 0
   /** The active subscriptions of each owner, the oldest first. */
   readonly #byOwner = new Map<string, Set<RegisteredStream>>()
@@ -60,7 +60,7 @@ export class SubscriptionRegistry {
     this.limits = limits
   }
 
-  /** How many streams are subscribed. */
+  /** The number of subscribed streams. */
   get size(): number {
     return this.#size
   }
@@ -80,7 +80,7 @@ export class SubscriptionRegistry {
     return (this.#byOwner.get(owner)?.size ?? 0) >= this.limits.maxPerOwner
   }
 
-  /** How long the oldest stream of an owner has been open, in ms; `null` if the owner has none in this process. */
+  /** The time in ms for which the oldest stream of an owner has been open; `null` if the owner has none in this process. */
   ageOfOldest(owner: string): number | null {
     const oldest = this.#oldestOf(owner)
     return oldest === undefined ? null : performance.now() - oldest.openedAt

@@ -3,7 +3,7 @@ import type { RedisLink } from './redis-link.ts'
 import type { ScriptCalls } from './script-calls.ts'
 import { OWNER_COUNT_KEPT_MS } from './scripts/prelude.ts'
 
-/** How often all counts are asserted again. Redis forgets counts that are not, such as those of a process that crashed. */
+/** The interval at which all counts are asserted again. Redis forgets counts that are not, such as those of a process that crashed. */
 const RENEW_MS = OWNER_COUNT_KEPT_MS / 3
 const BATCH = 500
 
@@ -14,7 +14,7 @@ export class OwnerCounts {
   readonly #counts = new Map<string, number>()
   /** The owners whose count in Redis may differ. */
   readonly #doubtful = new Set<string>()
-  /** How many assertions have begun. */
+  /** The number of assertions that have begun. */
   #assertions = 0
   readonly #timer: NodeJS.Timeout
 

@@ -5,7 +5,7 @@ import { Fifo } from '../basics/fifo.ts'
 import { RECONNECT_MS } from './redis-connection.ts'
 import type { Script } from './scripts.ts'
 
-/** How long closing may take. */
+/** The time within which the link must close. */
 const CLOSE_MS = 1_000
 
 /** The calls by which a link informs its owner. */

@@ -27,10 +27,10 @@ export interface RedisBackplaneOptions {
    * their channels. Default `'sse'`.
    */
   readonly prefix?: string | undefined
-  /** How long Redis may take to answer, in milliseconds. After that, `publish` rejects and `subscribe` refuses. Default 5,000. */
+  /** The time in milliseconds within which Redis must answer. After that, `publish` rejects and `subscribe` refuses. Default 5,000. */
   readonly timeoutMs?: number | undefined
   /**
-   * How often the hub checks that it still receives events, in milliseconds, at most 5,000. The streams of a process that died
+   * The interval in milliseconds, at most 5,000, at which the hub checks that it still receives events. The streams of a process that died
    * count for three times as long. Default 2,000.
    */
   readonly probeMs?: number | undefined
@@ -53,9 +53,9 @@ export interface RedisSettings {
   readonly prefix: string
   readonly timeoutMs: number
   readonly probeMs: number
-  /** How long this process counts as alive after it was last heard from, in milliseconds. */
+  /** The time for which this process counts as alive after it was last heard from, in milliseconds. */
   readonly aliveMs: number
-  /** How often channels are swept, in milliseconds. */
+  /** The interval in milliseconds at which channels are swept. */
   readonly sweepMs: number
   readonly isDurable: boolean
   /** The Lua expression by which the scripts read the time. */

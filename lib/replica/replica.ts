@@ -15,7 +15,7 @@ const MAX_POSITIONS = 500
 const RETRY_MS = { min: 100, max: 5_000 }
 /** The most past epochs that are remembered. One that was forgotten is recognised by the next read. */
 const MAX_PAST_EPOCHS = 1_000
-/** How long a copy is kept after its last consumer has left, so that a client that reconnects in time costs no read. */
+/** The time for which a copy is kept after its last consumer has left, so that a client that reconnects in time costs no read. */
 const LINGER_MS = 10_000
 const NONE: Refused = new Map()
 

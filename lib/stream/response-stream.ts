@@ -256,7 +256,8 @@ export class ResponseStream implements SseStream {
       if (fields.id !== undefined) {
         throw new SseError(
           'SSE_ID_RESERVED',
-          `${where}: the ids of a subscribed stream are the hub's, by which the client resumes; send without id, got ${describeValue(fields.id)}`,
+          `${where}: the ids of a subscribed stream are the hub's, by which the client resumes; ` +
+            `send without id, got ${describeValue(fields.id)}`,
         )
       }
       if (fields.event?.startsWith('stream-')) {
@@ -301,7 +302,8 @@ export class ResponseStream implements SseStream {
     if (res.headersSent) {
       throw new SseError(
         'SSE_HEAD_SENT',
-        `SseStream: the head of this response was sent before the stream was opened (${req.method} ${describeValue(req.url)}, status ${res.statusCode}); use res.sse before or instead of res.send`,
+        'SseStream: the head of this response was sent before the stream was opened ' +
+          `(${req.method} ${describeValue(req.url)}, status ${res.statusCode}); use res.sse before or instead of res.send`,
       )
     }
     if (isDisconnected(req, res)) {

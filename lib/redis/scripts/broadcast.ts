@@ -1,11 +1,11 @@
 import { luaNames } from '../key-schema.ts'
 import { ENSURE_EPOCH } from './prelude.ts'
 
-/** How many vital control messages Redis keeps, and for how long after the newest. */
+/** The number of vital control messages that Redis keeps, and for how long after the newest. */
 const MAX_CONTROL_LOG = 1_000
 const CONTROL_LOG_KEPT_MS = 600_000
 
-/** How much longer than it counts as alive a process is expected to receive control messages: it may only have been busy. */
+/** The time for which a process is expected to receive control messages after it no longer counts as alive, because it may be busy. */
 const BUSY_GRACE_MS = 9_000
 
 /**

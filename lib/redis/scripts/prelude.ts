@@ -7,7 +7,7 @@ export const SERVER_TIME = "redis.call('TIME')"
 export const ALLOW_WHEN_FULL = '#!lua flags=allow-oom\n'
 
 /**
- * How long a channel is remembered after its newest event exceeded `maxAgeMs`. Forgetting it raises the floor of all unknown
+ * The time for which a channel is remembered after its newest event exceeded `maxAgeMs`. Forgetting it raises the floor of all unknown
  * channels to its last position, and by then that is older than what most clients resume from.
  */
 export const CHANNEL_KEPT_MS = 600_000
@@ -77,7 +77,7 @@ local function sweep(count, isTrimming)
 end
 `
 
-/** How long Redis keeps the counts of a process that stopped to assert them. */
+/** The time for which Redis keeps the counts of a process that stopped to assert them. */
 export const OWNER_COUNT_KEPT_MS = 180_000
 
 /**

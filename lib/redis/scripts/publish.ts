@@ -2,12 +2,12 @@ import { LUA_CHANNEL_STATE, luaChannelField, luaNames } from '../key-schema.ts'
 import { ENSURE_EPOCH, POSITION_LIMIT, SWEEP } from './prelude.ts'
 
 /**
- * How many channels a publish sweeps if it creates a channel: enough that at most about one channel waits to be forgotten for
+ * The number of channels that a publish sweeps if it creates a channel: enough that at most about one channel waits to be forgotten for
  * every ten that are kept.
  */
 const SWEPT_CHANNELS = 10
 
-/** How much longer than `maxAgeMs` Redis keeps a log to which nothing is published. */
+/** The time beyond `maxAgeMs` for which Redis keeps a log to which nothing is published. */
 const EXPIRY_SLACK_MS = 2_000
 
 /** Beginning of the script that programs in other languages run. */

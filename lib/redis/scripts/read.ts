@@ -1,14 +1,14 @@
 import { LUA_CHANNEL_STATE, luaChannelField, luaNames } from '../key-schema.ts'
 import { ENSURE_EPOCH, POSITION_LIMIT, SWEEP } from './prelude.ts'
 
-/** How many channels a read sweeps if a sweep is due. */
+/** The number of channels that a read sweeps if a sweep is due. */
 const SWEPT_CHANNELS = 200
 
 /** Size of an entry in the answer besides its text, in bytes. */
 const ENTRY_OVERHEAD_BYTES = 50
 
 /**
- * How long a process that no longer counts as alive is remembered, and the counts of its streams with it. If it was only busy
+ * The time for which a process that no longer counts as alive is remembered, and the counts of its streams with it. If it was only busy
  * and returns within this time, its counts are still there.
  */
 const PROCESS_KEPT_MS = 180_000
