@@ -1,3 +1,5 @@
+import { type Deferred, deferred } from './promises.ts'
+
 /** Time for which direct sends and publishers may keep the event loop busy in one turn. */
 const HOLD_MS = 10
 
@@ -7,8 +9,7 @@ const HOLD_MS = 10
  */
 export class TurnBudget {
   #startedAt = -1
-  #nextTurn: Promise<void> | null = null
-  #resolve: (() => void) | null = null
+  #nextTurn: Deferred<void> | null = null
 
   /** Whether the time of this turn is used up. The first call of a turn starts the clock. */
   isSpent(): boolean {
@@ -23,14 +24,13 @@ export class TurnBudget {
 
   /** Resolves in the next turn. Call it only if {@link isSpent} returned `true`. */
   nextTurn(): Promise<void> {
-    this.#nextTurn ??= new Promise((resolve) => (this.#resolve = resolve))
-    return this.#nextTurn
+    this.#nextTurn ??= deferred()
+    return this.#nextTurn.promise
   }
 
   readonly #reset = (): void => {
     this.#startedAt = -1
+    this.#nextTurn?.resolve()
     this.#nextTurn = null
-    this.#resolve?.()
-    this.#resolve = null
   }
 }

@@ -1,4 +1,5 @@
 import { Fifo } from '../basics/fifo.ts'
+import { type Deferred, deferred } from '../basics/promises.ts'
 import { TimeSlice } from '../basics/time-slice.ts'
 import type { Channel, Consumer } from './channel.ts'
 
@@ -29,8 +30,7 @@ export class Pump {
   #restarts = 0
   #consumersFirst = false
   #isScheduled = false
-  #nextRound: Promise<void> | null = null
-  #resolve: (() => void) | null = null
+  #nextRound: Deferred<void> | null = null
 
   /** @param onRound called after each round with the position up to which the channel's events have been offered. */
   constructor(onRound: (channel: Channel, position: number) => void, counters: { delivered: number }) {
@@ -56,8 +56,8 @@ export class Pump {
 
   /** Resolves at the end of the next round. Call it only after {@link published}. */
   nextRound(): Promise<void> {
-    this.#nextRound ??= new Promise((resolve) => (this.#resolve = resolve))
-    return this.#nextRound
+    this.#nextRound ??= deferred()
+    return this.#nextRound.promise
   }
 
   #schedule(): void {
@@ -122,7 +122,7 @@ export class Pump {
     this.#channel = null
     // If the log has begun a new epoch meanwhile, none of its events has been offered.
     if (channel.restarts === this.#restarts) this.#onRound(channel, this.#goal)
-    this.#resolve?.()
-    this.#resolve = this.#nextRound = null
+    this.#nextRound?.resolve()
+    this.#nextRound = null
   }
 }

@@ -1,7 +1,7 @@
 import { drain } from '../basics/drain.ts'
 import { SseError, describeValue } from '../basics/errors.ts'
 import { checkChannelName, checkOwner } from '../basics/names.ts'
-import { ignoreRejection } from '../basics/promises.ts'
+import { type Deferred, deferred, ignoreRejection } from '../basics/promises.ts'
 import type { Channel } from '../delivery/channel.ts'
 import type { DisconnectTarget, SubscriberInfo } from './hub-options.ts'
 import type { SubscriberLimits } from './hub-settings.ts'
@@ -54,7 +54,8 @@ export class SubscriptionRegistry {
   /** The active subscriptions of each owner, the oldest first. */
   readonly #byOwner = new Map<string, Set<RegisteredStream>>()
   readonly #pending = new Set<Disconnectable>()
-  #onEmpty: (() => void) | null = null
+  /** Resolves when no response is left; created when the hub closes. */
+  #empty: Deferred<void> | null = null
 
   constructor(limits: SubscriberLimits) {
     this.limits = limits
@@ -116,7 +117,7 @@ export class SubscriptionRegistry {
   /** Must be called when the response of a subscription is over. */
   finished(subscription: RegisteredStream): void {
     this.#present.delete(subscription)
-    if (this.#present.size === 0) this.#onEmpty?.()
+    if (this.#present.size === 0) this.#empty?.resolve()
   }
 
   addPending(pending: Disconnectable): void {
@@ -134,7 +135,7 @@ export class SubscriptionRegistry {
 
   /** Resolves when every response is over. May be called once. */
   async empty(): Promise<void> {
-    if (this.#present.size > 0) await new Promise<void>((resolve) => (this.#onEmpty = resolve))
+    if (this.#present.size > 0) await (this.#empty = deferred()).promise
   }
 
   /**

@@ -1,5 +1,6 @@
 import type { BackplaneEvent, BackplaneLog, ChannelHistory, History, Refused } from '../backplanes/backplane.ts'
 import { backoffMs } from '../basics/backoff.ts'
+import { type Deferred, deferred } from '../basics/promises.ts'
 import type { OnError } from '../basics/on-error.ts'
 import type { Channel } from '../delivery/channel.ts'
 import type { DeliveryEngine } from '../delivery/delivery-engine.ts'
@@ -62,8 +63,7 @@ export class Replica {
   /** Whether a probe is in progress, and the index of the copy that the next probe begins with. */
   #isProbing = false
   #probed = 0
-  #whenLive: Promise<void> | null = null
-  #resolveLive: (() => void) | null = null
+  #whenLive: Deferred<void> | null = null
   readonly #timer: NodeJS.Timeout
 
   constructor(log: BackplaneLog, engine: DeliveryEngine, consumers: ChannelConsumers, onError: OnError) {
@@ -139,8 +139,8 @@ export class Replica {
 
   /** Resolves the next time that the replica becomes live. */
   whenLive(): Promise<void> {
-    this.#whenLive ??= new Promise((resolve) => (this.#resolveLive = resolve))
-    return this.#whenLive
+    this.#whenLive ??= deferred()
+    return this.#whenLive.promise
   }
 
   #forget({ name }: Channel): void {
@@ -260,8 +260,8 @@ export class Replica {
     if (isIncomplete && this.isLive) void this.#catchUp()
     if (!this.isLive) return
     void this.#load([...this.#copies.values()].filter(({ state }) => state === 'watched'))
-    this.#resolveLive?.()
-    this.#resolveLive = this.#whenLive = null
+    this.#whenLive?.resolve()
+    this.#whenLive = null
   }
 
   /**
