@@ -25,9 +25,11 @@ describe('Fifo', () => {
       while (fifo.shift() !== undefined);
       return (performance.now() - before) / length
     }
+    // The least of several: a busy machine adds to some of them.
+    const least = (length: number): number => Math.min(...Array.from({ length: 5 }, () => drain(length)))
     drain(20_000)
-    const short = drain(30_000)
+    const short = least(30_000)
     // An array that is shifted costs a hundred times as much.
-    expect(drain(300_000)).toBeLessThan(20 * short)
+    expect(least(300_000)).toBeLessThan(20 * short)
   })
 })
