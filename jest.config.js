@@ -6,11 +6,11 @@ const isLong = process.env.LONG === '1'
 /** Specs that take minutes, or measure memory: they run in `npm run test:long` alone. */
 const LONG = ['memory', 'stream/slow-client', 'package', 'redis/failures', 'redis/failures-unreachable', 'demo/demo-jobs']
 
-/** The long run has those, and in full all specs that `npm test` runs at a smaller size. */
+/** The long run has those, and in full all specs that `npm test` runs at a smaller size, or without a browser. */
 function longRun() {
   const files = readdirSync(SPEC, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.spec.ts'))
-  const hasScale = (file) => readFileSync(path.join(SPEC, file), 'utf8').includes('/support/scale.ts')
-  return files.filter((file) => LONG.includes(file.replace(/\.spec\.ts$/, '')) || hasScale(file)).map((file) => `<rootDir>/spec/${file}`)
+  const hasMore = (file) => /\/support\/(?:scale|chromium)\.ts'/.test(readFileSync(path.join(SPEC, file), 'utf8'))
+  return files.filter((file) => LONG.includes(file.replace(/\.spec\.ts$/, '')) || hasMore(file)).map((file) => `<rootDir>/spec/${file}`)
 }
 
 /** @type {import('jest').Config} */

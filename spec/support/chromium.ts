@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs'
 import type { Browser } from 'playwright-core'
+import { isLong } from './scale.ts'
 
 const CHROMIUM = '/usr/bin/chromium'
 const ARGS = [
@@ -13,8 +14,9 @@ const ARGS = [
   '--disable-sync',
 ]
 
-/** Whether there is a Chromium to test with; without one what needs it is skipped, and says so. */
+/** Whether the long run tests with Chromium: it takes seconds to start. Without one, the tests are skipped, and it says so. */
 export function hasChromium(what: string): boolean {
+  if (!isLong) return false
   const isThere = existsSync(CHROMIUM) || process.env['CI'] === 'true'
   if (!isThere) console.warn(`${what} are skipped: there is no ${CHROMIUM}`)
   return isThere
