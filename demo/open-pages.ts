@@ -3,7 +3,7 @@ import type { Request, Response } from 'express'
 /** The streams of the pages that are open. Each page names itself in the query: `?page=3f`. */
 export function createOpenPages() {
   const streams = new Map<string, Response>()
-  const nameOf = (req: Request): string => String(req.query['page'] ?? '')
+  const nameOf = (req: Request): string => (req.query as Record<string, string>)['page'] ?? ''
 
   return {
     add(req: Request, res: Response): void {

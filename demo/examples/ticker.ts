@@ -6,7 +6,7 @@ import { Hub, sseMiddleware } from 'express-sse-hub'
 //   curl -N localhost:3000/events
 //   curl -X POST localhost:3000/prices/ACME/12.5
 
-export const hub = new Hub<{ prices: { price: { symbol: string; price: number } } }>({ replay: { latestPerKey: true } })
+const hub = new Hub<{ prices: { price: { symbol: string; price: number } } }>({ replay: { latestPerKey: true } })
 
 export const app = express()
 app.use(sseMiddleware())

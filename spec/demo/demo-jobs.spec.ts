@@ -257,7 +257,9 @@ describePages('the jobs page in Chromium', () => {
   const steps = (page: Page) => page.evaluate<number[]>('window.steps')
   const runs = (page: Page) => page.evaluate<string[]>(`[...document.querySelectorAll('.track span')].map(({ className }) => className)`)
   const counted = (page: Page) =>
-    page.evaluate<object>(`Object.fromEntries(['events', 'caught', 'doubled', 'missing'].map((id) => [id, Number($(id).textContent)]))`)
+    page.evaluate<object>(
+      `Object.fromEntries(['events', 'caught', 'doubled', 'missing'].map((id) => [id, Number(document.getElementById(id).textContent)]))`,
+    )
 
   async function start(page: Page, filesPerStep: number): Promise<void> {
     await page.getByLabel('Files in a step').fill(String(filesPerStep))
