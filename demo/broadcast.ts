@@ -1,8 +1,9 @@
-import express, { type Response, Router } from 'express'
+import express, { Router } from 'express'
 import { Hub, sseMiddleware } from 'express-sse-hub'
+import { createOpenPages } from './open-pages.ts'
 
 interface Message {
-  /** Counts up by one, by which a page can prove that it missed none and saw none twice. */
+  /** Counts up by one, so that a page can prove that it missed no message and saw none twice. */
   readonly number: number
   readonly page: string
   readonly text: string
@@ -18,20 +19,15 @@ export interface BroadcastOptions {
 /** A form posts messages, and every open page lists each of them once and in order. */
 export function createBroadcast({ retryMs = 5_000 }: BroadcastOptions = {}) {
   const hub = new Hub<Channels>()
-  const streams = new Map<string, Response>()
+  const pages = createOpenPages()
   const router = Router()
   let count = 0
 
-  // A long wait, so that there is time to send from another page while this one is away.
+  // The long delay leaves time to send messages from another page while this one is disconnected.
   router.use(sseMiddleware({ retryMs }))
 
   router.get('/events', (req, res) => {
-    const { page = '' } = req.query as Record<string, string>
-    streams.set(page, res)
-    res.on('close', () => {
-      // The page may be back already: then this is not its stream any more.
-      if (streams.get(page) === res) streams.delete(page)
-    })
+    pages.add(req, res)
     return res.sse.subscribe(hub, ['broadcast'], { rewind: 20 })
   })
 
@@ -46,11 +42,7 @@ export function createBroadcast({ retryMs = 5_000 }: BroadcastOptions = {}) {
   })
 
   router.post('/cut', (req, res) => {
-    const { page = '' } = req.query as Record<string, string>
-    const stream = streams.get(page)
-    // As a broken network does it: without a goodbye, and without sending what is still due.
-    stream?.destroy()
-    res.sendStatus(stream ? 204 : 404)
+    res.sendStatus(pages.cut(req) ? 204 : 404)
   })
 
   return { router, hub, stop: () => hub.close() }

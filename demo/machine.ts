@@ -8,10 +8,10 @@ export interface MachineOptions {
   readonly sampleEveryMs?: number
 }
 
-/** How long `POST /block` holds the event loop, to show what that does to the delay. */
+/** How long `POST /block` blocks the event loop, to show the effect on its delay. */
 const BLOCK_MS = 300
 
-/** A job in the background samples this machine, and every open page draws it; a late page is given the last minute. */
+/** Samples this machine in the background. Every open page draws the samples, and a new page begins with the last minute. */
 export function createMachine({ sampleEveryMs = 1_000 }: MachineOptions = {}) {
   const hub = new Hub<Channels>({ replay: { maxEvents: 120 } })
   const sampler = createSampler()

@@ -5,13 +5,13 @@ import { Counter, Gauge, Registry } from 'prom-client'
 const GAUGES = { channels: 'Channels', subscribers: 'Subscribed streams', logBytes: 'Bytes of events that the logs keep' } as const
 const COUNTERS = {
   published: 'Events stored',
-  delivered: 'Events given to subscribers',
-  resets: 'Times that a subscriber was told of lost events',
-  stalls: 'Clients destroyed because they took nothing',
+  delivered: 'Events delivered to subscribers',
+  resets: 'Times that a subscriber received stream-reset',
+  stalls: 'Clients disconnected because they stopped reading',
   refusals: 'Streams refused',
 } as const
 
-/** Serves what hubs count as Prometheus text. */
+/** Serves the statistics of hubs as Prometheus text. */
 export function createMetrics(hubs: Readonly<Record<string, Pick<Hub, 'stats'>>>) {
   const registry = new Registry()
   const router = Router()

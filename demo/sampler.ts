@@ -5,18 +5,18 @@ export interface Sample {
   readonly at: number
   readonly cpuPercent: number
   readonly memoryPercent: number
-  /** How many tasks ran or waited to run, averaged over a minute; always 0 on Windows. */
+  /** Tasks that ran or waited to run, averaged over a minute; always 0 on Windows. */
   readonly load: number
   readonly cores: number
-  /** The longest that a timer of this process was late since the last sample but one. */
+  /** The longest delay of a timer of this process since the last sample but one. */
   readonly loopDelayMs: number
 }
 
 const RESOLUTION_MS = 10
 
-/** Measures this machine since the sample before. */
+/** Measures this machine. Each sample covers the time since the previous one. */
 export function createSampler() {
-  // Two, in turn: after a reset a monitor is blind until its timer has fired again, and the other one sees that time.
+  // Two monitors take turns: a monitor sees nothing between a reset and the next firing of its timer.
   const delays = [monitorEventLoopDelay({ resolution: RESOLUTION_MS }), monitorEventLoopDelay({ resolution: RESOLUTION_MS })] as const
   let [delay, other] = delays
   for (const each of delays) each.enable()
@@ -24,10 +24,10 @@ export function createSampler() {
   const sample = (): Sample => {
     const now = cpuTimes()
     const idle = (now.idle - before.idle) / Math.max(1, now.total - before.total)
-    // Linux may count idle time backwards.
+    // On Linux, the count of idle time may go backwards.
     const cpuPercent = 100 * Math.min(1, Math.max(0, 1 - idle))
     const memoryPercent = 100 * (1 - os.freemem() / os.totalmem())
-    // What is measured is the time between two firings of a timer, so the timer's own interval is in it.
+    // A monitor measures the time between two firings of a timer, which includes the timer's own interval.
     const loopDelayMs = Math.max(0, delay.max / 1e6 - RESOLUTION_MS)
     before = now
     delay.reset()

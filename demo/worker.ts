@@ -1,18 +1,18 @@
 import { Worker } from 'bullmq'
 import type { HashJob } from './jobs/hash-job.ts'
-import { createJobsHub, meetingPlace, type RedisOptions, redisOptionsFrom } from './jobs/jobs-hub.ts'
+import { createJobsHub, type RedisOptions, redisOptionsFrom, redisSettings } from './jobs/jobs-hub.ts'
 import { createWork, type WorkOptions } from './jobs/work.ts'
 
 export interface WorkerOptions extends RedisOptions, WorkOptions {
-  /** After so long the job of a worker that was killed is given to another. */
+  /** Time after which the job of a killed worker goes to another worker. */
   readonly lockMs?: number
 }
 
-/** Does the jobs of the queue. In this process nobody is subscribed: it has a hub to publish by. */
+/** Does the jobs of the queue. This process has no subscribers. It uses its hub only to publish. */
 export function createWorker({ lockMs = 5_000, ...options }: WorkerOptions = {}) {
-  const { redisUrl, queueName, queuePrefix } = meetingPlace(options)
+  const { redisUrl, queueName, queuePrefix } = redisSettings(options)
   const hub = createJobsHub(options, (error) => console.error(`The hub: ${(error as Error).message}`))
-  const { work, tell } = createWork(hub, options)
+  const { work, publishState } = createWork(hub, options)
   const worker = new Worker<HashJob, void>(queueName, work, {
     connection: { url: redisUrl, retryStrategy: () => 1_000 },
     prefix: queuePrefix,
@@ -22,13 +22,13 @@ export function createWorker({ lockMs = 5_000, ...options }: WorkerOptions = {})
     maxStalledCount: 20,
   })
   worker.on('failed', (job) => {
-    if (job?.finishedOn !== undefined) tell('failed', job, 'failed').catch((error: Error) => console.error(error.message))
+    if (job?.finishedOn !== undefined) publishState('failed', job, 'failed').catch((error: Error) => console.error(error.message))
   })
-  // Where there is no connection, the hub says so, and once.
+  // The hub reports a lost connection already, and once. Such errors have a code.
   worker.on('error', (error) => 'code' in error || console.error(`The queue: ${error.message}`))
 
   const stop = async (): Promise<void> => {
-    // A job that is not at its end goes back to the queue, and on with the next worker.
+    // An unfinished job goes back to the queue, and the next worker continues it.
     worker.cancelAllJobs()
     await worker.close(!hub.health())
     await hub.close()

@@ -20,7 +20,7 @@ inChromium("the README's page", () => {
   afterAll(() => browser.close())
   afterEach(stopServers)
 
-  /** The page, with a server that answers what `status` says in place of the stream, and all that the page prints. */
+  /** Opens the page, and keeps everything that it prints. If `status` is not 200, the server answers with it in place of the stream. */
   async function open({ hasClock = false } = {}) {
     const hub = new Hub()
     const app = express()
@@ -40,7 +40,7 @@ inChromium("the README's page", () => {
     tab.on('console', (message) => {
       if (message.type() === 'log') printed.push(message.text())
     })
-    // What the page waits for seconds takes a hundredth of that, or passes when the test says so.
+    // Delays of the page take a hundredth of their time, or end when the test advances the clock.
     if (hasClock) await tab.clock.install()
     else await tab.addInitScript('{ const wait = setTimeout; window.setTimeout = (callback, ms) => wait(callback, ms / 100) }')
     await tab.goto(url)
@@ -49,27 +49,27 @@ inChromium("the README's page", () => {
     return { hub, tab, server, answers, printed, publish }
   }
 
-  it.each([502, 503, 429, 500])('comes back after answers of %i, and misses nothing', async (status) => {
+  it.each([502, 503, 429, 500])('reconnects after answers of %i, and misses nothing', async (status) => {
     const { hub, server, answers, printed, publish } = await open()
     for (let n = 0; n < 3; n++) await publish(n)
-    await until(() => printed.length === 3, 'the first events came')
+    await until(() => printed.length === 3, 'the first events have arrived')
     answers.status = status
     server.closeAllConnections()
     const before = answers.streams
     for (let n = 3; n < 6; n++) await publish(n)
-    await until(() => answers.streams >= before + 3, 'it has asked again and again')
+    await until(() => answers.streams >= before + 3, 'it has tried three times')
     answers.status = 200
     await until(() => hub.stats().subscribers === 1, 'it is subscribed again')
     await publish(6)
-    await until(() => printed.length === 7, 'all events came')
+    await until(() => printed.length === 7, 'all events have arrived')
     expect([printed, answers.logins]).toEqual([['0', '1', '2', '3', '4', '5', '6'], 0])
   })
 
-  it('goes to the login after a 401', async () => {
+  it('goes to the login page after a 401', async () => {
     const { server, answers } = await open()
     answers.status = 401
     server.closeAllConnections()
-    await until(() => answers.logins === 1, 'it has gone there')
+    await until(() => answers.logins === 1, 'it is on the login page')
     expect(answers.heads).toBe(1)
   })
 
@@ -79,10 +79,10 @@ inChromium("the README's page", () => {
   ])('stays away after %s', async (_what, end) => {
     const { hub, tab, server, answers } = await open({ hasClock: true })
     await end(server, hub, answers)
-    await until(() => hub.stats().subscribers === 0 && (answers.status === 200 || answers.heads === 1), 'the page knows')
+    await until(() => hub.stats().subscribers === 0 && (answers.status === 200 || answers.heads === 1), 'the page has noticed')
     const { streams } = answers
     await tab.clock.runFor(60_000)
-    // A request of the page that comes after whatever it has asked for meanwhile.
+    // This request of the page follows any that it has made meanwhile.
     await tab.evaluate("fetch('/login')")
     expect([answers.streams, answers.logins]).toEqual([streams, 1])
   })

@@ -3,7 +3,7 @@ import { Hub, sseMiddleware, SseError } from 'express-sse-hub'
 import * as v from 'valibot'
 import { z } from 'zod'
 
-// The schemas are the types of the channels: payloads are checked when compiling and when publishing.
+// Schemas that are also the types of the channels: payloads are checked by the compiler and again by publish.
 //   npx tsx demo/examples/schemas.ts
 //   curl -N localhost:3000/events
 //   curl -X POST localhost:3000/orders -H 'content-type: application/json' -d '{"id":"7","total":12}'
@@ -11,9 +11,9 @@ import { z } from 'zod'
 
 const hub = new Hub({
   schemas: {
-    // What the schema puts out is what clients are sent: here with a currency.
+    // Clients receive the output of the schema, which adds a currency here.
     orders: { created: z.object({ id: z.string(), total: z.number(), currency: z.string().default('EUR') }) },
-    // A family of channels, and a schema of another vendor.
+    // A family of channels, with a schema of another library.
     'user:*': { notice: v.object({ text: v.string() }) },
   },
 })
@@ -27,7 +27,7 @@ app.post('/orders', async (req, res) => {
     await hub.publish('user:1', 'notice', { text: 'somebody ordered' })
     res.sendStatus(201)
   } catch (error) {
-    // The issues of a schema: data without a text form has another cause, and would be our own fault.
+    // Only the error of a schema has an array of issues. Any other error is a fault of this app.
     if (!(error instanceof SseError) || !Array.isArray(error.cause)) throw error
     res.status(422).json({ error: error.message })
   }

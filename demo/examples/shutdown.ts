@@ -2,9 +2,9 @@ import type { Server } from 'node:http'
 import express from 'express'
 import { Hub, sseMiddleware } from 'express-sse-hub'
 
-// A deploy: clients leave one after the other, come back spread out, and go on where they were.
+// A deploy: clients are disconnected one after the other, reconnect at different times, and resume where they were.
 //   npx tsx demo/examples/shutdown.ts
-//   curl -N localhost:3000/events         in some terminals, then press Ctrl+C in this one
+//   curl -N localhost:3000/events         (in some terminals; then press Ctrl+C in this one)
 
 const hub = new Hub<{ clock: { tick: number } }>()
 
@@ -12,12 +12,12 @@ export const app = express()
 app.use(sseMiddleware())
 app.get('/events', (_req, res) => res.sse.subscribe(hub, ['clock']))
 
-/** Ends every stream within `drainMs`, and settles when the server is closed. */
+/** Ends every stream within `drainMs`, and resolves when the server is closed. */
 export async function shutDown(server: Server, drainMs: number): Promise<void> {
-  // Nobody new is taken; who is connected still gets what is published, until its turn has come.
+  // The server accepts no new connections. Each client still receives events until its own stream ends.
   const closed = new Promise((resolve) => server.close(resolve))
   await hub.close({ drainMs })
-  // Connections that browsers open in advance, and streams without a subscription.
+  // This ends unused connections that browsers opened in advance, and streams without a subscription.
   server.closeAllConnections()
   await closed
 }

@@ -1,7 +1,7 @@
 import express from 'express'
 import { Hub, sseMiddleware } from 'express-sse-hub'
 
-// A board whose page needs no code to fetch its state: it comes first on the stream, and again after events were lost.
+// A page that needs no code to fetch its state: the stream begins with the state, and sends it again after events were lost.
 //   npx tsx demo/examples/snapshot.ts
 //   curl -N localhost:3000/events
 //   curl -X PUT localhost:3000/tasks/1/milk
@@ -14,7 +14,7 @@ interface Task {
 const hub = new Hub<{ tasks: { saved: Task } }>()
 const tasks = new Map<string, Task>([['0', { id: '0', text: 'bread' }]])
 
-/** Made once, so that all who connect together share one call of it. In a real app it asks the database. */
+/** One function for all requests, so that clients that connect together share a call. A real app queries its database here. */
 const snapshot = async () => ({ event: 'tasks', data: [...tasks.values()] })
 
 export const app = express()
@@ -22,7 +22,7 @@ app.use(sseMiddleware())
 app.get('/events', (_req, res) => res.sse.subscribe(hub, ['tasks'], { snapshot }))
 app.put('/tasks/:id/:text', async (req, res) => {
   const { id, text } = req.params
-  // The state first, then the event, which says how the task is now: a page that has it already loses nothing by it.
+  // The state changes before the event is published. The event carries the whole task, so it does no harm if a page has it already.
   tasks.set(id, { id, text })
   res.json({ id: await hub.publish('tasks', 'saved', { id, text }) })
 })

@@ -4,7 +4,7 @@ import path from 'node:path'
 import type { HashProgress } from './hash-job.ts'
 
 /**
- * Hashes every file of a folder, some of them in each step. The hash of the last step is that of
+ * Hashes every file of a folder, some files in each step. The last step has the hash of the whole folder, which equals
  * `find . -type f | LC_ALL=C sort | xargs -d '\n' sha256sum | sha256sum`.
  */
 export async function* hashFolder(folder: string, filesPerStep: number): AsyncGenerator<HashProgress> {
@@ -24,7 +24,7 @@ export async function* hashFolder(folder: string, filesPerStep: number): AsyncGe
   }
 }
 
-/** In the same order everywhere, so that the same files have the same hash. */
+/** Lists files in the same order on every machine, so that the same files have the same hash. */
 async function filesOf(folder: string): Promise<string[]> {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true })
   const files = entries.filter((entry) => entry.isFile())

@@ -3,13 +3,13 @@ import { z } from 'zod'
 
 export const UserName = z.string('a name is text').regex(/^[\w-]{1,32}$/, 'a name has 1 to 32 letters, digits, _ or -')
 
-/** What a user may ask for. */
+/** The order that a user may give. */
 export const HashOrder = z.strictObject({
   folder: z.enum(['node_modules', 'lib', 'demo']),
   filesPerStep: z.int().min(1).max(1_000).default(40),
 })
 
-/** What the queue carries. */
+/** The data of a job in the queue. */
 export const HashJob = HashOrder.extend({ user: UserName })
 export type HashJob = z.infer<typeof HashJob>
 
@@ -19,11 +19,11 @@ export interface HashProgress {
   readonly files: number
   readonly totalFiles: number
   readonly bytes: number
-  /** Of the whole folder, with the last step. */
+  /** Hash of the whole folder. Only the last step has it. */
   readonly hash?: string
 }
 
-/** How a job is now. Events say this, and not what changed, so it does no harm where a snapshot has it already. */
+/** The whole state of a job. Events carry it in place of a change, so that it does no harm if a snapshot has it already. */
 export interface HashState extends HashProgress {
   readonly id: string
   readonly folder: string
@@ -32,7 +32,7 @@ export interface HashState extends HashProgress {
   readonly reason?: string
 }
 
-/** The queue keeps the progress of its jobs, so there is no other store. */
+/** Reads the state from the queue, which keeps the progress of its jobs. There is no other store. */
 export function stateOf(job: Job<HashJob>): HashState {
   const progress = { step: 0, steps: 0, files: 0, totalFiles: 0, bytes: 0, ...(job.progress as object) } as HashProgress
   const hasFailed = job.finishedOn !== undefined && Boolean(job.failedReason)

@@ -3,20 +3,20 @@ import { once } from 'node:events'
 import { type Job, Queue } from 'bullmq'
 import { Redis } from 'ioredis'
 import { type HashJob, type HashState, stateOf } from './hash-job.ts'
-import { meetingPlace, type RedisOptions } from './jobs-hub.ts'
+import { type RedisOptions, redisSettings } from './jobs-hub.ts'
 
 const STATES = ['active', 'waiting', 'delayed', 'completed', 'failed'] as const
-/** A job that could not be told of, because Redis was away, is run again. Some that are over are kept, to be shown. */
+/** A job is attempted again if Redis was away when it published. Some finished jobs are kept, so that pages can show them. */
 const JOB_OPTIONS = { attempts: 5, backoff: 1_000, removeOnComplete: { count: 50 }, removeOnFail: { count: 50 } }
 
-/** The queue as a web server needs it: while Redis is away it fails at once, so that no request waits for it. */
+/** The queue for a web server. While Redis is away it fails at once, so that no request waits for it. */
 export function createHashQueue(options: RedisOptions) {
-  const { redisUrl, queueName, queuePrefix } = meetingPlace(options)
+  const { redisUrl, queueName, queuePrefix } = redisSettings(options)
   const failFast = { enableOfflineQueue: false, maxRetriesPerRequest: null, commandTimeout: 2_000, disconnectTimeout: 100 }
   const redis = new Redis(redisUrl, { ...failFast, retryStrategy: () => 500 })
   const skip = { skipVersionCheck: true, skipWaitingForReady: true, skipMetasUpdate: true }
   const queue = new Queue<HashJob>(queueName, { connection: redis, prefix: queuePrefix, ...skip })
-  // The hub tells the page that there is no connection.
+  // The status feed tells the page that there is no connection.
   queue.on('error', () => {})
 
   return {
@@ -24,13 +24,13 @@ export function createHashQueue(options: RedisOptions) {
     add: (data: HashJob): Promise<Job<HashJob>> => queue.add(data.folder, data, { ...JOB_OPTIONS, jobId: randomUUID() }),
     /** The jobs of a user, oldest first. */
     async jobsOf(user: string): Promise<HashState[]> {
-      // After an outage the hub may be back a moment before the queue is.
+      // After an outage, the hub may reconnect shortly before the queue does.
       if (redis.status !== 'ready') await once(redis, 'ready', { signal: AbortSignal.timeout(2_000) })
       const jobs = await queue.getJobs([...STATES], 0, 99)
       const own = jobs.filter(({ data }) => data.user === user)
       return own.toSorted((a, b) => a.timestamp - b.timestamp).map(stateOf)
     },
-    /** How many workers there are, as far as Redis can be asked. */
+    /** The number of workers; `undefined` while Redis is away. */
     workers: (): Promise<number | undefined> => queue.getWorkersCount().catch(() => undefined),
     async close(): Promise<void> {
       await queue.close()

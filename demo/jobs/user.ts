@@ -3,13 +3,13 @@ import { UserName } from './hash-job.ts'
 
 const COOKIE = { path: '/jobs', httpOnly: true, sameSite: 'strict' } as const
 
-/** Who asks, by a cookie that anybody can write: in a real app this is the user of a session. */
+/** The user of a request, from a cookie that anyone can set. A real app takes the user from its session. */
 export function userOf(req: Request): string | undefined {
   const [, name] = /(?:^|; )demo-user=([^;]*)/.exec(req.get('cookie') ?? '') ?? []
   return UserName.safeParse(name).data
 }
 
-/** Takes the name of a user, and forgets it again. */
+/** Sets and deletes the cookie with the user's name. */
 export function createUserRouter(onLeave: (user: string) => Promise<unknown>) {
   const router = Router()
   router.put('/', (req, res) => {

@@ -6,32 +6,32 @@ import { HashJob, stateOf } from './hash-job.ts'
 import { type createJobsHub, isUnavailable, type JobChannels } from './jobs-hub.ts'
 
 export interface WorkOptions {
-  /** Where the folders are that users may name. */
+  /** The parent of the folders that users may name. Default: the working directory. */
   readonly root?: string
-  /** Waits after a step, so that there is something to watch. */
+  /** Waits after a step, so that there is time to watch. Default: 25 ms. */
   readonly rest?: (step: number) => Promise<unknown>
 }
 
-/** What a worker does with a job: it hashes, and publishes each step to the user who asked for it. */
+/** The work of a job: it hashes a folder, and publishes each step to the job's user. */
 export function createWork(hub: ReturnType<typeof createJobsHub>, { root = process.cwd(), rest = () => delay(25) }: WorkOptions) {
-  // The key names the step: run again, because a worker was killed or had no answer, it does not come twice.
-  const tell = (event: keyof JobChannels['jobs:'], job: Job<HashJob>, step: number | string): Promise<string> =>
+  // The key names the step. A job is attempted again if a worker was killed or received no answer, and no step may arrive twice.
+  const publishState = (event: keyof JobChannels['jobs:'], job: Job<HashJob>, step: number | string): Promise<string> =>
     hub.publish(`jobs:${job.data.user}`, event, stateOf(job), { idempotencyKey: `${job.id}:${step}` })
 
   const hash = async (job: Job<HashJob>, token?: string, signal?: AbortSignal): Promise<void> => {
     const { folder, filesPerStep } = HashJob.parse(job.data)
     const { step: last } = stateOf(job)
-    if (last === 0) await tell('queued', job, 0)
+    if (last === 0) await publishState('queued', job, 0)
     for await (const progress of hashFolder(path.join(root, folder), filesPerStep)) {
       if (signal?.aborted) {
         await job.moveToWait(token)
         throw new WaitingError()
       }
-      // What was told before is only hashed again. The last step of it may not have been told.
+      // An earlier attempt has published these steps, except perhaps the last one. They are only hashed again.
       if (progress.step < last) continue
-      // The state first, then the event: a snapshot taken in between must not be older than what follows it.
+      // The state changes before the event is published, so that a snapshot is never older than the events that precede it.
       if (progress.step > last) await job.updateProgress(progress)
-      await tell('progress', job, progress.step)
+      await publishState('progress', job, progress.step)
       await rest(progress.step)
     }
   }
@@ -40,11 +40,11 @@ export function createWork(hub: ReturnType<typeof createJobsHub>, { root = proce
     try {
       await hash(job, token, signal)
     } catch (error) {
-      // Redis was away: the queue runs the job again. Nothing else gets better by that.
+      // If Redis was away, the queue attempts the job again. Another attempt would not help with any other error.
       if (isUnavailable(error) || error instanceof WaitingError) throw error
       console.error(`A job has failed: ${(error as Error).message}`)
       throw new UnrecoverableError(`${job.data.folder} could not be hashed`)
     }
   }
-  return { work, tell }
+  return { work, publishState }
 }

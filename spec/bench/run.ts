@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import path from 'node:path'
-import { chart } from './report/chart.ts'
+import { charts } from './report/chart.ts'
 import { markdown, verdict } from './report/markdown.ts'
 import { type ScenarioResult, shown } from './report/result.ts'
 import { channels } from './scenarios/channels.ts'
@@ -92,7 +92,7 @@ async function run({ quick, write, names }: Arguments): Promise<void> {
     markdown(results, { quick, seconds, measured: machine.measured, repeated: machine.repeated, disturbed: machine.disturbed }),
   )
   const points = results.flatMap(({ chart: some }) => some ?? [])
-  if (points.length > 0) writeFileSync(path.join(__dirname, 'chart.svg'), chart(points))
+  for (const [file, svg] of charts(points)) writeFileSync(path.join(__dirname, file), svg)
 }
 
 function print({ tables, targets }: ScenarioResult): void {

@@ -6,7 +6,7 @@ import path from 'node:path'
 import { Queue } from 'bullmq'
 import type { Browser, BrowserContext, Page } from 'playwright-core'
 import type { HashState } from '../../demo/jobs/hash-job.ts'
-import { meetingPlace } from '../../demo/jobs/jobs-hub.ts'
+import { redisSettings } from '../../demo/jobs/jobs-hub.ts'
 import { createDemo } from '../../demo/server.ts'
 import { hasChromium, launchChromium } from '../support/chromium.ts'
 import { TestClient, until } from '../support/client.ts'
@@ -17,7 +17,7 @@ import { serve, stopServers } from '../support/servers.ts'
 const describePages = hasChromium('the tests of the jobs page') ? describeRedis : describe.skip
 const FILES = 220
 const ALL_STEPS = Array.from({ length: FILES }, (_, index) => index + 1)
-/** Told of this step, a worker rests no more. */
+/** A worker that receives this step no longer rests. */
 const END = FILES + 1
 const NO_REDIS = 'redis://127.0.0.1:1'
 
@@ -51,14 +51,14 @@ beforeAll(() => {
 
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
-/** A worker in another process, which rests after a step until it is told of a later one. */
+/** A worker in another process. It rests after a step until it receives a later one. */
 function startWorker(step = END): DemoProcess {
   const options = { redisUrl: REDIS_URL, prefix, root: folder, lockMs: 600 }
   return new DemoProcess('spec/support/demo-worker.ts', { args: [JSON.stringify(options), String(step)] })
 }
 
 function makeDemo(redisUrl = REDIS_URL): Web['demo'] {
-  return createDemo({ redisUrl, prefix, retryMs: 200, lookEveryMs: 100 })
+  return createDemo({ redisUrl, prefix, retryMs: 200, checkEveryMs: 100 })
 }
 
 async function serveDemo(redisUrl = REDIS_URL): Promise<Web> {
@@ -85,9 +85,9 @@ async function ask(web: Web, user: string | undefined, method: string, address: 
   return { status: response.status, error: text.startsWith('{') ? (JSON.parse(text) as { error: unknown }).error : text }
 }
 
-/** How many jobs no worker has. */
+/** The number of jobs that no worker has taken. */
 async function waiting(): Promise<number> {
-  const { queueName, queuePrefix } = meetingPlace({ prefix })
+  const { queueName, queuePrefix } = redisSettings({ prefix })
   const queue = new Queue(queueName, { connection: { url: REDIS_URL }, prefix: queuePrefix, skipMetasUpdate: true })
   const count = await queue.getWaitingCount()
   await queue.close()
@@ -98,7 +98,7 @@ async function startJob(web: Web, user: string, order: object = { folder: 'node_
   expect(await ask(web, user, 'POST', '', JSON.stringify(order))).toMatchObject({ status: 201 })
 }
 
-/** Keys of the hub and of the queue begin with it. */
+/** A new prefix for the keys of the hub and the queue. */
 const newPrefix = (): string => (prefix = freshPrefix())
 
 describeRedis('the jobs router', () => {
@@ -122,7 +122,7 @@ describeRedis('the jobs router', () => {
     ['no file in a step', '{"folder":"lib","filesPerStep":0}', /^filesPerStep: .*1/],
     ['too many files in a step', '{"folder":"lib","filesPerStep":1001}', /^filesPerStep: .*1000/],
     ['half a file in a step', '{"folder":"lib","filesPerStep":1.5}', /^filesPerStep: .*int/],
-    ['the user of somebody else', '{"folder":"lib","user":"bob"}', /user/],
+    ['the name of another user', '{"folder":"lib","user":"bob"}', /user/],
     ['two faults', '{"folder":7,"filesPerStep":0}', /^folder: .*; filesPerStep: /],
     ['a list', '[]', /object/],
     ['something that is not JSON', '{"folder', /JSON/],
@@ -130,24 +130,24 @@ describeRedis('the jobs router', () => {
     expect(await ask(web, 'ann', 'POST', '', body)).toEqual({ status: 400, error: expect.stringMatching(message) })
   })
 
-  it.each([undefined, 'no%20body', ''])('takes no job from %s', async (user) => {
+  it.each([undefined, 'no%20body', ''])('refuses a job from the user %s', async (user) => {
     expect(await ask(web, user, 'POST', '', '{"folder":"lib"}')).toMatchObject({ status: 401 })
   })
 
-  it.each(['{"name":""}', '{"name":"a b"}', '{"name":"a;b"}', `{"name":"${'x'.repeat(33)}"}`])('takes no name from %s', async (body) => {
+  it.each(['{"name":""}', '{"name":"a b"}', '{"name":"a;b"}', `{"name":"${'x'.repeat(33)}"}`])('refuses the name in %s', async (body) => {
     expect(await ask(web, undefined, 'PUT', '/user', body)).toEqual({ status: 400, error: 'a name has 1 to 32 letters, digits, _ or -' })
     expect(await ask(web, undefined, 'PUT', '/user', '{}')).toEqual({ status: 400, error: 'a name is text' })
   })
 
-  it('tells one who is not named how things are, and of no jobs', async () => {
+  it('sends a page without a user the status, and no jobs', async () => {
     await startJob(web, 'cyd')
     const client = await TestClient.open(`${web.url}/jobs/events?page=1`)
-    await until(() => client.named('status').length > 0, 'it is told')
+    await until(() => client.named('status').length > 0, 'the status has arrived')
     expect(client.data[0]).toEqual({ user: null, redis: true, host: new URL(REDIS_URL).host, workers: 0 })
     client.leave()
   })
 
-  it('ends the streams of a user who leaves, at every server', async () => {
+  it('ends the streams of a user who leaves, on every server', async () => {
     const other = await serveDemo()
     const headers = { cookie: 'demo-user=dee' }
     const clients = await Promise.all([web, other].map(({ url }) => TestClient.open(`${url}/jobs/events?page=2`, { headers })))
@@ -157,7 +157,7 @@ describeRedis('the jobs router', () => {
     expect(await ask(web, 'dee', 'DELETE', '/user', '')).toMatchObject({ status: 204 })
     for (const client of clients) await client.over()
     await startJob(web, 'eve')
-    await until(() => bystander.named('queued').length === 1, 'the other user goes on')
+    await until(() => bystander.named('queued').length === 1, 'the other stream is still open')
     bystander.leave()
   })
 })
@@ -169,7 +169,7 @@ describeRedis('npm run demo:worker', () => {
     await deleteKeys([prefix])
   })
 
-  it('does the jobs of its own folder, and ends by itself', async () => {
+  it('does the jobs of its own folder, and ends on SIGINT', async () => {
     const child = new DemoProcess('demo/worker.ts', { env: { REDIS_URL, DEMO_PREFIX: newPrefix() } })
     const web = await serveDemo()
     const client = await TestClient.open(`${web.url}/jobs/events`, { headers: { cookie: 'demo-user=ann' } })
@@ -222,7 +222,7 @@ describePages('the jobs page in Chromium', () => {
     if (faults.length > 0) throw new Error(`there were faults: ${faults.join(', ')}`)
   })
 
-  /** Opens the page in a window of its own, which keeps the steps that its EventSource is given. */
+  /** Opens the page in a window of its own, which keeps the steps that its EventSource receives. */
   async function open(web: Web, user?: string): Promise<Page> {
     const context = await browser.newContext()
     contexts.push(context)
@@ -233,11 +233,11 @@ describePages('the jobs page in Chromium', () => {
     if (user !== undefined) await context.addCookies([{ name: 'demo-user', value: user, domain: '127.0.0.1', path: '/jobs' }])
     const page = await context.newPage()
     await page.addInitScript(`
-      window.told = []
+      window.steps = []
       window.EventSource = class extends EventSource {
         constructor(address) {
           super(address)
-          this.addEventListener('progress', ({ data }) => window.told.push(JSON.parse(data).step))
+          this.addEventListener('progress', ({ data }) => window.steps.push(JSON.parse(data).step))
         }
       }
     `)
@@ -254,17 +254,19 @@ describePages('the jobs page in Chromium', () => {
   const isIn = (page: Page, state: string) => page.locator(`#status[data-state=${state}]`).waitFor()
   const jobIs = (page: Page, state: string) => page.locator(`.job[data-state=${state}]`).waitFor()
   const isAt = (page: Page, step: number) => page.locator(`.job[data-step="${step}"]`).waitFor()
-  const told = (page: Page) => page.evaluate<number[]>('window.told')
+  const steps = (page: Page) => page.evaluate<number[]>('window.steps')
   const runs = (page: Page) => page.evaluate<string[]>(`[...document.querySelectorAll('.track span')].map(({ className }) => className)`)
   const counted = (page: Page) =>
-    page.evaluate<object>(`Object.fromEntries(['events', 'caught', 'doubled', 'missing'].map((id) => [id, Number($(id).textContent)]))`)
+    page.evaluate<object>(
+      `Object.fromEntries(['events', 'caught', 'doubled', 'missing'].map((id) => [id, Number(document.getElementById(id).textContent)]))`,
+    )
 
   async function start(page: Page, filesPerStep: number): Promise<void> {
     await page.getByLabel('Files in a step').fill(String(filesPerStep))
     await page.getByRole('button', { name: 'Start a job' }).click()
   }
 
-  it('shows a job to its user at both servers, to the end, and to nobody else', async () => {
+  it('shows a job to its user on both servers, to the end, and to no other user', async () => {
     const ann = await open(one)
     await ann.getByLabel('Name').fill('ann')
     await ann.getByRole('button', { name: 'Continue' }).click()
@@ -277,17 +279,17 @@ describePages('the jobs page in Chromium', () => {
       await jobIs(page, 'done')
       expect(await page.locator('.hash').textContent()).toBe(wholeHash)
       expect(await page.locator('.figures').textContent()).toContain(`Step ${FILES} of ${FILES}: ${FILES} of ${FILES} files`)
-      expect(await told(page)).toEqual(ALL_STEPS)
+      expect(await steps(page)).toEqual(ALL_STEPS)
       expect(await counted(page)).toEqual({ events: FILES, caught: 0, doubled: 0, missing: 0 })
     }
-    // What bob is given of his own came after all that was published to ann.
+    // Bob's own events were published after all of ann's.
     await start(bob, 1_000)
     await jobIs(bob, 'done')
-    expect(await told(bob)).toEqual([1])
+    expect(await steps(bob)).toEqual([1])
     expect(await bob.locator('.job').count()).toBe(1)
   })
 
-  it('begins in the middle of a job with how it is', async () => {
+  it('begins in the middle of a job with its current state', async () => {
     worker.send(50)
     const first = await openLive(one, 'cyd')
     await start(first, 1)
@@ -295,14 +297,14 @@ describePages('the jobs page in Chromium', () => {
     const page = await openLive(two, 'cyd')
     await isAt(page, 50)
     expect(await runs(page)).toEqual(['known'])
-    expect(await told(page)).toEqual([])
+    expect(await steps(page)).toEqual([])
     worker.send(END)
     await jobIs(page, 'done')
-    expect(await told(page)).toEqual(ALL_STEPS.slice(50))
+    expect(await steps(page)).toEqual(ALL_STEPS.slice(50))
     expect(await counted(page)).toEqual({ events: FILES - 50, caught: 0, doubled: 0, missing: 0 })
   })
 
-  it('loses nothing when its connection is cut, nor when the server is restarted, and says that it has caught up', async () => {
+  it('loses nothing when its connection is cut or the server is restarted, and says that it has caught up', async () => {
     worker.send(50)
     const page = await openLive(one, 'dan')
     const witness = await openLive(two, 'dan')
@@ -318,7 +320,7 @@ describePages('the jobs page in Chromium', () => {
     await isIn(page, 'reconnecting')
     worker.send(150)
     await isAt(witness, 150)
-    expect(await told(page)).toEqual(ALL_STEPS.slice(0, 50))
+    expect(await steps(page)).toEqual(ALL_STEPS.slice(0, 50))
     release()
     await isIn(page, 'live')
     await isAt(page, 150)
@@ -332,7 +334,7 @@ describePages('the jobs page in Chromium', () => {
     worker.send(END)
     for (const each of [page, witness]) {
       await jobIs(each, 'done')
-      expect(await told(each)).toEqual(ALL_STEPS)
+      expect(await steps(each)).toEqual(ALL_STEPS)
       expect(await counted(each)).toMatchObject({ events: FILES, doubled: 0, missing: 0 })
       expect(await each.locator('.hash').textContent()).toBe(wholeHash)
     }
@@ -347,13 +349,13 @@ describePages('the jobs page in Chromium', () => {
     expect(await page.locator('.outcome').textContent()).toBe('lib could not be hashed')
   })
 
-  it('says that no worker is there, and goes on with another without a step told twice', async () => {
+  it('says that no worker is running, and continues with another one without a repeated step', async () => {
     worker.send(40)
     const page = await openLive(one, 'gus')
     await start(page, 1)
     await isAt(page, 40)
     const isHeld = () => page.locator('.job .held', { hasText: 'waits for a worker' }).waitFor()
-    // Asked to stop, it hands the job back.
+    // A worker that is stopped returns its job to the queue.
     worker.signal('SIGTERM')
     worker.send(END)
     await worker.over()
@@ -369,12 +371,12 @@ describePages('the jobs page in Chromium', () => {
     worker = startWorker()
     await jobIs(page, 'done')
     await page.locator('#idle').waitFor({ state: 'hidden' })
-    expect(await told(page)).toEqual(ALL_STEPS)
+    expect(await steps(page)).toEqual(ALL_STEPS)
     expect(await counted(page)).toEqual({ events: FILES, caught: 0, doubled: 0, missing: 0 })
     expect(await page.locator('.hash').textContent()).toBe(wholeHash)
   })
 
-  it('says that it needs Redis where there is none, and server and worker print no more of it than a line', async () => {
+  it('says that it needs Redis if there is none, which server and worker print at most once', async () => {
     const idle = new DemoProcess('demo/worker.ts', { env: { REDIS_URL: NO_REDIS } })
     const child = new DemoProcess('demo/server.ts', { env: { PORT: '0', REDIS_URL: NO_REDIS } })
     const [line, port] = await child.prints(/.*localhost:(\d+)\n/)
@@ -385,7 +387,7 @@ describePages('the jobs page in Chromium', () => {
       await isIn(page, 'away')
       expect(await page.locator('#away').innerText()).toMatch(/needs Redis, and there is none at 127\.0\.0\.1:1\s+Start one.*redis-server/)
     }
-    // It was sent away, to come back, and its server does not speak of it.
+    // The stream was refused with a retry, and the server prints nothing about it.
     await refused.over()
     expect(refused.retries).toHaveLength(2)
     expect(await ask(web, 'ann', 'POST', '', '{"folder":"lib"}')).toEqual({ status: 503, error: 'there is no Redis at 127.0.0.1:1' })
@@ -403,7 +405,7 @@ describePages('the jobs page in Chromium', () => {
     ])
   })
 
-  it('goes on by itself when Redis is back', async () => {
+  it('continues by itself when Redis is back', async () => {
     const redis = await RedisServer.start()
     try {
       const web = await serveDemo(redis.url)
@@ -421,14 +423,14 @@ describePages('the jobs page in Chromium', () => {
     }
   })
 
-  it('counts in the metrics what the hub of the jobs delivered', async () => {
+  it('counts the deliveries of the jobs hub in the metrics', async () => {
     const text = await (await fetch(`${one.url}/metrics`)).text()
     expect(text).toMatch(/sse_hub_delivered_total\{hub="jobs"\} [1-9]/)
   })
 })
 
 describe('the state of a job', () => {
-  it('is small enough for every step to be kept', () => {
+  it('is small enough for the log to keep every step', () => {
     const progress = { step: 99_999, steps: 100_000, files: 99_999, totalFiles: 100_000, bytes: 1e12 }
     const state: HashState = { id: 'x'.repeat(36), folder: 'node_modules', at: Date.now(), state: 'active', ...progress }
     expect(JSON.stringify(state).length * 2_000).toBeLessThan(1_048_576)

@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { readdirSync } from 'node:fs'
 import type http from 'node:http'
 import net from 'node:net'
 import path from 'node:path'
@@ -11,7 +12,7 @@ import { TestClient, until } from '../support/client.ts'
 import { serve, stopServers } from '../support/servers.ts'
 import { TYPESCRIPT } from '../support/typescript.ts'
 
-/** These pages need no Redis, so there is none. */
+/** No Redis listens here, because these pages need none. */
 const redisUrl = 'redis://127.0.0.1:1'
 let demo: ReturnType<typeof createDemo>
 let url: string
@@ -19,7 +20,7 @@ const visitors: Visitor[] = []
 
 beforeEach(async () => {
   demo = createDemo({ retryMs: 200, sampleEveryMs: 50, redisUrl })
-  // The app is looked up per request, so that a test can put a new demo in its place, as a restart does.
+  // Each request looks up the demo, so that a test can replace it, as a restart does.
   const handler: http.RequestListener = (req, res) => void demo.app(req, res)
   ;({ url } = await serve(handler))
 })
@@ -37,7 +38,7 @@ async function post(address: string, body?: object): Promise<number> {
   return response.status
 }
 
-/** An EventSource of a page, with what it was given. From `hold` to `release` its reconnects wait. */
+/** The EventSource of a page, with everything that it received. Between `hold` and `release`, its reconnects wait. */
 class Visitor {
   readonly texts: string[] = []
   readonly replayed: number[] = []
@@ -68,12 +69,12 @@ class Visitor {
 describe('the broadcast router', () => {
   const say = (text: string) => post('/broadcast/messages', { page: 'other', text })
 
-  it('resumes a page whose connection was cut, with nothing missing and nothing doubled', async () => {
+  it('resumes a page whose connection was cut, without a gap and without duplicates', async () => {
     const visitor = new Visitor('cut-me')
     const witness = new Visitor('witness')
     await until(() => visitor.replayed.length === 1 && witness.replayed.length === 1, 'both are live')
     await say('one')
-    await until(() => visitor.texts.length === 1, 'the first message came')
+    await until(() => visitor.texts.length === 1, 'the first message has arrived')
 
     visitor.hold()
     expect(await post('/broadcast/cut?page=cut-me')).toBe(204)
@@ -83,7 +84,7 @@ describe('the broadcast router', () => {
     visitor.release()
     await until(() => visitor.replayed.length === 2, 'the page is live again')
     await say('five')
-    await until(() => visitor.texts.includes('five') && witness.texts.includes('five'), 'the last message came')
+    await until(() => visitor.texts.includes('five') && witness.texts.includes('five'), 'the last message has arrived')
 
     expect(visitor.texts).toEqual(['one', 'two', 'three', 'four', 'five'])
     expect(visitor.replayed).toEqual([0, 3])
@@ -114,12 +115,33 @@ describe('the broadcast router', () => {
   })
 })
 
+describe('the icon', () => {
+  it.each(['/', '/broadcast', '/machine', '/jobs'])('is linked by the page %s', async (address) => {
+    const html = await (await fetch(url + address)).text()
+    const icon = /<link rel="icon" href="([^"]+)">/.exec(html)?.[1]
+    expect((await fetch(url + icon)).headers.get('content-type')).toBe('image/svg+xml')
+  })
+
+  it('is served for answers that are not HTML, too', async () => {
+    const response = await fetch(`${url}/favicon.ico`)
+    expect([response.status, response.headers.get('content-type')]).toEqual([200, 'image/svg+xml'])
+    expect(await response.text()).toContain('<svg')
+  })
+})
+
+describe('the files of the demo', () => {
+  it('have different names', () => {
+    const names = readdirSync(path.join(__dirname, '../../demo'), { recursive: true, encoding: 'utf8' }).map((file) => path.basename(file))
+    expect(names.toSorted()).toEqual([...new Set(names)].toSorted())
+  })
+})
+
 describe('the metrics route', () => {
-  it('gives what the hubs count, as Prometheus text', async () => {
+  it('serves the statistics of the hubs as Prometheus text', async () => {
     const visitor = new Visitor('counted')
     await until(() => visitor.replayed.length === 1, 'the page is live')
     await post('/broadcast/messages', { page: 'other', text: 'one' })
-    await until(() => visitor.texts.length === 1, 'the message came')
+    await until(() => visitor.texts.length === 1, 'the message has arrived')
     for (let scrape = 0; scrape < 2; scrape++) {
       const response = await fetch(`${url}/metrics`)
       const lines = (await response.text()).split('\n')
@@ -133,7 +155,7 @@ describe('the metrics route', () => {
 })
 
 describe('the machine router', () => {
-  it('gives a late page the samples of before, then the new ones', async () => {
+  it('sends a new page the earlier samples, then the new ones', async () => {
     const early = await TestClient.open(`${url}/machine/events`)
     await early.received(5)
     const seen = [...early.data]
@@ -154,7 +176,7 @@ describe('the machine router', () => {
     late.leave()
   })
 
-  it('shows in the samples that the event loop was held', async () => {
+  it('shows in the samples that the event loop was blocked', async () => {
     const client = await TestClient.open(`${url}/machine/events`)
     await client.received(2)
     expect(await post('/machine/block')).toBe(204)
@@ -176,7 +198,7 @@ describe('npm run demo', () => {
       const port = /localhost:(\d+)/.exec(output)?.[1]
       const client = await TestClient.open(`http://127.0.0.1:${port}/broadcast/events`)
       await client.live()
-      // As browsers do it in advance: a connection on which nothing is asked for.
+      // An unused connection, such as browsers open in advance.
       const unused = net.connect(Number(port), '127.0.0.1')
       unused.on('error', () => {})
       await once(unused, 'connect')
@@ -184,7 +206,7 @@ describe('npm run demo', () => {
       await client.over()
       const [code] = (await once(child, 'exit')) as [number | null]
       expect(code).toBe(0)
-      // The last block is the hub's goodbye, so the stream was ended and not torn off.
+      // The second retry is that of stream-end, so the stream was ended and not cut.
       expect(client.retries).toHaveLength(2)
     } finally {
       child.kill('SIGKILL')
@@ -214,13 +236,16 @@ inChromium('the demo pages in Chromium', () => {
     if (faults.length > 0) throw new Error(`the pages had faults: ${faults.join(', ')}`)
   })
 
-  /** Opens a page in a window of its own. What it throws, and what it asks of another host, is a fault. */
+  /** Opens a page in a window of its own. An error, a request to another host, and a request that fails are faults. */
   async function open(address: string): Promise<Page> {
     const context = await browser.newContext()
     contexts.push(context)
     context.on('weberror', (fault) => faults.push(fault.error().message))
     context.on('request', (request) => {
       if (!request.url().startsWith(`${url}/`)) faults.push(`asked for ${request.url()}`)
+    })
+    context.on('response', (response) => {
+      if (response.status() >= 400) faults.push(`${response.status()} for ${response.url()}`)
     })
     const page = await context.newPage()
     await page.goto(url + address)
@@ -244,7 +269,7 @@ inChromium('the demo pages in Chromium', () => {
 
   const isListed = (page: Page, text: string) => page.locator('.message .text', { hasText: text }).first().waitFor()
 
-  it('leads from the index to every page', async () => {
+  it('links from the index to every page', async () => {
     const index = await open('/')
     const links = await index.locator('.pages a').evaluateAll((all) => all.map((link) => String((link as { href?: string }).href)))
     expect(links.map((link) => link.slice(url.length))).toEqual(['/broadcast', '/machine', '/jobs'])
@@ -254,7 +279,7 @@ inChromium('the demo pages in Chromium', () => {
     }
   })
 
-  it('lists a message once in each of two pages, as the text that it is', async () => {
+  it('lists a message once in each of two pages, as text', async () => {
     const [first, second] = [await openBroadcast(), await openBroadcast()]
     const markup = '<img src="/none" onerror="throw 1">'
     await send(first, markup)
@@ -264,7 +289,7 @@ inChromium('the demo pages in Chromium', () => {
     for (const page of [first, second]) expect(await texts(page)).toEqual([markup, 'from the second', 'and the last'])
   })
 
-  it('catches up after its connection was cut, in order and without doubles', async () => {
+  it('catches up after its connection was cut, in order and without duplicates', async () => {
     const [cut, other] = [await openBroadcast(), await openBroadcast()]
     await send(other, 'before')
     await isListed(cut, 'before')
@@ -291,7 +316,7 @@ inChromium('the demo pages in Chromium', () => {
     for (const what of ['doubled', 'missing']) expect(await cut.locator(`#${what}`).textContent()).toBe('0')
   })
 
-  it('says that it missed messages when the server was restarted', async () => {
+  it('says that it missed messages after the server was restarted', async () => {
     const page = await openBroadcast()
     await send(page, 'before the restart')
     const old = demo
@@ -306,7 +331,7 @@ inChromium('the demo pages in Chromium', () => {
     expect(await texts(page)).toEqual(['before the restart', 'after the restart'])
   })
 
-  it('draws the samples of before and then the new ones', async () => {
+  it('draws the earlier samples and then the new ones', async () => {
     const client = await TestClient.open(`${url}/machine/events`)
     await client.received(10)
     const page = await open('/machine')

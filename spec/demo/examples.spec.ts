@@ -1,11 +1,11 @@
 import { app as access } from '../../demo/examples/access.ts'
-import { app as jobs } from '../../demo/examples/jobs.ts'
+import { app as idempotency } from '../../demo/examples/idempotency.ts'
 import { app as limits } from '../../demo/examples/limits.ts'
 import { app as schemas } from '../../demo/examples/schemas.ts'
 import { app as shutdown, shutDown } from '../../demo/examples/shutdown.ts'
 import { app as snapshot } from '../../demo/examples/snapshot.ts'
 import { app as ticker } from '../../demo/examples/ticker.ts'
-import { app as worker, countLetters } from '../../demo/examples/worker.ts'
+import { app as letters, countLetters } from '../../demo/examples/count-letters.ts'
 import { readdirSync } from 'node:fs'
 import path from 'node:path'
 import request from 'supertest'
@@ -17,12 +17,12 @@ afterEach(stopServers)
 const connect = async (url: string, headers: Record<string, string> = {}): Promise<TestClient> =>
   TestClient.open(`${url}/events`, { headers })
 
-describe('the example of', () => {
-  it('snapshot begins with the state, and goes on with what is added', async () => {
+describe('the example', () => {
+  it('snapshot begins with the state and continues with changes', async () => {
     const { url } = await serve(snapshot)
     const client = await (await connect(url)).live()
     await request(url).put('/tasks/1/milk').expect(200)
-    await until(() => client.named('saved').length === 1, 'the task came')
+    await until(() => client.named('saved').length === 1, 'the task has arrived')
     expect(client.events.map(({ event, data }) => [event, data])).toEqual([
       ['tasks', '[{"id":"0","text":"bread"}]'],
       ['stream-open', expect.any(String)],
@@ -31,7 +31,7 @@ describe('the example of', () => {
     expect((await (await connect(url)).live()).named('tasks')[0]?.data).toBe('[{"id":"0","text":"bread"},{"id":"1","text":"milk"}]')
   })
 
-  it('schemas sends what the schema puts out, and answers what it refuses with 422', async () => {
+  it('schemas sends the output of a schema, and answers an invalid payload with 422', async () => {
     const { url } = await serve(schemas)
     const client = await (await connect(url)).live()
     await request(url).post('/orders').send({ id: '7', total: 12 }).expect(201)
@@ -41,7 +41,7 @@ describe('the example of', () => {
     expect((refused.body as { error: string }).error).toMatch(/'created'.*'orders'.*total/)
   })
 
-  it('access gives nobody what is not theirs, and ends the streams of who logs out', async () => {
+  it('access refuses the channels of other users, and ends the streams of a user who logs out', async () => {
     const { url } = await serve(access)
     const as = (user: string) => ({ authorization: user })
     await request(url).get('/events?channel=news').expect(401)
@@ -59,7 +59,7 @@ describe('the example of', () => {
     expect([ann.channelEvents, bob.channelEvents.map(({ data }) => data)]).toEqual([[], ['hello']])
   })
 
-  it('limits tells the third stream of a user to come back', async () => {
+  it('limits refuses the third stream of a user with a retry', async () => {
     const { url } = await serve(limits)
     const open = (user: string): Promise<TestClient> => TestClient.open(`${url}/events/${user}`)
     for (let n = 0; n < 2; n++) await (await open('ann')).live()
@@ -75,8 +75,8 @@ describe('the example of', () => {
     await (await open('bob')).live()
   })
 
-  it('worker reads every word, and publishes what it counted', async () => {
-    const { url } = await serve(worker)
+  it('count-letters reads every word and publishes the count', async () => {
+    const { url } = await serve(letters)
     const client = await (await connect(url)).live()
     const stop = new AbortController()
     const counting = countLetters(stop.signal)
@@ -87,8 +87,8 @@ describe('the example of', () => {
     await counting
   })
 
-  it('jobs gives the same id for the second run, and sends one event', async () => {
-    const { url } = await serve(jobs)
+  it('idempotency returns the same id for the second publish, and sends one event', async () => {
+    const { url } = await serve(idempotency)
     const client = await (await connect(url)).live()
     const first = await request(url).post('/jobs/7/run').expect(200)
     const second = await request(url).post('/jobs/7/run').expect(200)
@@ -108,7 +108,7 @@ describe('the example of', () => {
     ])
   })
 
-  it('shutdown ends every stream, tells each to come back, and closes the server', async () => {
+  it('shutdown ends every stream with a retry, and closes the server', async () => {
     const { url, server } = await serve(shutdown)
     const clients = await Promise.all(Array.from({ length: 10 }, async () => (await connect(url)).live()))
     await shutDown(server, 100)
@@ -117,8 +117,8 @@ describe('the example of', () => {
     expect(clients.every(({ retries }) => (retries.at(-1) ?? 0) >= 1_000)).toBe(true)
   })
 
-  it('every file is tried here', () => {
+  it('has a test here for every file', () => {
     const files = readdirSync(path.join(__dirname, '../../demo/examples')).map((file) => file.replace('.ts', ''))
-    expect(files.toSorted()).toEqual(['access', 'jobs', 'limits', 'schemas', 'shutdown', 'snapshot', 'ticker', 'worker'])
+    expect(files.toSorted()).toEqual(['access', 'count-letters', 'idempotency', 'limits', 'schemas', 'shutdown', 'snapshot', 'ticker'])
   })
 })

@@ -6,7 +6,7 @@ import { digits, isMet, type ScenarioResult, shown, type Table, type Target } fr
 
 const PACKAGES = ['express', 'better-sse', 'express-sse', 'compression', 'ioredis']
 
-/** What is said of the run beside its results. */
+/** The circumstances of the measurements, which the report has in addition to the results. */
 export interface RunInfo {
   readonly quick: boolean
   readonly seconds: number
@@ -46,7 +46,7 @@ function limitText({ bound, limit, unit }: Target): string {
   return `${bound === 'most' ? '≤' : '≥'} ${digits(limit)}${unit}`
 }
 
-/** Also said on the terminal. */
+/** Whether a target was met. The terminal shows it too. */
 export function verdict(target: Target): string {
   if (target.measured === undefined) return 'not measured'
   return isMet(target) ? 'met' : '**not met**'

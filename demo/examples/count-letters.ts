@@ -1,14 +1,14 @@
 import express from 'express'
 import { Hub, sseMiddleware } from 'express-sse-hub'
 
-// A job in the background that reads what is published, one event at a time, and never misses one without being told.
-//   npx tsx demo/examples/worker.ts
+// Background work that reads events one at a time. If events were lost, it receives a stream-reset.
+//   npx tsx demo/examples/count-letters.ts
 //   curl -N localhost:3000/events
 //   curl -X POST localhost:3000/words/hello
 
 const hub = new Hub<{ words: { said: string }; totals: { count: number } }>()
 
-/** Counts letters. What is published while it is busy waits in the log; `lastEventId` is where it would go on. */
+/** Counts letters. Events that are published while it is busy wait in the log. */
 export async function countLetters(signal: AbortSignal): Promise<void> {
   let letters = 0
   for await (const item of hub.events(['words'], { signal })) {
