@@ -6,7 +6,7 @@ import type { GzipBody } from '../gzip/gzip-body.ts'
 import type { SharedBytes } from '../gzip/shared-bytes.ts'
 import type { ClientOutput } from '../hub/client-connection.ts'
 import { isUnwritable } from './client-disconnect.ts'
-import { isHttp2, isRealSocket, isServerClosed, socketOf } from './response-socket.ts'
+import { isHttp2, isRealSocket, isServerClosed, socketOf, unsentBytes } from './response-socket.ts'
 import { StallClock, type Ticks } from './stall-clock.ts'
 import { WriteBuffer } from './write-buffer.ts'
 
@@ -273,7 +273,7 @@ export class Output implements ClientOutput {
       this.#handed += chunk.length
       // A wrapper that returns undefined did not report that it is full.
       const answer: unknown = res.write(chunk)
-      if (answer === false && (this.#transformed || res.writableLength > 0)) this.block()
+      if (answer === false && (this.#transformed || unsentBytes(res) > 0)) this.block()
       this.#flush()
     } catch (error) {
       this.full = true
@@ -359,7 +359,7 @@ export class Output implements ClientOutput {
 
   #queuedDirect(): number {
     if (this.#transformed) return this.full ? this.#direct : 0
-    return Math.min(this.#direct, (this.#socket ?? this.#res).writableLength)
+    return Math.min(this.#direct, this.#socket?.writableLength ?? unsentBytes(this.#res))
   }
 }
 

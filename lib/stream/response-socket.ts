@@ -27,3 +27,9 @@ export function isServerClosed(socket: Socket): boolean {
   const { server } = socket as Socket & { readonly server?: { readonly listening?: boolean } | null }
   return server?.listening === false
 }
+
+/** The bytes that a response holds. A mocked response lacks the state of Node's, without which its getter throws on Node 24. */
+export function unsentBytes(res: ServerResponse): number {
+  const isMocked = !isHttp2(res) && (res as { readonly outputSize?: number }).outputSize === undefined
+  return isMocked ? 0 : res.writableLength
+}

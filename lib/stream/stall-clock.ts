@@ -1,6 +1,6 @@
 import type { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
-import { isHttp2, socketOf } from './response-socket.ts'
+import { isHttp2, socketOf, unsentBytes } from './response-socket.ts'
 
 /** The clock of silence and stalls: the watchdog's. */
 export interface Ticks {
@@ -40,7 +40,7 @@ export class StallClock {
   /** A number that changes whenever bytes have left, and does not change when bytes are added. */
   #measure(written: Socket | null, handed: number): number {
     const socket: QueuedSocket | null = written ?? (isHttp2(this.#res) ? null : socketOf(this.#res))
-    if (socket === null) return handed - (this.#res.writableLength ?? 0)
+    if (socket === null) return handed - unsentBytes(this.#res)
     return socket.bytesWritten - socket.writableLength - (socket._handle?.writeQueueSize ?? 0)
   }
 }
