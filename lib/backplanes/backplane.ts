@@ -11,7 +11,7 @@ export interface Publication {
   readonly isString: boolean
   /** Key of the event, in a channel that keeps the latest event per key. */
   readonly key: string | undefined
-  /** Identifies the event if it is published again, for as long as the log of the channel reaches back. */
+  /** Identifies the event if it is published again within `bounds.maxAgeMs`, even if the log has dropped it by then. */
   readonly idempotencyKey: string | undefined
   /** The bounds of the channel's log. */
   readonly bounds: ReplayBounds
@@ -82,7 +82,7 @@ export interface BackplaneHost {
   event(epoch: string, channel: string, event: BackplaneEvent): void
   /** All events before the read with this token have been delivered. */
   reached(token: string): void
-  /** From now on events may be missing, until the hub has read the channels that are watched. */
+  /** From now on events may be missing, until the hub has read the watched channels after {@link resumed}. */
   interrupted(): void
   /** Events arrive again, for all channels that are watched. The refused channels are no longer watched. */
   resumed(refused: Refused): void
@@ -108,7 +108,7 @@ export type Acquired = 'counted' | 'full' | 'maybe-full'
 export interface BackplaneLog {
   /** The time in milliseconds within which the engine must answer. */
   readonly timeoutMs: number
-  /** The interval in milliseconds at which the hub checks that events arrive and that it has all of them, in milliseconds. */
+  /** The interval in milliseconds at which the hub checks that events arrive and that it has all of them. */
   readonly probeMs: number
   /**
    * Delivers the events of these channels to the host from now on, also after an interruption. Once the promise resolves, the
@@ -144,20 +144,21 @@ export interface BackplaneLog {
 }
 
 /**
- * The engine that carries the events of a hub. It must give each event its position in one order, store it and announce it in
+ * The engine that carries the events of a hub. It must give each event a position in one total order, store it and announce it in
  * one step, and carry control messages between processes. A backplane belongs to one hub.
  *
- * After `close()` every call must reject with `SSE_BACKPLANE_UNAVAILABLE`, and the backplane must not call the host.
+ * After `close()`, every call that returns a promise must reject with `SSE_BACKPLANE_UNAVAILABLE`, every other call must do nothing, and
+ * the backplane must not call the host.
  */
 export interface Backplane {
   /**
-   * The log that processes share. `null` if there is none, and the hubs keep the only logs. Then the backplane must deliver every
-   * event of every channel to the host from `open` on, each before its `publish` returns.
+   * The log that processes share, or `null` if the hubs keep the only logs. Without a log, the backplane must deliver every event of
+   * every channel to every host from `open` on, each before its `publish` returns.
    */
   readonly log: BackplaneLog | null
   /** Identifies this process among those that share the backplane. */
   readonly processId: string
-  /** Starts the backplane. The hub calls it once. Without a log it must return the position at which it starts, else `null`. */
+  /** Starts the backplane. The hub calls it once. Without a log it must return the log head at which it starts; with one, `null`. */
   open(host: BackplaneHost): { readonly epoch: string; readonly newest: number } | null
   /**
    * Gives an event the next position, stores it and announces it: all of these or none. It may return the result at once.
@@ -174,6 +175,6 @@ export interface Backplane {
   broadcast(text: string, isVital: boolean): Promise<readonly string[]>
   /** Sends a control message to one process, which may not receive it. */
   send(processId: string, text: string): void
-  /** Closes the backplane. Further calls must do nothing. */
+  /** Closes the backplane. A second call must do nothing. */
   close(): Promise<void>
 }

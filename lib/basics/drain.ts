@@ -8,7 +8,7 @@ const STEP_MS = 20
  * Ends `items` in order, spread evenly over `ms` milliseconds. If many are due at once, it works in time slices, so that it
  * does not block the event loop. Resolves when every item has been ended or has disconnected by itself.
  *
- * @param isDisconnected whether an item has gone by itself. Such an item is skipped, and does not use up a turn of the spread.
+ * @param isDisconnected whether an item has disconnected by itself. Such an item is skipped, and does not use up a turn of the spread.
  */
 export async function drain<T>(
   items: readonly T[],

@@ -11,7 +11,7 @@ const MAX_SWEEP_MS = 30_000
 const WAITING_FACTOR = 4
 const WAITING_SLACK_BYTES = 4_194_304
 
-/** How logs are kept that are copies of logs elsewhere. */
+/** The rules for logs that are copies of a backplane's logs. */
 export interface CopyRetention {
   /** The time for which a copy is kept after its last consumer has left. */
   readonly lingerMs: number
@@ -27,7 +27,7 @@ export class ChannelRegistry {
   readonly #boundsOf: (name: string) => ReplayBounds
   readonly #maxTotalBytes: number
   #totals: LogTotals
-  /** How copies are kept; `null` if the logs are originals. */
+  /** The rules for copies; `null` if the logs are originals. */
   #copies: CopyRetention | null = null
   readonly #channels = new Map<string, Channel>()
   /** The channels that keep offered events, least recently published first. */
@@ -114,7 +114,7 @@ export class ChannelRegistry {
     if (channel.log.count === 0) this.#forgetRecency(channel)
   }
 
-  /** Begins a new epoch with empty logs, of which nothing is known up to `floor`. Consumers are notified. */
+  /** Begins a new epoch with empty logs, which may have lost events up to `floor`. Restarts all consumers. */
   restart(floor: number): void {
     this.#floor = floor
     for (const channel of this.#channels.values()) {
@@ -141,7 +141,7 @@ export class ChannelRegistry {
     this.#channels.clear()
     this.#byRecency.clear()
     this.#newest = null
-    // An iterator that still reads a log keeps it, and it counts no more.
+    // An iterator may still read a log, which no longer counts.
     this.#totals = noTotals(this.#maxTotalBytes)
     this.#sweeping = null
     this.#stop()

@@ -5,11 +5,11 @@ import type { ReplayLog } from '../log/replay-log.ts'
 import type { DirectWriter } from './direct-writer.ts'
 import { LockstepGroup, type LockstepMember } from './lockstep-group.ts'
 
-/** A consumer of channels: a cursor that the pump asks to take what follows its position. */
+/** A consumer of channels: a cursor to which the pump delivers the events after its position. */
 export interface Consumer {
   /** Everything at or before this position has been dealt with. */
   readonly position: number
-  /** Takes what is due, as far as it can. Returns `false` if the time slice ended before it had everything up to the position `goal`. */
+  /** Takes what is due, until its sink is full. Returns `false` if the time slice ended before everything up to the position `goal`. */
   deliver(slice: TimeSlice, goal: number): boolean
   /** The log of a channel begins a new epoch: the consumer's position means nothing in it. */
   restart(): void
@@ -21,7 +21,7 @@ export interface Consumer {
 export class ChannelCursor implements LockstepMember {
   readonly channel: Channel
   readonly consumer: Consumer
-  /** Lower bound of this channel alone: the consumer receives nothing of it at or before this position. */
+  /** Lower bound for this channel alone: the consumer receives none of its events at or before this position. */
   after = -1
   /** Position of the event that was last found to be the next one. */
   due = 0
@@ -58,7 +58,7 @@ export class Channel {
   restarts = 0
   /** The number of pending subscriptions that need it. It is not forgotten before they have begun or failed. */
   pins = 0
-  /** The floor of its log if the backplane lost events, rather than a consumer that was too slow; -1 otherwise. */
+  /** The floor that its log got when events of the backplane were lost; -1 if none were. A later floor is due to the log's bounds. */
   gap = -1
   /** Whether the pump has it in its queue. */
   isQueued = false
@@ -109,7 +109,7 @@ export class Channel {
     cursor.consumer.leftLockstep(position)
   }
 
-  /** Delivers to the lockstep group, up to the position `goal`. Returns `false` if the time slice ended before. */
+  /** Delivers to the lockstep group, at least up to the position `goal`. Returns `false` if the time slice ended before. */
   sweepLockstep(slice: TimeSlice, goal: number, counters: { delivered: number }): boolean {
     return this.#lockstep?.sweep(this.log, goal, slice, counters, this.leaveLockstep) ?? true
   }

@@ -4,8 +4,8 @@ import type { Timeline } from '../event/timeline.ts'
 import { SharedBytes } from '../gzip/shared-bytes.ts'
 
 /**
- * Why events were lost: `'expired'`, they were too old for the log; `'restarted'`, the log has begun a new epoch; `'slow'`, the
- * client read too slowly; `'unknown-id'`, the client's id is not one of this hub.
+ * The reason for which events were lost: `'expired'`, they were too old for the log; `'restarted'`, the log has begun a new epoch;
+ * `'slow'`, the client read too slowly; `'unknown-id'`, the client's id is not one of this hub.
  */
 export type ResetReason = 'expired' | 'restarted' | 'slow' | 'unknown-id'
 

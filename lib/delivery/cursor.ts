@@ -14,9 +14,9 @@ export interface ResumePoint {
 
 /** The start of a cursor. */
 export interface StartPosition {
-  /** -1 if nothing is known of what the client has. */
+  /** -1 if it is unknown which events the client has. */
   readonly position: number
-  /** The reason of the reset, should the client need one before its replay is complete. */
+  /** The reason for a reset of the client before its replay is complete. */
   readonly reason: ResetReason
   readonly isFirst: boolean
 }
@@ -147,7 +147,7 @@ export abstract class Cursor implements Consumer {
     if (lost.length === this.channelCursors.length) this.position = position
   }
 
-  /** Forgets what was dealt with: every channel counts as lost. */
+  /** Forgets the position, so that every channel counts as lost. */
   protected forget(): void {
     for (const cursor of this.channelCursors) {
       cursor.after = -1

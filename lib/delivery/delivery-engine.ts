@@ -21,7 +21,7 @@ export interface DeliverySettings {
   readonly onError: OnError
 }
 
-/** Everything that takes events from the logs of a hub to its subscribers. All subscribers of the hub share it. */
+/** The parts that deliver events from the logs of a hub to its subscribers. All subscribers of the hub share them. */
 export class DeliveryEngine {
   readonly timeline = new Timeline()
   readonly control = new ControlEvents(this.timeline)
@@ -53,7 +53,7 @@ export class DeliveryEngine {
     if (channel.consumerCount > 0) this.pump.published(channel)
   }
 
-  /** Begins a new epoch with empty logs. `floor` is a position up to which nothing is known of the new logs. */
+  /** Begins a new epoch with empty logs. The new logs may have lost events up to `floor`. */
   restart(epoch: string, newest: number, floor: number): void {
     this.timeline.restart(epoch, newest)
     this.snapshots.restart()

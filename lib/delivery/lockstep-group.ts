@@ -24,7 +24,7 @@ export interface LockstepMember extends Indexed, GroupMembership {
 /**
  * The cursors of one channel that are at the same position of its log and receive the same chunks.
  *
- * A sweep gives one chunk to every member and may take several turns of the event loop. This loop exists beside
+ * A sweep delivers one chunk to every member and may take several turns of the event loop. This loop exists beside
  * `Subscriber.deliver` because it serves most deliveries of a busy hub: for each member it touches one small object and the
  * socket, and it neither searches the log nor calls the subscriber.
  */
@@ -79,12 +79,12 @@ export class LockstepGroup<T extends LockstepMember> {
   }
 
   /**
-   * Gives every member what follows in the log, at least up to the position `goal`.
+   * Delivers the events that are due to every member, at least up to the position `goal`.
    *
-   * A member that cannot take the chunk is passed to `onLeave`, which must remove it. All members are, if the log has lost what
-   * follows or if the next event is too large for one write: each of them goes on alone.
+   * A member that cannot take the chunk is passed to `onLeave`, which must remove it. If the log has lost events that are due, or if
+   * the next event is too large for one write, the group passes all members to `onLeave`, and each continues alone.
    *
-   * @returns `false` if the time slice ended before that.
+   * @returns `false` if the time slice ended before the position `goal`.
    */
   sweep(log: ReplayLog, goal: number, slice: TimeSlice, counters: { delivered: number }, onLeave: (member: T) => void): boolean {
     const { items } = this.#members

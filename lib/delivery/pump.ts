@@ -9,7 +9,7 @@ export interface QueuedConsumer extends Consumer {
 }
 
 /**
- * Asks consumers to take what is due, once per turn of the event loop and in short time slices.
+ * Delivers what is due to consumers, once per turn of the event loop and in short time slices.
  *
  * A round visits every consumer of a channel that was published to. After it, the channel's events up to the start of the round
  * have been offered to every consumer that could take them. Between rounds, the pump serves consumers that accept bytes again.

@@ -14,9 +14,9 @@ export interface Sink {
   events(chunk: Chunk, channel: Channel): void
   /** The replay is complete, with `replayed` events. Everything that follows is live. */
   opened(position: number, replayed: number): void
-  /** Events of the channels `lost` are lost. Without a position, a snapshot follows, which carries one. */
+  /** Events of the channels `lost` are missing. If there is no position, a snapshot follows, which carries one. */
   reset(position: number | undefined, lost: readonly string[], reason: ResetReason): void
-  /** Everything up to the position has been dealt with, and nothing of it was wanted. */
+  /** The cursor has moved to this position, past events that were not wanted. */
   moved(position: number): void
   /** Receives the encoded snapshot, without its id, and the position that it belongs to. */
   snapshot(position: number, body: SharedBytes): void

@@ -39,9 +39,9 @@ export interface SubscribeOptions<C extends object = AnyChannels, N extends Chan
   /** The owner of the connection, for `maxSubscribersPerOwner` and `hub.disconnect`: any string but `''`. Default: none. */
   readonly owner?: string | undefined
   /**
-   * When the client's access ends: a Date, or milliseconds since 1970 (for a JSON Web Token, `exp * 1_000`). From then on nothing is
-   * sent. The stream is closed within a second, and the client reconnects after 1 to 5 s and authenticates again. A time in the past
-   * ends the access at once. Default: never.
+   * The time at which the client's access ends: a Date, or milliseconds since 1970 (for a JSON Web Token, `exp * 1_000`). From then on
+   * nothing is sent. The stream is closed within a second, and the client reconnects after 1 to 5 s and authenticates again. A time in the
+   * past ends the access at once. Default: never.
    */
   readonly expiresAt?: Date | number | undefined
   /**
@@ -91,7 +91,10 @@ export function checkSubscribeOptions(options: object | undefined): SubscribeSet
   }
 }
 
-/** A smaller number is before March 1973 in milliseconds, but until the year 5138 in seconds, the unit of a JSON Web Token's `exp`. */
+/**
+ * A smaller number is probably in seconds, the unit of a JSON Web Token's `exp`. As milliseconds, it is a time before March 1973; as
+ * seconds, it can be any time until the year 5138.
+ */
 const LEAST_LIKELY_MS = 100_000_000_000
 
 function checkTime(name: string, value: Date | number | undefined): number {

@@ -10,22 +10,22 @@ import type { SnapshotCall } from './snapshots.ts'
 import type { EventFilter, SubscribeSettings, TakeSnapshot } from './subscribe-options.ts'
 
 /**
- * A cursor over the logs of one or several channels, with the sink that receives what follows it. Live delivery, catching up and
- * replay are one loop: it gives the sink whatever is after the cursor, in order of position, as far as the sink accepts it.
+ * A cursor over the logs of one or several channels, together with the sink that receives the events after it. Live delivery, catching
+ * up and replay are one loop: it delivers the events after the cursor to the sink, in order of position, until the sink is full.
  */
 export class Subscriber extends Cursor {
   isQueued = false
   readonly #sink: Sink
   readonly #engine: DeliveryEngine
   readonly #settings: SubscribeSettings
-  /** The sink's output, if the subscriber may be in a lockstep group: none of its events needs a decision. */
+  /** The sink's output if the subscriber may join a lockstep group; `null` if an event may have to be skipped or merged for it. */
   readonly #directWriter: DirectWriter | null
   /** The snapshot that must be sent before anything else. */
   #snapshot: SnapshotCall | null = null
   /** The newest position that the client has as an id. */
   #sent = -1
   #reason: ResetReason
-  /** The client is live once everything up to this position has been dealt with; -1 once it is. */
+  /** The client is live once its cursor has reached this position; -1 if it is live. */
   #openAt = 0
   #replayed = 0
   /** Events and bytes that the filter has skipped since the client's id was last moved, and how many it may skip. */
@@ -63,7 +63,7 @@ export class Subscriber extends Cursor {
   }
 
   /**
-   * Gives the sink what follows the cursor until the sink is full, nothing follows or the time slice ends.
+   * Delivers the events after the cursor, until the sink is full, no event is due or the time slice ends.
    *
    * @returns `false` if the slice ended before everything up to the position `goal` was dealt with.
    */
@@ -76,18 +76,18 @@ export class Subscriber extends Cursor {
     if (this.isExpired) sink.endForReconnect('expired')
     let corkedBytes = 0
     let isOver = false
-    while (this.isActive && !sink.full && !isOver && (this.#snapshot === null || this.#giveSnapshot(this.#snapshot))) {
+    while (this.isActive && !sink.full && !isOver && (this.#snapshot === null || this.#deliverSnapshot(this.#snapshot))) {
       const limit = this.#openAt < 0 ? this.#finishAt : this.#openAt
       const found = this.find(limit)
       if (found === LOSS) {
         this.#reset()
       } else if (this.#skippedEvents >= this.#maxSkippedEvents || this.#skippedBytes >= this.#maxSkippedBytes) {
-        this.#giveId()
+        this.#recordId()
         sink.moved(this.position)
       } else if (found === EVENT) {
-        // Small stretches, of interleaved channels or left by a filter, are gathered into one write.
+        // Interleaved channels and filters cause small chunks, which are gathered into one write.
         if (corkedBytes === 0 && (this.until < limit || filter !== undefined)) sink.cork()
-        const bytes = filter === undefined ? this.#giveStretch() : this.#giveWanted(filter, slice)
+        const bytes = filter === undefined ? this.#deliverChunk() : this.#deliverWanted(filter, slice)
         corkedBytes += bytes
         if (corkedBytes >= MAX_WRITE_BYTES) {
           sink.uncork()
@@ -107,7 +107,7 @@ export class Subscriber extends Cursor {
     return !isOver || this.position >= goal
   }
 
-  /** Gives what is due, as far as the sink accepts it, even if it is called by a filter. */
+  /** Delivers what is due until the sink is full. It may be called from within a filter. */
   flush(): void {
     this.#flushWanted()
     this.deliver(null, Infinity)
@@ -169,7 +169,7 @@ export class Subscriber extends Cursor {
     this.#firstCursor.leaveLockstep()
     if (this.#openAt >= 0 || this.#snapshot !== null || this.find(Infinity) !== NOTHING) return false
     this.position = newest
-    this.#giveId()
+    this.#recordId()
     this.#sink.moved(newest)
     this.#joinLockstep()
     return true
@@ -193,29 +193,29 @@ export class Subscriber extends Cursor {
     return this.#openAt < 0 && this.#snapshot === null && this.find(this.#finishAt) === NOTHING
   }
 
-  /** Gives the snapshot that must come first, if the call has ended. Returns `true` if events may follow it. */
-  #giveSnapshot({ body }: SnapshotCall): boolean {
+  /** Delivers the snapshot that must come first, if its call has ended. Returns `true` if events may follow it. */
+  #deliverSnapshot({ body }: SnapshotCall): boolean {
     if (body === null) this.#sink.endForReconnect('unavailable')
     if (body === null || body === undefined) return false
     this.#snapshot = null
-    this.#giveId()
+    this.#recordId()
     this.#sink.snapshot(this.position, body)
     return !this.#sink.full
   }
 
-  /** Gives the events that {@link find} has found, up to the end of their page or to the next event of another channel. */
-  #giveStretch(): number {
+  /** Delivers the events that {@link find} has found, up to the end of their page or to the next event of another channel. */
+  #deliverChunk(): number {
     const cursor = this.next as ChannelCursor
     const { log } = cursor.channel
     log.seek(this.after(cursor))
     const chunk = log.page.chunk(log.slot, this.#endOf(log.page, log.slot))
     this.position = chunk.position
-    this.#give(chunk, cursor.channel)
+    this.#send(chunk, cursor.channel)
     return chunk.framed.length
   }
 
-  /** The same for a filtered subscriber: gives the wanted events, until the sink is full or the slice ends. */
-  #giveWanted(filter: EventFilter, slice: TimeSlice | null): number {
+  /** Delivers the wanted events of a subscriber with a filter, until the end of their page, or until the sink is full or the slice ends. */
+  #deliverWanted(filter: EventFilter, slice: TimeSlice | null): number {
     const cursor = this.next as ChannelCursor
     const { channel } = cursor
     channel.log.seek(this.after(cursor))
@@ -244,7 +244,7 @@ export class Subscriber extends Cursor {
     return bytes
   }
 
-  /** The slot at which a stretch that begins in `slot` ends for this sink. */
+  /** The end (exclusive) of the chunk that begins in `slot`. For a sink with gzip, it is at most the end of the segment. */
   #endOf(page: LogPage, slot: number): number {
     const end = page.endOf(slot, this.until)
     const { directWriter } = this.#sink
@@ -254,33 +254,33 @@ export class Subscriber extends Cursor {
     return segmentEnd
   }
 
-  /** Gives the wanted events that the filter has passed so far. */
+  /** Delivers the wanted events that the filter has passed so far. */
   #flushWanted(): number {
     if (this.#page === null || this.#from === this.#to || !this.isActive) return 0
     const chunk = this.#page.chunk(this.#from, this.#to)
     this.#from = this.#to
-    this.#give(chunk, (this.next as ChannelCursor).channel)
+    this.#send(chunk, (this.next as ChannelCursor).channel)
     return chunk.framed.length
   }
 
   /**
-   * Tells the client which channels have lost events. While other channels are complete, the client's id stays as it is, so that a
-   * client that is cut off now loses nothing of them. Of the lost channels, nothing up to the newest position is sent.
+   * Sends a `stream-reset` for the channels that have lost events. They continue after the hub's newest position. While other channels
+   * are complete, the client's id stays as it is, so that a client that is cut off now loses none of their events.
    *
-   * With a snapshot function, the snapshot carries the id, and nothing else is sent before it.
+   * With a snapshot function, the snapshot carries the id, and only the reset is sent before it.
    */
   #reset(): void {
     const lost = this.lost()
     const names = lost.map(({ channel }) => channel.name)
     const take = this.#settings.snapshot
     this.giveUp(lost, take === undefined ? this.#engine.timeline.newest : this.#requestSnapshot(take, lost))
-    if (take === undefined) this.#giveId()
+    if (take === undefined) this.#recordId()
     this.#engine.counters.resets++
     this.#sink.reset(take === undefined ? this.position : undefined, names, this.#reasonFor(lost))
     if (this.#openAt < 0) this.#reason = 'slow'
   }
 
-  /** The reason of a reset. A live client is `slow`, unless the backplane lost the events before this hub had them. */
+  /** The reason for a reset. A live client is `slow`, unless the backplane lost the events before this hub received them. */
   #reasonFor(lost: readonly ChannelCursor[]): ResetReason {
     const isGap = this.#reason === 'slow' && lost.some(({ channel }) => channel.gap === channel.log.floor)
     return isGap ? 'expired' : this.#reason
@@ -296,13 +296,13 @@ export class Subscriber extends Cursor {
 
   #open(): void {
     this.position = Math.max(this.position, this.#openAt)
-    this.#giveId()
+    this.#recordId()
     this.#openAt = -1
     this.#reason = 'slow'
     this.#sink.opened(this.position, this.#replayed)
   }
 
-  #give(chunk: Chunk, channel: Channel): void {
+  #send(chunk: Chunk, channel: Channel): void {
     this.#sent = chunk.position
     this.#skippedEvents = this.#skippedBytes = 0
     if (this.#openAt >= 0) this.#replayed += chunk.count
@@ -310,8 +310,8 @@ export class Subscriber extends Cursor {
     this.#sink.events(chunk, channel)
   }
 
-  /** Notes that what is sent next carries the cursor's position as its id. */
-  #giveId(): void {
+  /** Records that the next block carries the cursor's position as its id. */
+  #recordId(): void {
     this.#sent = this.position
     this.#skippedEvents = this.#skippedBytes = 0
   }

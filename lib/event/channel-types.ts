@@ -9,7 +9,7 @@ export type AnyChannels = Record<string, Record<string, unknown>>
 /** The channel names of `C`, including those of families. */
 export type ChannelName<C extends object> = keyof C & string
 
-/** The event names of the channel `N`. If `N` is a union of channels, only the names that all of them have. */
+/** The event names of the channel `N`. For a union of channels, only the names that all of them have. */
 export type EventName<C extends object, N extends ChannelName<C>> = keyof C[N] & string
 
 /**

@@ -2,7 +2,7 @@
 export interface EventPosition {
   /** Epoch of the log that the position belongs to: 10 characters of `[0-9a-z]`. */
   readonly epoch: string
-  /** Position in the total order of the hub's events: microseconds since 1970, or later if positions ran ahead of the clock. */
+  /** Position in the total order of the hub's events: microseconds since 1970, or more if positions run ahead of the clock. */
   readonly position: number
 }
 

@@ -20,7 +20,7 @@ declare global {
 }
 
 /**
- * The request of a route's callback that does not declare another type. For Express's own methods, annotate the parameter:
+ * The default type of `req` in the callbacks of a route. To use Express's own methods, declare the parameter's type:
  * `(req: Request) => …`.
  */
 export type HandlerRequest = IncomingMessage &
@@ -29,11 +29,11 @@ export type HandlerRequest = IncomingMessage &
 /** The channels of a request, and which of them it may see. */
 type HandlerChannels<N extends string, R> =
   | {
-      /** The channels of the route, or a function that gives those of a request. A single name works like a list of one. */
+      /** The channels of the route, or a function that returns those of a request. A single name works like a list of one. */
       readonly channels: N | readonly N[] | ((req: R) => N | readonly N[] | PromiseLike<N | readonly N[]>)
       /**
-       * Returns whether a request may see a channel and its replay. Anything but `true` means no, and one no refuses the whole request
-       * with 403. It is called for every channel, wherever its name comes from, right before the subscription.
+       * Returns whether a request may see a channel and its replay. Any value but `true` refuses the whole request with 403. It is called
+       * for every channel, also for those that the route names, right before the subscription.
        */
       readonly authorize?: ((req: R, channel: N) => boolean | PromiseLike<boolean>) | undefined
     }
@@ -79,14 +79,14 @@ export function makeHandler<C extends object, N extends ChannelName<C>, R>(
     if (typeof channels !== 'function') return namedBy(req, maxChannels) as N[]
     const names = await ask('channels', async () => listOf<N>(await channels(req)))
     if (names.length === 0) throw new SseError('SSE_BAD_REQUEST', 'handler: there is no channel for this request to subscribe to')
-    return possible(names)
+    return validNames(names)
   }
   const serve = async (req: R & IncomingMessage, stream: SseStream): Promise<void> => {
     let names: readonly N[] = []
     try {
       names = await namesFor(req)
       const settings = typeof subscribe === 'function' ? await ask('subscribe', () => optionsOf(subscribe(req))) : subscribe
-      // Last, so that no time passes between the permission and the subscription.
+      // Called last, so that no time passes between the permission and the subscription.
       if (authorize !== undefined) await authorizeAll(req, names, authorize)
       await stream.subscribe(hub, names, settings)
     } catch (error) {
@@ -99,7 +99,7 @@ export function makeHandler<C extends object, N extends ChannelName<C>, R>(
     const response = res as ServerResponse & { sse?: SseStream }
     const go = (): void => {
       const serveNow = (): Promise<void> => serve(req as R & IncomingMessage, response.sse as SseStream)
-      // A pipelined request waits for its turn, because its permission is decided right before it is served.
+      // A pipelined request waits for its turn, so that `authorize` is called right before the request is served.
       const served = isPipelined(req, res) ? whenTurn(req, res).then((isHere) => (isHere ? serveNow() : undefined)) : serveNow()
       void served.then(undefined, next)
     }
@@ -108,14 +108,14 @@ export function makeHandler<C extends object, N extends ChannelName<C>, R>(
   }
 }
 
-/** Checks the options that a callback returned, as a part of the callback: an invalid option is its fault. */
+/** Awaits and checks the options that a callback returns. It runs within {@link ask}, so an invalid option is a fault of the callback. */
 async function optionsOf<T extends object>(given: T | PromiseLike<T>): Promise<T> {
   const options = await given
   checkSubscribeOptions(options)
   return options
 }
 
-/** The failure of a callback of the program. The client is not to blame for it. */
+/** The failure of a callback of the program. The client receives a refusal, and the error goes to `onError`. */
 class CallbackFault {
   readonly where: string
   readonly cause: unknown
@@ -126,6 +126,7 @@ class CallbackFault {
   }
 }
 
+/** Calls a callback of the program. If it fails, the error is a {@link CallbackFault}. */
 async function ask<T>(where: string, callback: () => T | PromiseLike<T>): Promise<T> {
   try {
     return await callback()
@@ -147,25 +148,25 @@ async function authorizeAll<N extends string, R>(
 /** The channels that a request names in its query. */
 function namedBy(req: IncomingMessage, maxChannels: number): readonly string[] {
   const names = [...new Set(queryOf(req).getAll('channel'))]
-  if (names.length === 0) throw new SseError('SSE_BAD_REQUEST', 'handler: the request names no channel: ?channel=a&channel=b')
+  if (names.length === 0) throw new SseError('SSE_BAD_REQUEST', 'handler: the request names no channel; write ?channel=a&channel=b')
   if (names.length > maxChannels) {
-    throw new SseError('SSE_BAD_REQUEST', `handler: the request names ${names.length} channels, and may name ${maxChannels}`)
+    throw new SseError('SSE_BAD_REQUEST', `handler: the request names ${names.length} channels, but at most ${maxChannels} are allowed`)
   }
-  return possible(names)
+  return validNames(names)
 }
 
-/** Refuses impossible names. The request is at fault, even if a function of the program computed the name from it. */
-function possible<N extends string>(names: readonly N[]): readonly N[] {
+/** Returns the names if all are valid. An invalid name is the client's error, even if a callback derived it from the request. */
+function validNames<N extends string>(names: readonly N[]): readonly N[] {
   const wrong = names.findIndex((name) => !isName(name))
   if (wrong === -1) return names
-  throw new SseError('SSE_BAD_REQUEST', `handler: the request asks for a channel whose name is impossible: ${describeValue(names[wrong])}`)
+  throw new SseError('SSE_BAD_REQUEST', `handler: the request asks for a channel whose name is invalid: ${describeValue(names[wrong])}`)
 }
 
 function listOf<N extends string>(names: N | readonly N[]): readonly N[] {
   return [...new Set(Array.isArray(names) ? (names as readonly N[]) : [names as N])]
 }
 
-/** Whether a callback threw an error that refuses the client: one with a `status` from 400 to 499, as Express reads it. */
+/** Whether an error of a callback refuses the client: its `status` or `statusCode`, which Express reads too, is from 400 to 499. */
 function isClientError(error: unknown): boolean {
   if (typeof error !== 'object' || error === null) return false
   const { status, statusCode } = error as { readonly status?: unknown; readonly statusCode?: unknown }

@@ -8,8 +8,8 @@ import { Hub as RoutedHub } from './routed-hub.ts'
 /**
  * A typed publish/subscribe hub with named channels and replay.
  *
- * `C` maps each channel to its events and their payloads, as subscribers see them. `P` has the payloads that `publish` takes, which
- * differ if schemas change them.
+ * `C` maps each channel to its events and their payloads, as subscribers see them. `P` maps them to the payloads that `publish`
+ * takes, which differ if the schemas transform payloads.
  */
 export type Hub<C extends object = AnyChannels, P extends object = C> = RoutedHub<C, P>
 
@@ -43,7 +43,7 @@ export interface HubConstructor {
    *
    * @throws {TypeError | RangeError} for an option that is unknown, of the wrong type or out of its range.
    */
-  // Nobody passes the second parameter. Because of it, `class MyHub extends Hub<Channels>` means the other signature.
+  // The second type parameter is never passed. It makes `class MyHub extends Hub<Channels>` choose the other signature, which has one.
   new <S extends HubSchemas, _ = S>(options: SchemaHubOptions<S>): Hub<SchemaChannels<S>, SchemaInputs<S>>
   /**
    * Creates a hub whose channels are those of the type argument.

@@ -55,7 +55,7 @@ export interface SseMiddlewareOptions {
   /** The status of the response. An EventSource accepts only the default, 200. */
   readonly status?: number | undefined
   /**
-   * The time in milliseconds after which a client is destroyed if its socket is full and no byte leaves it. `false` switches it off.
+   * The time in milliseconds after which a connection is destroyed if its socket is full and no byte leaves it. `false` switches it off.
    * Default 30,000.
    */
   readonly stallTimeoutMs?: number | false | undefined
@@ -65,8 +65,8 @@ export interface SseMiddlewareOptions {
    */
   readonly maxQueuedBytes?: number | undefined
   /**
-   * The longest lifetime of a stream in milliseconds, for load balancers. The stream is closed at a random point between 80 and 100 % of
-   * it, and the client resumes. Default `false`: no limit.
+   * The longest lifetime of a stream in milliseconds. The stream is closed at a random point between 80 and 100 % of it, and the client
+   * resumes. So a load balancer can spread the clients anew. Default `false`: no limit.
    */
   readonly maxLifetimeMs?: number | false | undefined
   /**
@@ -79,8 +79,8 @@ export interface SseMiddlewareOptions {
    * this holds for events of the same turn. Nothing ever refers to another channel. Use compression if everyone who publishes into a
    * channel may read it.
    *
-   * Sent uncompressed: an event larger than 1 MiB, a direct send of less than 256 bytes, and pieces of a batch of less than 1 KiB, which
-   * a filter or the order among several channels may leave.
+   * Some bytes are sent uncompressed: an event larger than 1 MiB, a direct send of less than 256 bytes, and a piece of less than 1 KiB
+   * from the middle of a batch. A filter, or the order among several channels, splits batches into such pieces.
    */
   readonly compress?: boolean | 'shared' | undefined
   /** Turns data of direct sends that is not a string into text. Default `JSON.stringify`. */
@@ -118,13 +118,15 @@ const DEFAULT_HEADERS = {
 export function sseMiddleware(options: SseMiddlewareOptions = {}): SseMiddleware {
   if (typeof options === 'object' && options !== null && 'socket' in options) {
     throw new TypeError(
-      'sseMiddleware: the function returns the handler and is none itself: write app.use(sseMiddleware()), not app.use(sseMiddleware)',
+      'sseMiddleware: call it, because it returns the handler: write app.use(sseMiddleware()), not app.use(sseMiddleware)',
     )
   }
   const context = contextOf(options)
   return (req, res, next) => {
     if (typeof next !== 'function') {
-      throw new TypeError(`sseMiddleware: the handler takes (req, res, next), and answers refusals by next(error); next is ${typeof next}`)
+      throw new TypeError(
+        `sseMiddleware: the handler takes (req, res, next); next must be a function, which receives refusals; got ${typeof next}`,
+      )
     }
     if (typeof (res as Partial<ServerResponse> | null)?.setHeader !== 'function' || typeof res.write !== 'function') {
       throw new TypeError(
@@ -133,7 +135,7 @@ export function sseMiddleware(options: SseMiddlewareOptions = {}): SseMiddleware
     }
     const request = req as IncomingMessage
     const response = res as ServerResponse & { sse?: SseStream }
-    // If it is mounted twice, the options of the inner one apply. A stream that is in use stays.
+    // If the middleware is mounted twice, the options of the inner one apply, unless the stream is in use already.
     if (response.sse === undefined || response.sse.state === 'idle') {
       response.sse = new ResponseStream(request, response, next, context)
     }

@@ -52,7 +52,7 @@ export class GzipBody {
   #membership: GroupMembership | null = null
   #crcAtJoin: RunningCrc | null = null
 
-  /** @param keepsWindow whether a block may refer to earlier blocks if all its receivers have received those. */
+  /** @param keepsWindow whether a block may refer to earlier events that all its receivers have received. */
   constructor(keepsWindow: boolean) {
     this.#window = keepsWindow ? new Window() : null
   }

@@ -3,13 +3,13 @@ import { Crc32Combiner } from './crc32-combiner.ts'
 import { deflate, store } from './deflate.ts'
 
 /**
- * The stretch of consecutive events that a stream received last. The receiver still has these events in its DEFLATE window,
- * so that the next block may refer to them.
+ * The consecutive events that a stream received last. The receiver still has them in its DEFLATE window, so the next block may
+ * refer to them.
  */
 export class Window {
-  /** Position of the first event of the stretch. */
+  /** Position of the first of these events. */
   startPosition = -1
-  /** Position of the last event of the stretch, or -1 if something else was written since. */
+  /** Position of the last of these events, or -1 if something else was written since. */
   endPosition = -1
 }
 
@@ -40,7 +40,7 @@ export class SharedBytes extends FramedBytes {
     return (this.#crc32 ??= new Crc32Combiner(this.bytes))
   }
 
-  /** The bytes as blocks that may refer to the events in `window`. Updates `window`, because they end the stretch or extend it. */
+  /** The bytes as blocks that may refer to the events in `window`. Updates `window`, because they end or extend it. */
   deflatedFor(window: Window): FramedBytes {
     window.endPosition = -1
     return this.deflated

@@ -21,25 +21,25 @@ export interface ClientConnection {
   readonly isOpen: boolean
   /** The interval of keep-alives in ms, as `stream-open` announces it. */
   readonly keepAliveMs: number | false
-  /** The ticks of the connection's clock in a duration. */
+  /** Converts a duration into ticks of the connection's clock. */
   ticksIn(ms: number): number
   /** Attaches the feed that the connection calls from now on. */
   attach(feed: ConnectionFeed): void
   detach(feed: ConnectionFeed): void
   /**
-   * Ends the response, so that the client reconnects. Before the end it sends what the feed has due, as far as the output accepts
-   * it, and the block `last`.
+   * Ends the response, so that the client reconnects. Before that, it sends the events that are due, until the output is full, and
+   * then the block `last`.
    *
    * @param closesConnection whether the connection is closed as well, because the process is about to exit.
    */
   end(last: string, closesConnection?: boolean): void
-  /** Ends the response after everything that the feed has due and a `stream-close`, so that the client does not reconnect. */
+  /** Ends the response after every event that is due and a `stream-close`, so that the client does not reconnect. */
   endForGood(): void
   /** Closes the connection without sending anything more. */
   destroy(): void
 }
 
-/** The source of a connection's events, beside direct sends. The connection calls it. */
+/** The source of a connection's events, apart from direct sends. The connection calls it. */
 export interface ConnectionFeed {
   /** Whether the client's access has ended. The connection asks about once a tick. */
   readonly isExpired: boolean
@@ -49,9 +49,9 @@ export interface ConnectionFeed {
   watch(tick: number): void
   /** Nothing was written for a while. Returns `true` if the feed wrote something in place of the comment. */
   keepAlive(): boolean
-  /** Writes what is due, as far as the output accepts it. */
+  /** Writes the events that are due, until the output is full. */
   flush(): void
-  /** Delivers what is due now and nothing later. Returns `true` if that is written; otherwise it calls `done` then. */
+  /** Delivers what is due now and, if possible, nothing later. Returns `true` if all of it is written; else calls `done` once it is. */
   finish(done: () => void): boolean
   /** The client has taken nothing for `stallTimeoutMs`. The connection is destroyed after this call. */
   stalled(): void

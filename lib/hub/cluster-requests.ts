@@ -56,7 +56,7 @@ export class ClusterRequests {
     this.#onError = onError
   }
 
-  /** Ends the streams of a target in all other processes. Resolves with how many each of them ended. */
+  /** Ends the streams of a target in all other processes. Resolves with the number of streams that each process ended. */
   async disconnect(target: SharedTarget, reconnect: boolean): Promise<Answers<number>> {
     return valuesOf(await this.#askAll({ kind: 'disconnect', target, reconnect }, true))
   }
@@ -71,7 +71,7 @@ export class ClusterRequests {
     const askedAt = performance.now()
     const here = this.#registry.ageOfOldest(owner)
     const { answers } = await this.#askAll({ kind: 'oldest', owner }, false)
-    // The other processes measured their ages about half a round trip after this one.
+    // The other processes measured the age of their oldest streams about half a round trip later than this one.
     let oldest = { from: this.#backplane.processId, age: here === null ? -1 : here + (performance.now() - askedAt) / 2 }
     for (const { from, answer } of answers) {
       if (typeof answer === 'number' && answer > oldest.age) oldest = { from, age: answer }
@@ -97,7 +97,7 @@ export class ClusterRequests {
     return this.#ask(request, (text) => this.#backplane.broadcast(text, isVital))
   }
 
-  /** Sends a request by `send`, which resolves with the ids of the processes that should answer, and collects the answers. */
+  /** Sends a request with `send`, which resolves with the ids of the processes that should answer. Collects the answers. */
   async #ask(request: Request, send: (text: string) => Promise<readonly string[]>): Promise<Answers<Answer>> {
     const { processId } = this.#backplane
     const id = ++this.#lastId

@@ -12,7 +12,7 @@ import type { Chunk, LogPage } from '../log/log-page.ts'
 import type { HubContext } from './hub-context.ts'
 import type { RegisteredIterator } from './subscription-registry.ts'
 
-/** The most bytes that an iterator holds while the program is busy. Everything later stays in the logs. */
+/** The number of bytes from which an iterator accepts nothing more while the program is busy. Later events stay in the logs. */
 const MAX_HELD_BYTES = 65_536
 
 /** An item of `hub.events()` that reports a loss: events of these channels are missing. No channel has the name `''`. */
@@ -35,10 +35,10 @@ export interface HubEvents<C extends object = AnyChannels, N extends ChannelName
   return(): Promise<IteratorResult<HubEvent<C, N> | ResetEvent>>
 }
 
-interface Stretch {
+interface HeldChunk {
   readonly chunk: Chunk
   readonly channel: Channel
-  /** The cost of holding it: the size of its page for the first stretch of the page, 0 for the next ones. */
+  /** The cost of holding it: the size of its page for the first held chunk of the page, 0 for the next ones. */
   readonly bytes: number
 }
 
@@ -56,21 +56,21 @@ export class EventIterator implements HubEvents, RegisteredIterator, Sink {
   /** `null` until its channels are ready. */
   #subscriber: Subscriber | null = null
   readonly #signal: AbortSignal | undefined
-  readonly #begunAt: string
+  readonly #startId: string
   readonly #slice = new TimeSlice()
-  /** Received from the subscriber and not requested yet, in order. */
-  #held = new Fifo<Stretch | ResetEvent>()
+  /** Events and resets that the subscriber has delivered and the program has not requested yet, in order. */
+  #held = new Fifo<HeldChunk | ResetEvent>()
   #heldBytes = 0
   #lastPage: LogPage | null = null
-  /** The stretch that is being read, and its next slot. */
-  #stretch: Stretch | undefined
+  /** The chunk from which items are taken, and its next slot. */
+  #current: HeldChunk | undefined
   #slot = 0
-  /** The position and epoch of the last item that was requested. */
+  /** The position and epoch of the last item that the program received. */
   #taken = -1
   #epoch = ''
   readonly #requests = new Fifo<(result: Result | Promise<Result>) => void>()
   #waiting = 0
-  /** Whether the program waits for an item, or did at the beginning of this turn, and so keeps up. */
+  /** Whether the program keeps up: it waits for an item, or did when the delivery in progress began. Then the bytes have no bound. */
   #isPulling = false
   #isFinished = false
   /** The error that ended the iteration. The program receives it after the items that are held. */
@@ -80,7 +80,7 @@ export class EventIterator implements HubEvents, RegisteredIterator, Sink {
   /** @param lastEventId the id to resume from; `''` for none. */
   constructor(context: HubContext, signal: AbortSignal | undefined, lastEventId: string) {
     this.#context = context
-    this.#begunAt = lastEventId
+    this.#startId = lastEventId
     this.#signal = signal
     context.registry.iterators.add(this)
     signal?.addEventListener('abort', this.#end, { once: true })
@@ -119,12 +119,12 @@ export class EventIterator implements HubEvents, RegisteredIterator, Sink {
 
   get lastEventId(): string {
     const subscriber = this.#subscriber
-    if (subscriber === null) return this.#begunAt
-    if (!this.#isOver && this.#failure === undefined && this.#stretch === undefined && this.#held.size === 0) {
+    if (subscriber === null) return this.#startId
+    if (!this.#isOver && this.#failure === undefined && this.#current === undefined && this.#held.size === 0) {
       subscriber.keepAlive()
       this.#taken = subscriber.position
     }
-    return this.#taken < 0 ? this.#begunAt : formatId(this.#epoch, this.#taken)
+    return this.#taken < 0 ? this.#startId : formatId(this.#epoch, this.#taken)
   }
 
   [Symbol.asyncIterator](): this {
@@ -174,8 +174,8 @@ export class EventIterator implements HubEvents, RegisteredIterator, Sink {
     this.#lastPage = chunk.page
     this.#heldBytes += bytes
     this.#held.push({ chunk, channel, bytes })
-    // Until the program asks for another item, it is not known to keep up.
-    if (this.#isPulling) queueMicrotask(this.#rest)
+    // After this delivery, the program counts as keeping up only if it still waits for an item.
+    if (this.#isPulling) queueMicrotask(this.#endDelivery)
     this.#serve()
   }
 
@@ -197,13 +197,13 @@ export class EventIterator implements HubEvents, RegisteredIterator, Sink {
 
   readonly #pull = (): void => {
     this.#serve()
-    // Of events that are in the logs already, it takes no more than it may hold.
+    // `full` applies while the iterator catches up, so that it takes no more from the logs than it may hold.
     this.#isPulling = false
     if (this.#waiting > 0) this.#fill()
     this.#isPulling = this.#waiting > 0
   }
 
-  readonly #rest = (): void => {
+  readonly #endDelivery = (): void => {
     this.#isPulling = this.#waiting > 0
   }
 
@@ -232,11 +232,11 @@ export class EventIterator implements HubEvents, RegisteredIterator, Sink {
     }
   }
 
-  /** The next item held. An event that cannot be decoded was reported, and is left out. */
+  /** Removes and returns the next item. An event that cannot be decoded has been reported, and is left out. */
   #take(): Item | undefined {
     while (!this.#isOver) {
-      const stretch = this.#stretch
-      if (stretch === undefined) {
+      const current = this.#current
+      if (current === undefined) {
         const held = this.#held.shift()
         if (held === undefined) return undefined
         if (!('chunk' in held)) {
@@ -245,16 +245,16 @@ export class EventIterator implements HubEvents, RegisteredIterator, Sink {
           this.#taken = position
           return held
         }
-        this.#stretch = held
+        this.#current = held
         this.#slot = held.chunk.start
         continue
       }
-      const { chunk, channel } = stretch
+      const { chunk, channel } = current
       const slot = this.#slot++
       this.#taken = chunk.page.positions[slot] as number
       if (this.#slot === chunk.end) {
-        this.#stretch = undefined
-        this.#heldBytes -= stretch.bytes
+        this.#current = undefined
+        this.#heldBytes -= current.bytes
         if (chunk.page === this.#lastPage) this.#lastPage = null
       }
       const event = this.#context.engine.reader.read(channel, chunk.page, slot)
@@ -270,7 +270,7 @@ export class EventIterator implements HubEvents, RegisteredIterator, Sink {
     const { engine, registry } = this.#context
     if (this.#failure === undefined) this.#subscriber?.leave()
     this.#held = new Fifo()
-    this.#stretch = undefined
+    this.#current = undefined
     this.#lastPage = null
     registry.iterators.delete(this)
     engine.leave(this.#subscriber?.channelCursors ?? [])

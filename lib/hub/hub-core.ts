@@ -38,14 +38,15 @@ import { closedSubscription, join, type PendingSubscription, type Subscribable }
 import { checkTarget, SubscriptionRegistry } from './subscription-registry.ts'
 import { Telemetry } from './telemetry.ts'
 
-/** The key of a method for routes: see {@link HubCore}. */
+/** The key of the method by which a route reports that a callback of the program has failed. */
 export const fault: unique symbol = Symbol('fault')
 
 /** The time that clients have to take the end of their stream when the hub closes. */
 const CLOSE_TIMEOUT_MS = 5_000
 
 /**
- * The hub without its route and without the inference of its channels, which `Hub` adds. `P` are the payloads that `publish` takes.
+ * The hub without `handler()` and without the constructor types that infer its channels: `Hub` adds both. `P` maps the channels to the
+ * payloads that `publish` takes.
  */
 export class HubCore<C extends object = AnyChannels, P extends object = C> implements Subscribable<C> {
   /** Never set. TypeScript infers the hub's channels from it. */
@@ -87,8 +88,8 @@ export class HubCore<C extends object = AnyChannels, P extends object = C> imple
    *   - `SSE_INVALID_KEY` if `key` or `idempotencyKey` is invalid, or if the channel of a `key` does not keep the latest per key;
    *   - `SSE_HUB_CLOSED` after `close()`.
    *
-   *   `SSE_BACKPLANE_UNAVAILABLE` means that the backplane did not answer. The event may have been stored: publish it again with the
-   *   same `idempotencyKey`. A rejection that nobody handles goes to `onError`.
+   *   A `TypeError` names an unknown option. `SSE_BACKPLANE_UNAVAILABLE` means that the backplane did not answer. The event may have been
+   *   stored: publish it again with the same `idempotencyKey`. A rejection that nobody handles goes to `onError`.
    */
   publish<N extends ChannelName<P>, E extends EventName<P, N>>(
     channel: N,
@@ -123,11 +124,11 @@ export class HubCore<C extends object = AnyChannels, P extends object = C> imple
   /**
    * Returns the events of channels as an async iterable, from now on or after `lastEventId`: for workers, bridges, tests, and streams
    * of your own shape. It keeps the promises of a subscribed client: each event once and in order, or a `stream-reset` item (with the
-   * channel `''`) that says what was lost. A program that does not ask for the next item holds its position in the logs, the events
-   * of the turn in which it last waited, and otherwise about 64 KiB.
+   * channel `''`) that says what was lost. While the program does not ask for the next item, the iterator holds about 64 KiB of
+   * events, or the events of the turn of the event loop in which the program last waited, if they are more.
    *
    * The iterable is live when it is returned. Over a backplane it begins with events that are published after the call, and its first
-   * item rejects with `SSE_BACKPLANE_UNAVAILABLE` if the backplane does not answer. It ends when `signal` is aborted, when the program
+   * `next()` rejects with `SSE_BACKPLANE_UNAVAILABLE` if the backplane does not answer. It ends when `signal` is aborted, when the program
    * leaves it (`break`, `return()`), and, after everything published before, when the hub closes. An event that `deserialize` cannot
    * decode is reported to `onError` and left out.
    *
@@ -246,7 +247,7 @@ export class HubCore<C extends object = AnyChannels, P extends object = C> imple
   }
 
   /**
-   * Reports that a callback of a route has failed. Returns a hub to subscribe the client to, which refuses it.
+   * Reports that a callback of a route has failed. Returns a hub that refuses the client who subscribes to it.
    *
    * @internal
    */
@@ -261,7 +262,7 @@ export class HubCore<C extends object = AnyChannels, P extends object = C> imple
     }
   }
 
-  /** The calls of the backplane, for the parts of the hub that handle them. */
+  /** Passes each call of the backplane to the part of the hub that handles it. */
   #host(): BackplaneHost {
     const { logs, registry, requests } = this.#context
     return {
@@ -275,7 +276,7 @@ export class HubCore<C extends object = AnyChannels, P extends object = C> imple
     }
   }
 
-  /** Names without duplicates, of channels with valid bounds. It throws before any channel is created. */
+  /** Checks the names and the bounds of channels before any channel is created. Returns the names without duplicates. */
   #checkedNames(where: string, channels: unknown): string[] {
     const names = checkChannels(where, channels)
     for (const name of names) {
@@ -299,7 +300,7 @@ export class HubCore<C extends object = AnyChannels, P extends object = C> imple
     )
   }
 
-  /** Runs a call of the program. A rejection that nobody handles is reported. */
+  /** Runs a call of the program. A rejection that the program does not handle is reported. */
   #reported<T>(where: string, call: () => T | Promise<T>): Promise<T> {
     return reported(call, (error) => this.#settings.onError(error, { where }))
   }
@@ -323,7 +324,7 @@ export class HubCore<C extends object = AnyChannels, P extends object = C> imple
       ({ isClosed }) => isClosed,
     )
     this.#publisher.isClosed = true
-    // Iterators end after everything that was published before or, without an answer of the backplane, after what is known here.
+    // Iterators end after everything that was published before. If the backplane does not answer, they end after what is known here.
     if (registry.iterators.size > 0) await logs.caughtUp()?.catch(() => {})
     for (const iterator of registry.iterators) iterator.finish()
     const timer = setTimeout(() => {

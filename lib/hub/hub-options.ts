@@ -21,7 +21,7 @@ export interface HubOptions {
   /**
    * The most streams that may be subscribed with the same `owner`. `false` for no limit. Default `false`.
    *
-   * One more stream is refused. With `{ max, whenFull: 'close-oldest' }` it is admitted instead, and the oldest stream of that owner is
+   * A stream past the limit is refused. With `{ max, whenFull: 'close-oldest' }` it is admitted, and the oldest stream of that owner is
    * ended with a `stream-end` (reason `limit`). This helps behind a proxy that does not pass a client's disconnect on: connections that
    * nobody reads would lock their owner out.
    */
@@ -43,7 +43,7 @@ export interface HubOptions {
 export interface OwnerLimit {
   /** The most streams that an owner may have, 1 or more. */
   readonly max: number
-  /** `'refuse'`: one more stream is refused. `'close-oldest'`: it replaces the owner's oldest stream. Default `'refuse'`. */
+  /** `'refuse'` refuses a stream past the limit. `'close-oldest'` lets it replace the owner's oldest stream. Default `'refuse'`. */
   readonly whenFull?: 'refuse' | 'close-oldest' | undefined
 }
 
@@ -64,8 +64,8 @@ export interface PublishOptions {
    */
   readonly idempotencyKey?: string | undefined
   /**
-   * The thing whose newest state the event is, 1 to 256 UTF-16 units, on channels with `replay: { latestPerKey: true }`. The event
-   * replaces the previous event with this key, whatever its name.
+   * Names the thing whose state the event carries, in 1 to 256 UTF-16 units, on channels with `replay: { latestPerKey: true }`. The event
+   * replaces the previous event with this key, even if that has another event name.
    */
   readonly key?: string | undefined
 }

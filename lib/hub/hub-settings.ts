@@ -12,7 +12,7 @@ import type { HubOptions, SchemaHubOptions } from './hub-options.ts'
 export interface SubscriberLimits {
   readonly maxSubscribers: number
   readonly maxPerOwner: number
-  /** Whether one stream too many of an owner closes the owner's oldest, instead of being refused. */
+  /** Whether a stream past an owner's limit replaces the owner's oldest stream instead of being refused. */
   readonly closesOldest: boolean
 }
 

@@ -8,7 +8,7 @@ export interface Counters {
   resets: number
   /** Clients that were destroyed because their full socket took no byte for `stallTimeoutMs`. */
   stalls: number
-  /** Streams that were refused: at a limit, because the hub closes, or because a callback of a route failed. */
+  /** Streams that were refused, for any {@link RefusalReason}. */
   refusals: number
 }
 

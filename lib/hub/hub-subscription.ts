@@ -14,7 +14,7 @@ import { streamEnd, type StreamEndReason } from './stream-end.ts'
 import type { Subscription } from './subscribable.ts'
 import type { RegisteredStream } from './subscription-registry.ts'
 
-/** The subscription of one connection: it joins a subscriber, the connection that it writes to, and the pump. */
+/** The subscription of one connection. It is the sink of a subscriber, and the feed of the connection to which it writes. */
 export class HubSubscription implements Subscription, RegisteredStream, ConnectionFeed, Sink {
   readonly owner: string | undefined
   readonly openedAt = performance.now()
@@ -23,9 +23,9 @@ export class HubSubscription implements Subscription, RegisteredStream, Connecti
   readonly #subscriber: Subscriber
   /** Whether the stream is counted against its owner's limit in all processes. */
   readonly #isCounted: boolean
-  /** After this time the client's id is moved even if something else was written, because the id would leave the log. */
+  /** The time in ms after which an unchanged id is moved, even if the stream was not silent. Otherwise it would leave the log. */
   readonly #maxIdAgeMs: number
-  /** The client's id when it was last looked at, and the tick at which it last changed. */
+  /** The position of the client's id at the last tick, and the tick at which it last changed. */
   #sent = -1
   #sentAt = 0
   /** Created when the program asks for it. */
@@ -160,7 +160,7 @@ export class HubSubscription implements Subscription, RegisteredStream, Connecti
     if (sent !== this.#sent) {
       this.#sent = sent
       this.#sentAt = tick
-      // The lockstep group writes past the output. It did so at some time since the previous tick.
+      // The lockstep group writes to the socket without the output, which therefore missed a write since the previous tick.
       output.touched = Math.max(output.touched, tick - 1)
     } else if (tick - this.#sentAt >= this.#connection.ticksIn(this.#maxIdAgeMs)) {
       this.keepAlive()

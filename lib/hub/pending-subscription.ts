@@ -9,10 +9,10 @@ import { type Refusal, refusal, type RefusalOptions, type RefusalReason } from '
 import type { PendingSubscription, Subscription } from './subscribable.ts'
 import type { Disconnectable } from './subscription-registry.ts'
 
-/** The most streams of an owner that are closed to make room for one new stream. */
+/** The number of attempts to make room for one new stream by closing the oldest stream of its owner. */
 const MAX_TRIES = 3
 
-/** A subscription that was asked for: it is admitted or refused, its channels are prepared, and it begins with a connection. */
+/** A subscription from its request to its beginning: it is admitted or refused, and its channels are prepared meanwhile. */
 export class PendingHubSubscription implements PendingSubscription, Disconnectable {
   readonly channels: readonly string[]
   disconnected: Disconnectable['disconnected'] = 'no'
@@ -101,7 +101,7 @@ export class PendingHubSubscription implements PendingSubscription, Disconnectab
     }
   }
 
-  /** Counts the stream against its owner's limit in all processes; `undefined` if the limit is that of this process alone. */
+  /** Counts the stream against its owner's limit in all processes. Returns `undefined` if no limit spans processes. */
   #count(ready: Promise<unknown> | undefined, canOpen: boolean): Promise<Acquired> | undefined {
     const { logs, registry } = this.#context
     const { owner } = this

@@ -2,8 +2,8 @@ import { SseError, type SseErrorCode } from '../basics/errors.ts'
 import { type DelayRange, randomDelay, SOON_MS, streamEnd, type StreamEndReason } from './stream-end.ts'
 
 /**
- * Why a stream was refused: a limit was reached (`'maxSubscribers'`, `'maxSubscribersPerOwner'`), the hub is closing, a callback of
- * the route failed (`'fault'`), the backplane did not answer, or the stream was disconnected before it began.
+ * The reason for which a stream was refused: a limit was reached (`'maxSubscribers'`, `'maxSubscribersPerOwner'`), the hub is closing, a
+ * callback of the route failed (`'fault'`), the backplane did not answer, or the stream was disconnected before it began.
  */
 export type RefusalReason = 'maxSubscribers' | 'maxSubscribersPerOwner' | 'closing' | 'fault' | 'backplane' | 'disconnected'
 
@@ -63,7 +63,7 @@ export function refusal(reason: RefusalReason, { isFinal = false, isSoon = false
   const { code, text, end, delay } = CAUSES[reason]
   const ms = randomDelay(isSoon ? SOON_MS : delay)
   const seconds = Math.ceil(ms / 1_000)
-  const error = new SseError(code, `subscribe: ${text}; come back in ${seconds} s`, { headers: { 'Retry-After': String(seconds) } })
+  const error = new SseError(code, `subscribe: ${text}; retry in ${seconds} s`, { headers: { 'Retry-After': String(seconds) } })
   return { reason, error, last: streamEnd(end, ms), isFinal }
 }
 

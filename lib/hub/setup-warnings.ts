@@ -29,7 +29,7 @@ export class SetupWarnings {
     this.#onError(new SseError(what === 'channel' ? 'SSE_INVALID_CHANNEL' : 'SSE_INVALID_OWNER', message), { where: what })
   }
 
-  /** Reports that this process is one of several, whose hubs nothing connects. */
+  /** Reports that this process is one of several and that no backplane connects their hubs. */
   checkProcesses(): void {
     if (!this.#isUnchecked) return
     this.#isUnchecked = false

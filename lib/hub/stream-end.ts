@@ -1,8 +1,8 @@
 import { formatEvent } from '../event/event.ts'
 
 /**
- * Why the server ends a stream whose client it expects back: the hub closes (`'closing'`), a limit was reached (`'limit'`), the
- * client's access ended (`'expired'`) or was taken away (`'disconnected'`), or something that the stream needs has failed
+ * The reason for which the server ends a stream whose client should reconnect: the hub closes (`'closing'`), a limit was reached
+ * (`'limit'`), the client's access ended (`'expired'`) or was taken away (`'disconnected'`), or something that the stream needs has failed
  * (`'unavailable'`).
  */
 export type StreamEndReason = 'closing' | 'limit' | 'expired' | 'disconnected' | 'unavailable'

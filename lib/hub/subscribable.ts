@@ -50,20 +50,20 @@ export interface PendingSubscription {
   /** The names of the channels, each once. */
   readonly channels: readonly string[]
   /**
-   * Announces a subscription that has to wait for its turn on a pipelined connection. `hub.disconnect` finds it from now on.
+   * Registers a subscription that has to wait, so that `hub.disconnect` finds it.
    *
    * @internal
    */
   wait(): void
   /**
-   * Gets ready what the subscription needs. Returns `undefined` if nothing has to be waited for. The promise never rejects.
+   * Prepares the channels and counts the stream. Returns `undefined` if that is done at once. The promise never rejects.
    *
    * @param canOpen whether the stream can be opened. If not, no other stream is closed to make room for it.
    * @internal
    */
   prepare(canOpen: boolean): Promise<void> | undefined
   /**
-   * Why the stream must be refused now; `undefined` if it can begin. Every refusal is counted, so ask no more after one.
+   * The refusal of the stream; `undefined` if it can begin now. A call that finds a reason counts a refusal, so do not call it again then.
    *
    * @internal
    */

@@ -47,9 +47,9 @@ export class SubscriptionRegistry {
   /** Whether the hub refuses every new stream because it is closing. */
   isClosing = false
   readonly iterators = new Set<RegisteredIterator>()
-  /** The subscriptions whose response is not over, ended or not. */
+  /** The subscriptions whose response is not over, including those that have ended. */
   readonly #present = new Set<RegisteredStream>()
-  /** The number of them that are subscribed now. */
+  /** The number of subscriptions that have not ended. */
   #size = 0
   /** The active subscriptions of each owner, the oldest first. */
   readonly #byOwner = new Map<string, Set<RegisteredStream>>()
@@ -70,7 +70,7 @@ export class SubscriptionRegistry {
   refusalFor(owner: string | undefined): RefusalReason | undefined {
     if (this.isClosing) return 'closing'
     const isOwnerFull = owner !== undefined && this.isFullFor(owner)
-    // It replaces another stream, so the number of streams stays the same.
+    // The new stream replaces another one, so the number of streams stays the same.
     if (isOwnerFull && this.limits.closesOldest) return undefined
     if (this.#size >= this.limits.maxSubscribers) return 'maxSubscribers'
     return isOwnerFull ? 'maxSubscribersPerOwner' : undefined
@@ -152,7 +152,10 @@ export class SubscriptionRegistry {
     return streams.length
   }
 
-  /** Ends every stream that another process could have named: those of an owner, and those that have one channel only. */
+  /**
+   * Ends every stream that a missed `disconnect` of another process could have meant: those of an owner, and those that have one
+   * channel only.
+   */
   async disconnectNameable(): Promise<void> {
     const streams = this.#select(this.#active(), ({ owner, channels }) => owner !== undefined || channels.length === 1, true)
     await drain(streams, 0, (stream) => stream.endForReconnect('disconnected'))

@@ -11,8 +11,7 @@ interface Remembered {
 
 /**
  * The idempotency keys of published events, and the position of the event with each key. A publisher that does not know
- * whether a publish succeeded repeats it with the same key, and the event is not published twice. A key is remembered for as
- * long as the channel's log reaches back.
+ * whether a publish succeeded repeats it with the same key, and the event is not published twice.
  */
 export class IdempotencyKeys {
   /** Oldest key first. */

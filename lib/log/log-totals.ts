@@ -25,7 +25,7 @@ export function noTotals(maxBytes: number): LogTotals {
   return { bytes: 0, maxPageBytes: pageLimit(maxBytes, 64) }
 }
 
-/** Capacity at which about `pages` full pages make up `bytes`, within the limits for a page. */
+/** The page capacity, within its limits, at which about `pages` full pages hold `bytes`. */
 export function pageLimit(bytes: number, pages: number): number {
   return Math.min(MAX_PAGE_BYTES, Math.max(4 * MIN_PAGE_BYTES, powerOfTwo(bytes / pages)))
 }

@@ -2,7 +2,7 @@ import { frame, FramedBytes } from '../basics/framed-bytes.ts'
 import { deflate } from '../gzip/deflate.ts'
 import { SharedBytes, type Window } from '../gzip/shared-bytes.ts'
 
-/** A smaller piece from the middle of a page is not compressed, because few streams share it. */
+/** A smaller chunk from the middle of a page is not compressed. It results from a filter or from several channels, so few streams share it. */
 const MIN_PIECE_BYTES = 1_024
 
 /** The part of a log page that its chunks use. */
@@ -35,7 +35,6 @@ export class PageChunk<Page extends ChunkedPage> extends SharedBytes {
   #deflatedInWindow: FramedBytes | null = null
 
   constructor(page: Page, framed: Buffer, start: number, end: number) {
-    // A stream of several channels, or a filter, splits a batch into small pieces that few other streams share.
     super(framed, framed.length >= MIN_PIECE_BYTES || end === page.count)
     this.page = page
     this.count = end - start

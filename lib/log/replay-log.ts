@@ -14,7 +14,7 @@ import {
 import type { ReplayBounds } from './replay-options.ts'
 
 const NO_PAGE = new LogPage(0)
-/** A page of which more has been dropped than is kept receives further events only up to this size. */
+/** A page larger than this receives no more events once it has dropped more bytes than it keeps. */
 const SPARSE_PAGE_BYTES = 4_096
 /** Bytes that may wait to be offered in addition to four times the log's own bound, so that a small log survives a large burst. */
 const WAITING_SLACK_BYTES = 4_194_304

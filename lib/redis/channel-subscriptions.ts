@@ -3,7 +3,7 @@ import type { Refused } from '../backplanes/backplane.ts'
 import { names } from './key-schema.ts'
 import { isReply, type RedisLink } from './redis-link.ts'
 
-/** One command subscribes to this many pub/sub channels at most. */
+/** The most pub/sub channels in one command. */
 const MAX_NAMES = 1_000
 
 /** The channels that this process watches, as subscriptions of one connection. */
@@ -33,13 +33,13 @@ export class ChannelSubscriptions {
     for (const channel of channels) this.#watched.add(channel)
     const { isReady } = this.#link
     const redis = await this.#link.use()
-    // The new connection may have been refused some of them, which are requested again now.
+    // Redis may have refused some of them on the new connection. They are requested again now.
     if (!isReady) for (const channel of channels) this.#watched.add(channel)
     try {
       return await this.#subscribe(redis, channels)
     } catch (error) {
       this.#link.reconnect()
-      throw this.#link.unavailable(`it does not subscribe (${(error as Error).message})`, error)
+      throw this.#link.unavailable(`it did not subscribe (${(error as Error).message})`, error)
     }
   }
 
@@ -84,7 +84,7 @@ export class ChannelSubscriptions {
   async #unsubscribe(channels: readonly string[]): Promise<void> {
     try {
       const redis = await this.#link.use()
-      // Some may be watched again by now.
+      // Some channels may be watched again by now.
       const left = channels.filter((channel) => !this.#watched.has(channel))
       for (const batch of batchesOf(this.#pubSubChannels(left))) await redis.unsubscribe(...batch)
     } catch {

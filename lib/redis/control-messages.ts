@@ -12,8 +12,8 @@ const REACHED = 'reached '
 /**
  * Sends and receives control messages, and the markers of reads.
  *
- * The vital control messages of an epoch are numbered. Every text that Redis sends to this process tells how many there were, so
- * that it notices those that it missed, and reads them from the control log.
+ * The vital control messages of an epoch are numbered. Each of them carries its number, and each marker of a read carries the newest
+ * number. A process compares these numbers with its own, notices that it missed some, and reads those from the control log.
  */
 export class ControlMessages {
   readonly #link: RedisLink
@@ -46,15 +46,15 @@ export class ControlMessages {
     await redis.publish(names.processMessages(this.#base, processId), CONTROL + text)
   }
 
-  /** Takes a text from the pub/sub channel of all processes. */
+  /** Handles a text from the pub/sub channel of all processes. */
   receiveBroadcast(text: string): void {
     const { epoch, number, rest } = parseNumbered(text)
-    // It is the latest vital control message itself, and those before it are due.
+    // This text is the newest vital control message itself. Only those before it may have been missed.
     if (number > 0) this.#catchUp(epoch, number, number - 1)
     this.#host?.controlMessage(rest)
   }
 
-  /** Takes a text from the pub/sub channel of this process. */
+  /** Handles a text from the pub/sub channel of this process. */
   receive(text: string): void {
     if (text.startsWith(REACHED)) {
       const { epoch, number, rest } = parseNumbered(text.slice(REACHED.length))
@@ -67,8 +67,8 @@ export class ControlMessages {
     }
   }
 
-  /** Takes note that an epoch has `count` vital control messages, and reads the missed ones up to number `due`. */
-  #catchUp(epoch: string, count: number, due: number): void {
+  /** Records that an epoch has `count` vital control messages, and reads the missed ones up to number `last`. */
+  #catchUp(epoch: string, count: number, last: number): void {
     const known = this.#known
     this.#known = { epoch, count }
     // Nothing that was sent before the first text concerned this process.
@@ -77,7 +77,7 @@ export class ControlMessages {
     // Redis lost its data, and the counts with it.
     if (!isSameEpoch) void this.#ownerCounts.assertAll()
     const after = isSameEpoch ? known.count : 0
-    if (due > after) void this.#readMissed(epoch, after, due)
+    if (last > after) void this.#readMissed(epoch, after, last)
   }
 
   async #readMissed(epoch: string, after: number, last: number): Promise<void> {

@@ -3,11 +3,14 @@ import type { RedisLink } from './redis-link.ts'
 import type { ScriptCalls } from './script-calls.ts'
 import { OWNER_COUNT_KEPT_MS } from './scripts/prelude.ts'
 
-/** The interval at which all counts are asserted again. Redis forgets counts that are not, such as those of a process that crashed. */
+/** The interval at which all counts are asserted. Redis forgets counts that no process asserts, such as those of a process that crashed. */
 const RENEW_MS = OWNER_COUNT_KEPT_MS / 3
 const BATCH = 500
 
-/** The numbers of streams that each owner has in this process, and their copies in Redis that all processes add up. */
+/**
+ * The number of streams that each owner has in this process. Redis has a copy of each number, and adds up those of all processes. To
+ * *assert* a number is to write it to Redis again.
+ */
 export class OwnerCounts {
   readonly #link: RedisLink
   readonly #calls: ScriptCalls
@@ -24,7 +27,7 @@ export class OwnerCounts {
     this.#timer = setInterval(() => void this.assertAll(), RENEW_MS).unref()
   }
 
-  /** Counts one more. If it rejects, the stream is counted all the same, and asserted when Redis is back. */
+  /** Counts one more stream. If it rejects, the stream is counted here all the same, and asserted when Redis is back. */
   async acquire(owner: string, max: number): Promise<Acquired> {
     let isCounted = false
     const count = (): void => {
@@ -79,7 +82,7 @@ export class OwnerCounts {
       try {
         await this.#calls.assertOwnerCounts(batch, (owner) => this.#counts.get(owner) ?? 0)
       } catch {
-        // Redis is away again, which its links report.
+        // Redis is away again. Its links report that.
         for (const owner of batch) this.#doubtful.add(owner)
       }
     }

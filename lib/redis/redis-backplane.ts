@@ -149,7 +149,7 @@ export class RedisBackplane implements Backplane, BackplaneLog {
     this.#isClosed = true
     this.#ownerCounts.close()
     this.#controlMessages.close()
-    // The other processes need not wait until this one no longer counts as alive, and the counts of its streams with it.
+    // Its streams then stop counting in the other processes at once, rather than when this process no longer counts as alive.
     const leave = this.#commands.close((redis) => redis.zrem(names.processes(this.#base), this.processId))
     await Promise.all([this.#subscriber.close(), leave])
   }

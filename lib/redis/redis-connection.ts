@@ -14,7 +14,7 @@ const CONNECTION_NAME = 'express-sse-hub'
  * Makes a client of `ioredis` that is not connected yet, and returns it with the `keyPrefix` of the user's client. The prefix is
  * removed from the options because the backplane itself puts it before every key and pub/sub channel.
  *
- * @throws {TypeError} for what is neither a URL of a Redis nor a client of one.
+ * @throws {TypeError} if `connection` has neither a valid URL nor a client of `ioredis`.
  */
 export function makeClient(connection: RedisConnection, timeoutMs: number): { readonly redis: Redis; readonly keyPrefix: string } {
   checkOptions('RedisBackplane', connection, ['url', 'client'])
@@ -30,7 +30,7 @@ export function makeClient(connection: RedisConnection, timeoutMs: number): { re
  */
 function linkOptions(timeoutMs: number, { connectionName }: RedisOptions): RedisOptions {
   return {
-    // ioredis takes the empty name for none.
+    // ioredis treats an empty name as no name.
     connectionName: connectionName || CONNECTION_NAME,
     lazyConnect: true,
     keyPrefix: '',
@@ -43,7 +43,7 @@ function linkOptions(timeoutMs: number, { connectionName }: RedisOptions): Redis
     enableReadyCheck: true,
     autoResubscribe: false,
     autoResendUnfulfilledCommands: false,
-    // If it returned 2, ioredis would send the command again.
+    // A function that returned 2 would make ioredis send the command again.
     reconnectOnError: null,
     // A command that was sent but not answered rejects when the connection breaks.
     maxRetriesPerRequest: 0,
@@ -51,7 +51,7 @@ function linkOptions(timeoutMs: number, { connectionName }: RedisOptions): Redis
     connectTimeout: timeoutMs,
     // A connection without events is silent between two probes.
     socketTimeout: undefined,
-    // Nothing waits for a connection to close.
+    // Short, because no code waits for a connection to close.
     disconnectTimeout: 100,
     // ioredis counts attempts from 1.
     retryStrategy: (attempt) => backoffMs(attempt - 1, RECONNECT_MS),
@@ -59,7 +59,7 @@ function linkOptions(timeoutMs: number, { connectionName }: RedisOptions): Redis
 }
 
 function fromClient(client: RedisClient): Redis {
-  // The methods decide, not the class: another copy of ioredis has another class.
+  // Checks the methods and not the class, because another copy of ioredis has another class.
   if (
     typeof client !== 'object' ||
     client === null ||
@@ -75,7 +75,7 @@ function fromClient(client: RedisClient): Redis {
 function fromUrl(url: string): Redis {
   if (typeof url !== 'string') {
     throw new TypeError(
-      `RedisBackplane: url must be a URL such as redis://127.0.0.1:6379 unless a client of ioredis is given, got ${describeValue(url)}`,
+      `RedisBackplane: url must be a URL such as redis://127.0.0.1:6379, unless you pass a client of ioredis, got ${describeValue(url)}`,
     )
   }
   // The message does not quote the URL, because it may contain a password.

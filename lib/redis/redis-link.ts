@@ -26,7 +26,7 @@ interface PendingUse {
   readonly ready: Deferred<void>
 }
 
-/** One connection to Redis. It reconnects by itself, and knows the reason while it cannot be used. */
+/** One connection to Redis. It reconnects by itself. While it cannot be used, it knows the reason. */
 export class RedisLink {
   readonly #redis: Redis
   readonly #timeoutMs: number

@@ -15,8 +15,8 @@ export interface RedisClient {
 }
 
 /**
- * The Redis to connect to: its URL, or a client of `ioredis`. The backplane takes over the client's options and does not use the
- * client itself. Its `db` and `keyPrefix` keep hubs apart as they keep keys apart.
+ * The Redis to connect to: its URL, or a client of `ioredis`. The backplane copies the client's options and does not use the
+ * client itself. Hubs with another `db` or `keyPrefix` share no events, as clients with another one share no keys.
  */
 export type RedisConnection = { readonly url: string; readonly client?: never } | { readonly client: RedisClient; readonly url?: never }
 
@@ -35,8 +35,8 @@ export interface RedisBackplaneOptions {
    */
   readonly probeMs?: number | undefined
   /**
-   * Whether Redis keeps every acknowledged write through a restart (`appendfsync always`) and a failover (no replica). If it may
-   * lose some, each client receives `stream-reset` after a restart. Default `false`.
+   * Whether Redis keeps every acknowledged write through a restart (`appendfsync always`) and a failover (no replica). Without
+   * this promise, every client receives `stream-reset` after a restart of Redis. Default `false`.
    */
   readonly durable?: boolean | undefined
 }

@@ -7,7 +7,7 @@ import type { RedisSettings } from './redis-options.ts'
 import { makeScripts, type Script, type Scripts } from './scripts.ts'
 import { parseHistory, type RawHistory, type RawRefusal } from './stored-event.ts'
 
-/** Most bytes of one read: Redis does nothing else meanwhile. */
+/** The most bytes of one read. It is bounded because Redis does nothing else meanwhile. */
 const MAX_READ_BYTES = 8_388_608
 
 /** The scripts as typed methods. Only this file and the scripts know the order of their arguments and the form of their answers. */
@@ -110,7 +110,7 @@ export class ScriptCalls {
   /**
    * Sets the counts of owners.
    *
-   * @param countOf is asked for each count when the command is sent.
+   * @param countOf returns the count of an owner. It is called when the command is sent.
    */
   async assertOwnerCounts(owners: readonly string[], countOf: (owner: string) => number): Promise<void> {
     await this.#link.evaluate(this.#scripts.assertOwnerCounts, this.#base, () => [

@@ -78,7 +78,7 @@ export class BarrierReader {
     return this.#deadline
   }
 
-  /** Receives the notice that every event before a read has arrived. */
+  /** Called when every event before the read with this token has arrived. */
   reached(token: string): void {
     this.#awaited.get(token)?.resolve()
   }

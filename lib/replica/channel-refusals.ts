@@ -12,7 +12,7 @@ export interface ChannelConsumers {
   refuseChannel(channel: Channel, error: Error): Promise<void>
 }
 
-/** Gives up the channels that the backplane refuses, each by itself, and reports each once. */
+/** Drops the channels that the backplane refuses, without effect on the others, and reports each refused channel once. */
 export class ChannelRefusals {
   readonly #onError: OnError
   readonly #consumers: ChannelConsumers
@@ -23,7 +23,7 @@ export class ChannelRefusals {
     this.#consumers = consumers
   }
 
-  /** Gives up the copies whose channel is refused. Resolves when their consumers have ended; `null` if there are none. */
+  /** Marks the copies of refused channels, and ends their consumers. Resolves when these have ended; `null` if there are none. */
   apply(copies: readonly ReplicaChannel[], refused: Refused): Promise<unknown> | null {
     const ends: Promise<void>[] = []
     for (const copy of copies) {

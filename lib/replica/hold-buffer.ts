@@ -2,7 +2,7 @@ import type { BackplaneEvent } from '../backplanes/backplane.ts'
 
 /** The most characters of events that are held while the log is read. Events beyond it are read from the log. */
 const MAX_HELD_CHARACTERS = 33_554_432
-/** The characters that an event counts in addition to its text. */
+/** The characters by which an event counts for more than its text. */
 const EVENT_CHARACTERS = 100
 
 /** An event as it arrived from the backplane. */
@@ -38,7 +38,7 @@ export class HoldBuffer {
     return !this.#hasOverflowed
   }
 
-  /** Returns the room of all events that were held elsewhere. */
+  /** Frees the room that was reserved for events held elsewhere. */
   freeReserved(): void {
     this.#characters = 0
   }

@@ -4,8 +4,8 @@ import type { DeliveryEngine } from '../delivery/delivery-engine.ts'
 import type { LogHead } from '../event/timeline.ts'
 
 /**
- * Keeps the logs of a hub in step with its backplane. There are two kinds: {@link LocalLogs}, if the hub's logs are all there is, and
- * `ReplicatedLogs`, if they are copies of a log that processes share.
+ * Keeps the logs of a hub in step with its backplane. There are two kinds: {@link LocalLogs}, if the hub has the only logs, and
+ * `ReplicatedLogs`, if its logs are copies of logs that processes share.
  */
 export interface HubLogs {
   /** Whether the logs receive what is published. */
@@ -15,15 +15,17 @@ export interface HubLogs {
   /**
    * Makes channels ready for a client, and keeps them until {@link release}.
    *
-   * @returns `undefined` if they are ready. Otherwise a promise of the head of the log at the time of the call, at which a client
-   *   without an id begins; `undefined` for a client with an id.
+   * @returns `undefined` if they are ready now, or a promise that resolves when they are. For a client without an id, it resolves with
+   *   the log head at the time of the call, at which that client begins.
    * @throws {SseError} as a rejection: `SSE_BACKPLANE_UNAVAILABLE` if the backplane did not answer in time.
    */
   prepare(names: readonly string[], from: ResumePoint): Promise<LogHead | undefined> | undefined
   /** Must be called once after each {@link prepare}, when the client's subscription has begun or will not begin. */
   release(names: readonly string[]): void
   /**
-   * @returns `undefined` if the logs have everything that any process has published. Otherwise a promise that resolves when they have.
+   * Waits until the logs have every event that any process has published before the call.
+   *
+   * @returns `undefined` if they have them now, or a promise that resolves when they do.
    * @throws {SseError} as a rejection: `SSE_BACKPLANE_UNAVAILABLE` if the backplane did not answer in time.
    */
   caughtUp(): Promise<void> | undefined
@@ -34,7 +36,7 @@ export interface HubLogs {
   releaseOwner(owner: string): void
   /** Receives an event of the backplane. */
   event(epoch: string, channel: string, event: BackplaneEvent): void
-  /** Receives the notice that every event before a read has arrived: see `BackplaneHost`. */
+  /** See `BackplaneHost.reached`. */
   reached(token: string): void
   interrupted(): void
   resumed(refused: Refused): void

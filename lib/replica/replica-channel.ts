@@ -19,7 +19,7 @@ export class ReplicaChannel {
   state: CopyState = 'requested'
   /** Every event of the channel up to this position is known. */
   seen = 0
-  /** The attempt of the replica that has read its log, or is reading it, for the first time. */
+  /** The number of the replica's attempt in which the log was read for the first time, or is being read. */
   attempt = -1
   /** Events that arrived before the log was read. */
   held: BackplaneEvent[] = []
@@ -57,7 +57,7 @@ export class ReplicaChannel {
     this.#live = makeLive()
   }
 
-  /** Gives up the channel. Its log stays: if the channel is requested again, it is continued with what is read then. */
+  /** Marks the channel as refused. Its log stays, and continues with what is read if the channel is requested again. */
   refuse(error: Error): void {
     this.setNotLive()
     this.state = 'refused'
@@ -66,12 +66,12 @@ export class ReplicaChannel {
     this.#live.reject(error)
   }
 
-  /** Whether an event follows what is known: it is not missing the one before it, and no subscriber is past it already. */
+  /** Whether an event can be appended or ignored. Otherwise the event before it is missing, or a subscriber may be past its position. */
   follows({ position, prev }: BackplaneEvent, delivered: number): boolean {
     return position <= this.seen || (prev <= this.seen && position > delivered)
   }
 
-  /** Appends an event that {@link follows}. One that is known already is ignored. */
+  /** Appends an event that {@link follows}. Ignores one that is known already. */
   append(event: BackplaneEvent): void {
     if (event.position <= this.seen) return
     this.seen = event.position

@@ -10,7 +10,7 @@ import { type ChannelConsumers, ChannelRefusals } from './channel-refusals.ts'
 import { type ArrivedEvent, HoldBuffer } from './hold-buffer.ts'
 import { ReplicaChannel } from './replica-channel.ts'
 
-/** The most channels that one read asks for. */
+/** The most channels in one read. */
 const MAX_POSITIONS = 500
 /** The bounds of the delay after which the replica reconnects when a read has failed. */
 const RETRY_MS = { min: 100, max: 5_000 }
@@ -39,8 +39,8 @@ type ReplicaState = 'away' | 'reading' | 'live' | 'closed'
 /**
  * Keeps the logs of the channels that have consumers here as copies of the log of a backplane, complete and in order.
  *
- * An event is appended as long as it names the one before it. After an interruption, and when an event is missing, every event is held
- * until the log has been read from the end of each copy.
+ * An event is appended if its copy has the event that it names as the previous one. After an interruption, and when an event is missing,
+ * every event is held until the log has been read from the end of each copy.
  */
 export class Replica {
   readonly reader: BarrierReader
@@ -50,14 +50,14 @@ export class Replica {
   readonly #refusals: ChannelRefusals
   readonly #copies = new Map<string, ReplicaChannel>()
   #state: ReplicaState = 'away'
-  /** Copies that will be requested from the backplane at the end of this turn. */
+  /** Copies that the next microtask requests from the backplane, all in one call. */
   #fresh: ReplicaChannel[] = []
   readonly #held = new HoldBuffer()
   /** Epochs that are over. Events of them arrive late and are ignored. */
   readonly #pastEpochs = new Set<string>()
   /** The channels that were refused when the connection was last restored. */
   #refused = NONE
-  /** Number of the newest attempt to read the log. An older attempt gives up. */
+  /** Number of the newest attempt to read the log. Older attempts end without an effect. */
   #attempt = 0
   #failures = 0
   /** Whether a probe is in progress, and the index of the copy that the next probe begins with. */
@@ -189,7 +189,7 @@ export class Replica {
     return { rest: readings.filter(({ copy }) => copy.state !== 'refused'), ended }
   }
 
-  /** Reads the logs of watched channels for the first time. If all logs are being read anyway, that has to end first. */
+  /** Reads the logs of watched channels for the first time. Does nothing while all logs are being read, after which it is called again. */
   async #load(copies: readonly ReplicaChannel[]): Promise<void> {
     if (!this.isLive) return
     const attempt = this.#attempt
@@ -215,7 +215,7 @@ export class Replica {
     if (!this.#isConnected()) return
     const attempt = ++this.#attempt
     this.#state = 'reading'
-    // The read comes after these events. Of their epochs, only the one that is read is not over.
+    // The read reports the current epoch. Any other epoch whose events arrived before the read is over.
     const suspects = new Set(this.#held.epochs).add(this.#engine.timeline.epoch)
     try {
       const copies = [...this.#copies.values()].filter(({ isWatched }) => isWatched)
@@ -307,7 +307,7 @@ export class Replica {
     if (this.#held.hasOverflowed) void this.#catchUp()
   }
 
-  /** Reads as many of these copies as one read may ask for. */
+  /** Reads the logs of the first of these copies, as many as one read may contain. */
   async #readSome(copies: readonly ReplicaChannel[]): Promise<{ readonly history: History; readonly readings: readonly Reading[] }> {
     const some = copies.slice(0, MAX_POSITIONS)
     const positions = some.map(({ channel, isLive, seen }) => ({ channel: channel.name, after: isLive ? seen : 0 }))
@@ -318,7 +318,7 @@ export class Replica {
 
   async #failed(attempt: number, error: unknown): Promise<void> {
     if (attempt !== this.#attempt || !this.#isConnected()) return
-    // No copy is known to be complete, so every attempt in progress gives up.
+    // The copies may be incomplete, so every attempt in progress is abandoned.
     const waiting = ++this.#attempt
     this.#state = 'reading'
     if (this.#failures === 0) this.#onError(error, { where: 'backplane' })

@@ -9,7 +9,7 @@ import type { HubLogs } from './hub-logs.ts'
 import { Replica } from './replica.ts'
 import type { ReplicaChannel } from './replica-channel.ts'
 
-/** The logs of a hub whose backplane has a log that processes share: a {@link Replica} of it, and the preparation of clients. */
+/** The logs of a hub whose backplane has a log that processes share. They are a {@link Replica} of it. */
 export class ReplicatedLogs implements HubLogs {
   readonly countsOwners = true
   readonly #log: BackplaneLog
@@ -35,7 +35,7 @@ export class ReplicatedLogs implements HubLogs {
     const isBehind = from.isFirst && this.#isStoredAhead()
     if (ahead === undefined && !isBehind && copies.every(({ isLive }) => isLive)) return undefined
     const { reader } = this.#replica
-    // Requested now, so that it comes before anything that the caller publishes next.
+    // Requested now, so that the read precedes every event that the caller publishes next.
     const head = from.isFirst ? reader.head() : undefined
     return Promise.race([this.#ready(copies, ahead, head), reader.deadline()])
   }
@@ -92,7 +92,7 @@ export class ReplicatedLogs implements HubLogs {
     return this.#stored.epoch === epoch && this.#stored.position > newest
   }
 
-  /** The position in a client's id, if this process does not know it yet: in this epoch, or in one that it has not heard of. */
+  /** The position in a client's id, if this process has not reached it yet: in this epoch, or in one that this process does not know. */
   #aheadOfHere(position: EventPosition | undefined): EventPosition | undefined {
     const { epoch, newest } = this.#engine.timeline
     if (position === undefined) return undefined

@@ -20,7 +20,7 @@ const KEEP_ALIVE = {
   event: SharedBytes.of(Buffer.from(formatEvent('', { event: 'stream-alive' }))),
 }
 
-/** The part of a middleware's settings that its connections share. Durations are in ticks of the watchdog; `Infinity` is never. */
+/** The settings of a middleware that its connections use. Names that end in `Ticks` are durations in ticks; `Infinity` means never. */
 export interface ConnectionContext {
   readonly watchdog: Watchdog
   readonly budget: TurnBudget
@@ -202,7 +202,7 @@ export class Connection implements ClientConnection, Watched, OutputOwner {
     this.#notify()
   }
 
-  /** Settles the writers that wait, because nothing more is accepted. */
+  /** Settles the promises of waiting writers and calls the closers, because nothing more is accepted. */
   #notify(): void {
     this.#room?.resolve(false)
     this.#room = null

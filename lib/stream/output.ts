@@ -12,13 +12,13 @@ import { WriteBuffer } from './write-buffer.ts'
 
 /** The owner of an output, which the output calls. */
 export interface OutputOwner {
-  /** The output was full and accepts bytes again. */
+  /** Called when the output was full and accepts bytes again. */
   drained(): void
-  /** Code of the program that wraps the response threw. */
+  /** Called when code of the program that wraps the response has thrown. */
   failed(error: unknown): void
 }
 
-/** A response that a wrapper such as `compression` gave a method to push out what it holds back. */
+/** A response whose wrapper, such as `compression`, has added a method that sends the bytes that the wrapper buffers. */
 type Flushable = ServerResponse & { flush?: () => void }
 
 /**
@@ -28,7 +28,7 @@ type Flushable = ServerResponse & { flush?: () => void }
  * with the connection. On HTTP/2, with a wrapped `res.write`, and without a real socket, the bytes go through the response.
  */
 export class Output implements ClientOutput {
-  /** Whether it accepts no shared bytes at the moment. `drained()` of the owner follows. */
+  /** Whether it accepts no shared bytes at the moment. It calls `drained()` of its owner when it does again. */
   full = false
   /** The tick of the last write. */
   touched: number
@@ -39,7 +39,7 @@ export class Output implements ClientOutput {
   readonly #res: Flushable
   #socket: Socket | null = null
   #isFramed = false
-  /** Whether something wraps `res.write`, and whether it transforms the bytes, so that no `writableLength` shows what it holds back. */
+  /** Whether something wraps `res.write`, and whether it transforms the bytes. Then `writableLength` omits the bytes that it buffers. */
   #wrapped = false
   #transformed = false
   /** Whether the response waits for an earlier one on its connection (pipelining). */
@@ -81,7 +81,7 @@ export class Output implements ClientOutput {
     return this.#isFramed
   }
 
-  /** Whether a connection will report that the response is over. Tools that call an app without a server have none. */
+  /** Whether there is a connection, which reports when the response is over. Tools that call an app without a server have none. */
   get isConnected(): boolean {
     return this.#waiting || isHttp2(this.#res) || socketOf(this.#res) !== null
   }
@@ -174,7 +174,7 @@ export class Output implements ClientOutput {
     const length = Buffer.byteLength(text)
     let queued = this.#queuedDirect()
     if (queued > 0 && queued + length > maxQueuedBytes) {
-      // Node corks the socket after the head until the next tick. What it holds back is not the client's doing.
+      // Node corks the socket after the head until the next tick. The bytes that wait for that tick do not mean that the client is slow.
       while (this.#socket !== null && this.#socket.writableCorked > 0) this.#socket.uncork()
       queued = this.#queuedDirect()
       if (queued > 0 && queued + length > maxQueuedBytes) return false
@@ -196,7 +196,7 @@ export class Output implements ClientOutput {
   /**
    * Ends the response after everything written so far, a chunked body with its last chunk.
    *
-   * @param closesConnection whether the connection is closed as well. It also is if the server accepts no more connections.
+   * @param closesConnection whether to close the connection as well. If the server accepts no more connections, it is always closed.
    */
   end(closesConnection = false): void {
     this.#finishRest()
@@ -216,7 +216,7 @@ export class Output implements ClientOutput {
     this.#res.destroy()
   }
 
-  /** Gives up the output because the program has ended the response. If that cut an event in half, the connection is destroyed. */
+  /** Abandons the output because the program has ended the response. If an event was cut in half, the connection is destroyed. */
   abandon(): void {
     const isHalf = this.#rest !== null
     this.#rest = null

@@ -8,14 +8,14 @@ export interface StreamRequest {
   readonly headers: IncomingHttpHeaders
 }
 
-/** How specific each media range is that matches `text/event-stream`. */
+/** The media ranges that match `text/event-stream`, and how specific each one is. */
 const MEDIA_RANGES: ReadonlyMap<string, number> = new Map([
   ['*/*', 1],
   ['text/*', 2],
   ['text/event-stream', 3],
 ])
 
-/** How specific each content coding is that matches gzip. */
+/** The content codings that match gzip, and how specific each one is. */
 const CODINGS: ReadonlyMap<string, number> = new Map([
   ['*', 1],
   ['gzip', 2],

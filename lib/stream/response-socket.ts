@@ -17,7 +17,7 @@ export function socketOf(res: ServerResponse): Socket | null {
   return isRealSocket(res.socket) ? res.socket : null
 }
 
-/** Whether a socket is one of Node. Tools that call an app without a server pass other objects. */
+/** Whether a socket is a real socket of Node. Tools that call an app without a server pass other objects. */
 export function isRealSocket(socket: unknown): socket is Socket {
   return socket instanceof Socket
 }

@@ -121,7 +121,7 @@ export class ResponseStream implements SseStream {
 
   /** Runs a call of the program. A rejection that nobody handles is reported. */
   #reported<T>(where: string, call: () => T | Promise<T>): Promise<T> {
-    // A subscription in progress answers the request.
+    // Only `subscribe` answers the request with its error, and not while an earlier subscription is in progress, which will answer it.
     const isAnswered = where !== 'subscribe' || this.#isSubscribed
     return reported(call, (error) => {
       this.#context.onError(error, { where })
@@ -187,13 +187,13 @@ export class ResponseStream implements SseStream {
     }
     if (pending instanceof SseError) return this.#refuseChannels(pending)
     if (this.#isWithoutBody() || !isPipelined(this.#req, this.#res)) return this.#prepare(pending)
-    // The stream is counted when its turn on the connection has come. That may never be.
+    // The stream is counted when its turn on the connection has come, which may never happen.
     this.#isSubscribed = true
     pending.wait()
     return whenTurn(this.#req, this.#res).then(() => this.#prepare(pending))
   }
 
-  /** Checks a subscription. Returns the error if the name of a channel is impossible. */
+  /** Checks a subscription. Returns the error if the name of a channel is invalid. */
   #check<C extends object, N extends ChannelName<C>>(
     hub: Subscribable<C>,
     channels: N | readonly N[],
@@ -222,7 +222,7 @@ export class ResponseStream implements SseStream {
     return ready.then(() => this.#begin(pending))
   }
 
-  /** Begins a subscription or refuses it. One that does not begin is returned closed. */
+  /** Begins a subscription or refuses it. Returns a closed one if it does not begin. */
   #begin(pending: PendingSubscription): Subscription {
     try {
       const refusal = this.#isWithoutBody() ? undefined : pending.refusal()
@@ -231,9 +231,9 @@ export class ResponseStream implements SseStream {
         this.#refuse(refusal.error)
         return closedSubscription(pending.channels)
       }
-      // The head must not promise a connection that is closed with the stream.
+      // The head must not announce keep-alive, because the connection is closed together with the stream.
       if (refusal?.reason === 'closing' && !isHttp2(this.#res)) this.#res.shouldKeepAlive = false
-      // A refusal carries a delay of its own.
+      // A refusal carries a `retry:` of its own.
       const isOpen = this.#openFor(undefined, refusal === undefined)
       this.#isSubscribed = true
       if (!isOpen || this.#connection === null) return closedSubscription(pending.channels)
@@ -256,14 +256,14 @@ export class ResponseStream implements SseStream {
       if (fields.id !== undefined) {
         throw new SseError(
           'SSE_ID_RESERVED',
-          `${where}: the ids of a subscribed stream are the hub's, by which the client resumes; ` +
+          `${where}: the ids of a subscribed stream belong to the hub, because the client resumes from them; ` +
             `send without id, got ${describeValue(fields.id)}`,
         )
       }
       if (fields.event?.startsWith('stream-')) {
         throw new SseError(
           'SSE_INVALID_EVENT',
-          `${where}: on a subscribed stream event names that begin with "stream-" are the hub's, got ${describeValue(fields.event)}`,
+          `${where}: on a subscribed stream, event names must not begin with "stream-", got ${describeValue(fields.event)}`,
         )
       }
     }

@@ -16,7 +16,7 @@ interface WebStreamReader<T> {
 /** A source of items for `stream`. A Node Readable is an async iterable. */
 export type Source<T> = Iterable<T> | AsyncIterable<T> | WebStream<T>
 
-/** Reads a source at the pace of its consumer. */
+/** Reads a source at the pace of the stream that sends its items. */
 export interface SourceReader<T> {
   /** Resolves with the next item, and rejects with the source's own error. */
   next(): Promise<IteratorResult<T, unknown>>
@@ -43,7 +43,7 @@ export function readSource<T>(source: Source<T>): SourceReader<T> {
     }
     if (Symbol.iterator in source) return readIterator(source[Symbol.iterator]())
   }
-  const instead = bodyOf(source) === undefined ? '' : '; give the body of a Response: response.body.pipeThrough(new TextDecoderStream())'
+  const instead = bodyOf(source) === undefined ? '' : '; pass the body of a Response: response.body.pipeThrough(new TextDecoderStream())'
   throw new SseError(
     'SSE_INVALID_EVENT',
     `stream: source must be an iterable, an async iterable, a Readable or a web ReadableStream, got ${describeValue(source)}${instead}`,
@@ -54,9 +54,9 @@ export function readSource<T>(source: Source<T>): SourceReader<T> {
  * Sends every item of a source, one after the other. If sending ends first, it stops the source.
  *
  * @param send sends an item, and returns `false` if no more can be sent.
- * @param onClosed calls a function when the consumer closes, and returns a function that cancels the call.
- * @returns `true` at the end of the source, `false` if the consumer closed first.
- * @throws the error of the source or of `send`. An error after the consumer closed goes to `onError`.
+ * @param onClosed calls a function when the stream closes, and returns a function that cancels the call.
+ * @returns `true` at the end of the source, `false` if the stream closed first.
+ * @throws the error of the source or of `send`. An error after the stream closed goes to `onError`.
  */
 export function readAll<T>(
   reader: SourceReader<T>,
@@ -107,7 +107,7 @@ export function readAll<T>(
   })
 }
 
-/** Whether an error reports an abort, as a source does that uses the stream's signal. */
+/** Whether an error reports an abort. A source that uses the stream's signal fails with such an error when the client leaves. */
 export function isAbortError(error: unknown): boolean {
   return typeof error === 'object' && error !== null && 'name' in error && error.name === 'AbortError'
 }
@@ -115,7 +115,7 @@ export function isAbortError(error: unknown): boolean {
 function readIterator<T>(iterator: Iterator<T>): SourceReader<T> {
   let isStopped = false
   let isRunning = false
-  /** Stops the iterator after the current step, which has closed its own stream. */
+  /** Stops the iterator after the current step. It is set if that step closed the stream, because a running generator cannot be stopped. */
   let stopLater: (() => void) | null = null
   const step = (): IteratorResult<T> => {
     isRunning = true
@@ -133,7 +133,7 @@ function readIterator<T>(iterator: Iterator<T>): SourceReader<T> {
       try {
         return { done: false, value: await value }
       } catch (error) {
-        // It yielded a promise that rejected, so it is suspended and must be stopped. An error of that would hide this one.
+        // It yielded a promise that rejected, so it is suspended and must be stopped. An error while stopping would hide this one.
         if (!isStopped) stopIterator(iterator, () => {})
         throw error
       }

@@ -53,7 +53,7 @@ export interface SseStream {
    * rejects because of the client. More than `maxQueuedBytes` of unsent data destroys the stream.
    *
    * @throws {SseError} as a rejection: `SSE_INVALID_DATA`, `SSE_INVALID_EVENT` and `SSE_HEAD_SENT` as in {@link encodeEvent} and
-   *   {@link open}; `SSE_ID_RESERVED` for an `id` on a subscribed stream, because its ids are the hub's. The stream stays open. A
+   *   {@link open}; `SSE_ID_RESERVED` for an `id` on a subscribed stream, whose ids belong to the hub. The stream stays open. A
    *   rejection that nobody handles goes to `onError`.
    * @example
    * await res.sse.send({ done: 3, of: 7 }, { event: 'progress' })
@@ -84,9 +84,9 @@ export interface SseStream {
   /**
    * Subscribes the client to channels of a hub, from its `Last-Event-ID` on. A stream can be subscribed once.
    *
-   * At a limit of the hub, and while the hub closes, the client is refused: it receives 200, a `stream-end` event with a `retry:` and
-   * the end, or 503 and `Retry-After` if it does not accept event streams. An impossible channel name counts as the client's error,
-   * wherever it comes from: the client is refused with 400 through `next(error)`.
+   * At a limit of the hub, and while the hub closes, the client is refused: it receives 200 and a `stream-end` event with a `retry:`, and
+   * the response ends. A client that does not accept event streams receives 503 and `Retry-After`. An invalid channel name counts as the
+   * client's error, even if the program chose it: the client is refused with 400 through `next(error)`.
    *
    * @returns the subscription once it is live: the client receives everything that is published from then on. The subscription is
    *   closed if the client is gone or was refused, and for HEAD.
@@ -103,7 +103,8 @@ export interface SseStream {
   ): Promise<Subscription>
 
   /**
-   * Ends the response, after what is due to its subscription and the socket accepts. An EventSource reconnects for the rest.
+   * Ends the response. Before that, the client receives the events that are due, until the socket is full. An EventSource reconnects
+   * and receives the rest.
    *
    * With `reconnect: false` the client does not reconnect: it receives a `stream-close` event with a `retry:` of 23 days, or status 204
    * if the head was not sent yet. Everything published before is sent first, so a slow client is waited for. If delivery is blocked for

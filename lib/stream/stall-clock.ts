@@ -2,7 +2,7 @@ import type { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { isHttp2, socketOf, unsentBytes } from './response-socket.ts'
 
-/** The clock of silence and stalls: the watchdog's. */
+/** The clock that measures silence and stalls. The watchdog is one. */
 export interface Ticks {
   readonly tick: number
 }

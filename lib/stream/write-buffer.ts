@@ -1,4 +1,4 @@
-/** The capacity. It is what a full socket keeps in memory. */
+/** The capacity. A socket that becomes full keeps this much memory: see {@link WriteBuffer.abandon}. */
 const CAPACITY_BYTES = 16_384
 /** A larger chunk is written by itself, because copying it would cost more than a write. */
 const MAX_CHUNK_BYTES = 4_096

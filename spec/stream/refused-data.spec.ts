@@ -127,7 +127,7 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
   it('refuses a Response in place of its body, and says how to give that', async () => {
     const { stream } = await openStream()
     await expect(stream.stream(new Response('text') as never)).rejects.toThrow(
-      'give the body of a Response: response.body.pipeThrough(new TextDecoderStream())',
+      'pass the body of a Response: response.body.pipeThrough(new TextDecoderStream())',
     )
   })
 

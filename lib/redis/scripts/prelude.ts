@@ -20,7 +20,7 @@ export const POSITION_LIMIT = Number.MAX_SAFE_INTEGER
 
 /**
  * Beginning of the scripts that use the log. ARGV[1] is the run id of the server (`run_id` of `INFO server`), or '' to accept
- * any; ARGV[2] is a new epoch, for {@link ENSURE_EPOCH}.
+ * any run id; ARGV[2] is a new epoch, for {@link ENSURE_EPOCH}.
  *
  * Defines `base`, `nowUs`, `integer()`, the state of the log (`epoch`, `lastPosition`, `storedRunId`, `forgottenFloor`),
  * `serverRunId`, and the next `position`.
@@ -81,8 +81,8 @@ end
 export const OWNER_COUNT_KEPT_MS = 180_000
 
 /**
- * Beginning of the scripts that count the streams of owners. Defines `base`, `nowMs`, and `markAlive(processId, aliveMs)`, which
- * lets a process count as alive for that long from now.
+ * Beginning of the scripts that count the streams of owners. Defines `base`, `nowMs`, and `markAlive(processId, aliveMs)`, after
+ * which a process counts as alive for that time.
  *
  * @param time the Lua expression for the time.
  */

@@ -32,7 +32,7 @@ export const PUBLISH_HELP = `
  * Publishes an event; {@link PUBLISH_HELP} has the arguments and the answer. Follows `LOG_PRELUDE`.
  *
  * Every check precedes the first write, because Redis does not undo the writes of a script that fails. This is the hot path of
- * the backplane, so that one script does all of it, in one round trip and with no command more than it needs.
+ * the backplane, so one script does everything in one round trip, with as few commands as possible.
  */
 export const PUBLISH = `
 local channel, event, data, isString, key, idempotencyKey = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]

@@ -14,8 +14,8 @@ const ENTRY_OVERHEAD_BYTES = 50
 const PROCESS_KEPT_MS = 180_000
 
 /**
- * Reads what channels have after given positions, sends the reading process the marker of this read, and lets the process count
- * as alive. Sweeps some channels if a sweep is due. Follows `LOG_PRELUDE`.
+ * Reads the events of channels after positions, sends the reading process the marker of this read, and marks the process as alive. Sweeps
+ * some channels if a sweep is due. Follows `LOG_PRELUDE`.
  *
  * ARGV: 1 and 2 as in `LOG_PRELUDE` · 3 process id · 4 token of the read · 5 epoch of the positions · 6 most bytes to read ·
  * 7 1 if a sweep is due, else 0 · 8 how long the process counts as alive from now on (ms) · from 9 on, repeated: channel,
