@@ -24,7 +24,7 @@ export interface SourceKind {
   /** The client left while an item was waited for. */
   readonly leftWaiting: readonly unknown[]
   /** The same, and the item that was waited for failed afterwards. */
-  readonly cameLate: readonly unknown[]
+  readonly arrivedLate: readonly unknown[]
   /** How often it is reported that it failed then: not at all where the source is over by then. */
   readonly reports: 0 | 1
   readonly failed: readonly unknown[]
@@ -49,7 +49,7 @@ const arrayIterator: SourceKind = {
   },
   leftBetween: ['2 left'],
   leftWaiting: ['1 left'],
-  cameLate: ['1 left'],
+  arrivedLate: ['1 left'],
   reports: 1,
   failed: ['1 left'],
   error: BROKEN,
@@ -70,7 +70,7 @@ const syncGenerator: SourceKind = {
   },
   leftBetween: ['return() called', 'cleaned up'],
   leftWaiting: ['return() called', 'cleaned up'],
-  cameLate: ['return() called', 'cleaned up'],
+  arrivedLate: ['return() called', 'cleaned up'],
   reports: 1,
   // The promise failed, not the generator, which is stopped therefore.
   failed: ['return() called', 'cleaned up'],
@@ -93,7 +93,7 @@ const asyncGenerator: SourceKind = {
   leftBetween: ['return() called', 'cleaned up'],
   // It cleans up when what it waits for is there, which is never.
   leftWaiting: ['return() called'],
-  cameLate: ['return() called', 'cleaned up'],
+  arrivedLate: ['return() called', 'cleaned up'],
   reports: 1,
   failed: ['cleaned up'],
   error: BROKEN,
@@ -116,7 +116,7 @@ const asyncIterator: SourceKind = {
   },
   leftBetween: ['return() called'],
   leftWaiting: ['return() called'],
-  cameLate: ['return() called'],
+  arrivedLate: ['return() called'],
   reports: 1,
   failed: [],
   error: BROKEN,
@@ -146,7 +146,7 @@ const readable: SourceKind = {
   },
   leftBetween: ['destroyed'],
   leftWaiting: ['destroyed'],
-  cameLate: ['destroyed'],
+  arrivedLate: ['destroyed'],
   reports: 1,
   failed: ['destroyed'],
   error: BROKEN,
@@ -181,7 +181,7 @@ const webStream: SourceKind = {
   },
   leftBetween: ['cancel() called', 'locked'],
   leftWaiting: ['cancel() called', 'unlocked'],
-  cameLate: ['cancel() called', 'unlocked'],
+  arrivedLate: ['cancel() called', 'unlocked'],
   reports: 1,
   failed: ['locked'],
   error: BROKEN,
@@ -206,7 +206,7 @@ const responseBody: SourceKind = {
   },
   leftBetween: ['connection closed'],
   leftWaiting: ['connection closed'],
-  cameLate: ['connection closed'],
+  arrivedLate: ['connection closed'],
   // Its connection is closed by then.
   reports: 0,
   failed: ['connection closed'],
@@ -228,7 +228,7 @@ const hubEvents: SourceKind = {
   makeFailing: () => eventsOf(new Hub({ backplane: silentBackplane(), onError() {} })),
   leftBetween: ['return() called', '0 consumers'],
   leftWaiting: ['return() called', '0 consumers'],
-  cameLate: ['return() called', '0 consumers'],
+  arrivedLate: ['return() called', '0 consumers'],
   // What a publisher waits for is no fault of the iterator.
   reports: 0,
   failed: ['0 consumers'],
