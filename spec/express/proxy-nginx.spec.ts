@@ -2,7 +2,7 @@ import { createParser } from 'eventsource-parser'
 import express from 'express'
 import { Hub, sseMiddleware } from 'express-sse-hub'
 import { until } from '../support/client.ts'
-import { hasNginx, Nginx } from '../support/nginx.ts'
+import { hasNginx, Nginx, proxyTo } from '../support/nginx.ts'
 import { serve, stopServers } from '../support/servers.ts'
 
 const describeNginx = hasNginx('the tests of a stream behind nginx') ? describe : describe.skip
@@ -44,7 +44,7 @@ describeNginx('a stream behind nginx', () => {
       res.on('close', () => responses.delete(res))
       await res.sse.subscribe(hub, 'a')
     })
-    nginx = await Nginx.start((await serve(app)).port)
+    nginx = await Nginx.start({ server: proxyTo((await serve(app)).port) })
   })
   afterEach(async () => {
     await nginx.stop()
