@@ -30,7 +30,7 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
   redis,
   compression,
 }
-/** What a process needs of open files beside its connections. */
+/** Open files that a process needs in addition to its connections. */
 const OTHER_FILES = 100
 
 interface Arguments {
@@ -39,11 +39,11 @@ interface Arguments {
   readonly names: readonly string[]
 }
 
-function parseArguments(given: readonly string[]): Arguments {
+function parseArguments(args: readonly string[]): Arguments {
   let names = Object.keys(SCENARIOS)
   let isPart = false
   const flags = new Set<string>()
-  const rest = [...given]
+  const rest = [...args]
   for (let each = rest.shift(); each !== undefined; each = rest.shift()) {
     if (each === '--only') {
       names = (rest.shift() ?? '').split(',')
@@ -51,11 +51,11 @@ function parseArguments(given: readonly string[]): Arguments {
     } else if (each === '--quick' || each === '--write') {
       flags.add(each)
     } else {
-      throw new TypeError(`unknown argument ${each}: there are --quick, --write and --only <scenario>[,<scenario>]`)
+      throw new TypeError(`unknown argument ${each}: use --quick, --write or --only <scenario>[,<scenario>]`)
     }
   }
   const unknown = names.find((name) => SCENARIOS[name] === undefined)
-  if (unknown !== undefined) throw new TypeError(`there is no scenario ${unknown}: there are ${Object.keys(SCENARIOS).join(', ')}`)
+  if (unknown !== undefined) throw new TypeError(`unknown scenario ${unknown}: use ${Object.keys(SCENARIOS).join(', ')}`)
   const quick = flags.has('--quick')
   return { quick, names, write: flags.has('--write') || (!quick && !isPart) }
 }
@@ -63,7 +63,7 @@ function parseArguments(given: readonly string[]): Arguments {
 async function run({ quick, write, names }: Arguments): Promise<void> {
   const openFiles = Number(execFileSync('sh', ['-c', 'ulimit -n'], { encoding: 'utf8' }))
   const maxConnections = Math.min(20_000, (Number.isNaN(openFiles) ? Infinity : openFiles) - OTHER_FILES)
-  if (!hasNchan()) console.log('nginx with the module nchan is not installed: it is left out')
+  if (!hasNchan()) console.log('nginx with the module nchan is not installed, and is omitted')
   compile()
   const results: ScenarioResult[] = []
   const machine = new QuietMachine(quick ? 3_000 : 120_000)
@@ -114,7 +114,7 @@ function leave(): void {
 }
 
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-  // More than once: a terminal and the parent may both send it, and the second must not end this half way.
+  // The handler stays registered, because a terminal and the parent may both send the signal, and the second must not interrupt the first.
   process.on(signal, () => {
     leave()
     process.exit(1)

@@ -7,9 +7,9 @@ import { serve, stopServers } from '../support/servers.ts'
 
 afterEach(stopServers)
 
-describe.each(EXPRESS_VERSIONS)('an SseError in %s', (_, factory) => {
-  it('gets a response with its status and headers, and in production without its message', async () => {
-    // Express's error handling logs each error.
+describe.each(EXPRESS_VERSIONS)('an SseError on %s', (_, factory) => {
+  it('is answered with its status and headers, and in production without its message', async () => {
+    // The default error handler of Express logs each error.
     const log = jest.spyOn(console, 'error').mockImplementation(() => {})
     const hub = new Hub({ maxSubscribers: 1 })
     const app = factory()
@@ -37,7 +37,7 @@ describe.each(EXPRESS_VERSIONS)('an SseError in %s', (_, factory) => {
     log.mockRestore()
   })
 
-  it('gets a response with its headers from an error handler of the application, too', async () => {
+  it('carries its headers to the answer of an error handler of the application', async () => {
     const hub = new Hub()
     await hub.close()
     const app = factory()

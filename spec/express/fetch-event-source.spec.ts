@@ -7,7 +7,7 @@ import { serve, stopServers } from '../support/servers.ts'
 
 const inChromium = hasChromium('the tests of @microsoft/fetch-event-source in Chromium') ? describe : describe.skip
 const MODULE = path.join(path.dirname(require.resolve('@microsoft/fetch-event-source/package.json')), 'lib/esm')
-/** A page with default handlers, but for what it notes: every message is parsed, as its tutorial does. */
+/** A page with the default handlers of the library. It parses every message, as the library's tutorial does, and records the results. */
 const PAGE = `<!doctype html><title>t</title><script type="module">
 import { fetchEventSource } from '/module/index.js'
 window.page = { items: [], failed: [], ended: false }
@@ -31,7 +31,7 @@ interface Page {
 afterEach(stopServers)
 
 inChromium('fetch-event-source with default handlers', () => {
-  it('comes back after every cut with nothing lost or doubled, takes no keep-alive for a message, and ends where it is ended', async () => {
+  it('reconnects after every cut without gaps or duplicates, ignores keep-alives, and stops after stream-close', async () => {
     const hub = new Hub()
     const app = express()
     const responses = new Set<express.Response>()
@@ -51,14 +51,14 @@ inChromium('fetch-event-source with default handlers', () => {
       const tab = await browser.newPage()
       await tab.goto(url)
       const page = async (): Promise<Page> => tab.evaluate<Page>('page')
-      await until(() => hub.stats().subscribers === 1, 'it is subscribed')
+      await until(() => hub.stats().subscribers === 1, 'the page is subscribed')
       for (let n = 0; n < 400; n++) {
         await hub.publish('a', 'item', n)
         if (n % 40 !== 39) continue
         const before = connects
         for (const res of responses) res.destroy()
         await hub.publish('a', 'item', ++n)
-        await until(() => connects > before, 'it came back')
+        await until(() => connects > before, 'the page has reconnected')
       }
       let seen = await page()
       while (seen.items.at(-1) !== 400 && seen.failed.length === 0) seen = await page()

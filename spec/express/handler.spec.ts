@@ -15,7 +15,7 @@ import supertest from 'supertest'
 import { TestClient, until } from '../support/client.ts'
 import { turn } from '../support/fake-connection.ts'
 import { EXPRESS_VERSIONS } from '../support/express-versions.ts'
-import { serve, stopServers } from '../support/servers.ts'
+import { connectionsLeft, serve, stopServers } from '../support/servers.ts'
 
 afterEach(stopServers)
 
@@ -25,17 +25,17 @@ const userOf = (req: HandlerRequest): string => String(req.headers['x-user'])
 const openOf = (client: TestClient): unknown => JSON.parse(client.named('stream-open')[0]?.data ?? 'null')
 const allow = (): boolean => true
 
-/** All that a client receives that is refused politely because a callback failed. */
+/** The whole body that a client receives if a callback fails: it must reconnect later. */
 const REFUSED = /^retry: (\d{5})\nevent: stream-end\ndata: \{"reason":"unavailable"\}\n\n$/
 
-describe('the options of hub.handler', () => {
+describe('hub.handler', () => {
   it.each<[string, unknown, string, RegExp]>([
-    ['none', undefined, 'TypeError', /options must be an object, got undefined/],
-    ['a list in place of an object', ['a'], 'TypeError', /options must be an object/],
+    ['no options', undefined, 'TypeError', /options must be an object, got undefined/],
+    ['a list instead of an object', ['a'], 'TypeError', /options must be an object/],
     ['neither channels nor authorize', {}, 'TypeError', /without channels the client names them, so authorize\(req, channel\)/],
     ['client-named channels without authorize', { maxChannels: 5, subscribe: { rewind: 1 } }, 'TypeError', /authorize\(req, channel\)/],
     ['an authorize that is undefined', { authorize: undefined }, 'TypeError', /authorize\(req, channel\)/],
-    ['an authorize that is no function', { authorize: true }, 'TypeError', /authorize must be a function, got true/],
+    ['an authorize that is not a function', { authorize: true }, 'TypeError', /authorize must be a function, got true/],
     ['an unknown option', { channels: ['a'], authorise: allow }, 'TypeError', /handler.*'authorise'.*authorize/],
     ['channels that are null', { channels: null, authorize: allow }, 'SseError', /handler: a channel name must be.*null/],
     ['no channel', { channels: [] }, 'RangeError', /at least one channel/],
@@ -59,7 +59,7 @@ describe('the options of hub.handler', () => {
       'RangeError',
       /rewind and snapshot/,
     ],
-  ])('are checked when the route is made: %s', (_what, options, name, message) => {
+  ])('throws when the route is made with %s', (_what, options, name, message) => {
     const make = () => new Hub().handler(options as Options)
     expect(make).toThrow(expect.objectContaining({ name, message: expect.stringMatching(message) as string }) as Error)
   })
@@ -68,13 +68,13 @@ describe('the options of hub.handler', () => {
 describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
   interface SetUp {
     readonly hubOptions?: HubOptions
-    /** `false`: none is mounted. */
+    /** `false` mounts no middleware. */
     readonly middleware?: SseMiddlewareOptions | false
-    /** Leaves errors to Express. */
+    /** Leaves errors to the default error handler of Express. */
     readonly defaultErrors?: boolean
   }
 
-  /** An app with the route `/events`; what comes to its error handling is kept, and answered with the code alone. */
+  /** Serves an app with the route `/events`. Its error handler collects each error, and answers with the code alone. */
   async function setUp(options: Options, { hubOptions = {}, middleware = {}, defaultErrors = false }: SetUp = {}) {
     const faults: [where: string, error: unknown][] = []
     const hub = new Hub({ onError: (error, { where }) => faults.push([where, error]), ...hubOptions })
@@ -99,14 +99,14 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
     return { hub, app, errors, faults, url, port, server, connect, get }
   }
 
-  /** Nobody is subscribed, to nothing. */
+  /** Expects a hub without subscribers and channels. */
   const expectNothing = (hub: Hub): void => expect(hub.stats()).toMatchObject({ subscribers: 0, channels: 0 })
 
   describe.each([
     ['behind sseMiddleware', {}],
     ['without sseMiddleware', false],
   ] as const)('%s', (_what, middleware) => {
-    it('subscribes every request to the channels of the list, in its order and each once', async () => {
+    it('subscribes every request once to each channel of a list, in the order of the list', async () => {
       const { hub, connect, errors } = await setUp({ channels: ['b', 'a', 'b'] }, { middleware })
       const clients = await Promise.all([1, 2].map(async () => (await connect()).live()))
       for (const channel of ['a', 'b', 'c']) await hub.publish(channel, 'item', channel)
@@ -120,7 +120,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       expect(hub.channel('b').subscriberCount).toBe(2)
       expect(errors).toEqual([])
       clients[0]?.leave()
-      await until(() => hub.stats().subscribers === 1, 'the one that left is gone')
+      await until(() => hub.stats().subscribers === 1, 'the client that left is unsubscribed')
     })
 
     it.each<[string, (req: HandlerRequest) => string[] | Promise<string[]>]>([
@@ -132,7 +132,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
           return [`user:${userOf(req)}`, 'news', 'news']
         },
       ],
-    ])('subscribes a request to the channels that %s of it gives', async (_kind, channels) => {
+    ])('subscribes a request to the channels that %s of the request returns', async (_kind, channels) => {
       const { hub, connect } = await setUp({ channels }, { middleware })
       const one = await (await connect('', { 'x-user': '1' })).live()
       const two = await (await connect('?channel=user:1', { 'x-user': '2' })).live()
@@ -147,7 +147,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       ])
     })
 
-    it('subscribes a client to the channels that it names, when authorize lets it', async () => {
+    it('subscribes a client to the channels that it names if authorize allows them', async () => {
       const asked: string[] = []
       const authorize = async (req: HandlerRequest, channel: string): Promise<boolean> => {
         await turn()
@@ -166,7 +166,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       expect(client.data).toEqual([1])
     })
 
-    it('answers 403 through Express, once, to a client that names one channel too many, and subscribes it to none', async () => {
+    it('answers 403 through Express, once, to a client that names one forbidden channel, and subscribes it to none', async () => {
       const { hub, connect, errors } = await setUp({ authorize: (_req, channel) => channel !== 'secret' }, { middleware })
       const refused = await connect('?channel=news&channel=secret&channel=more')
       await refused.over()
@@ -179,7 +179,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       await (await connect('?channel=news&channel=more')).live()
     })
 
-    it('refuses a client that does not accept event streams with 406, through Express and once', async () => {
+    it('answers 406 through Express, once, to a client that does not accept event streams', async () => {
       const { hub, connect, get, errors } = await setUp({ channels: ['a'] }, { middleware })
       await get('', { accept: 'application/json' }).expect(406, { code: 'SSE_NOT_ACCEPTABLE' })
       expect(errors).toHaveLength(1)
@@ -187,7 +187,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       await (await connect()).live()
     })
 
-    it('answers HEAD with the head alone, subscribes nothing, and asks authorize all the same', async () => {
+    it('answers HEAD with the head alone and without a subscription, but still calls authorize', async () => {
       const { hub, connect } = await setUp({ authorize: (_req, channel) => channel === 'a' }, { middleware })
       const allowed = await connect('?channel=a', {}, 'HEAD')
       const refused = await connect('?channel=b', {}, 'HEAD')
@@ -213,7 +213,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       ['authorize', 'rejects for all', (mayFail) => ({ channels: ['a', 'b'], authorize: async () => mayFail(true) })],
       ['subscribe', 'throws', (mayFail) => ({ channels: ['a', 'b'], subscribe: () => mayFail({}) })],
       ['subscribe', 'rejects', (mayFail) => ({ channels: ['a', 'b'], subscribe: async () => mayFail({}) })],
-    ])('when %s %s', (where, _how, optionsFor) => {
+    ])('if %s %s', (where, _how, optionsFor) => {
       const secret = new Error('the secret of the database')
       let isBroken = true
       beforeEach(() => (isBroken = true))
@@ -222,7 +222,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
         return value
       }
 
-      it('tells onError, and tells an event-stream client to come back in 10 to 30 s, and nothing else', async () => {
+      it('calls onError, and sends an event-stream client only a retry of 10 to 30 s and stream-end', async () => {
         const { hub, connect, errors, faults } = await setUp(optionsFor(mayFail), { middleware })
         const client = await connect()
         await client.over()
@@ -236,7 +236,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
         expect(hub.stats().refusals).toBe(1)
       })
 
-      it('answers 503 with Retry-After to any other, without a word of it, and goes on', async () => {
+      it('answers other clients 503 with Retry-After and without the error message, and serves the next request', async () => {
         const { hub, connect, get, faults } = await setUp(optionsFor(mayFail), { middleware, defaultErrors: true })
         const answer = await get('', { accept: 'application/json' }).expect(503)
         expect(answer.headers['retry-after']).toMatch(/^(1\d|2\d|30)$/)
@@ -250,7 +250,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
     })
   })
 
-  describe('the channels that a client names', () => {
+  describe('lets a client name channels that', () => {
     const names = (count: number): string => `?${Array.from({ length: count }, (_, n) => `channel=c${n}`).join('&')}`
 
     it.each<[string, string]>([
@@ -263,7 +263,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       ['a name of 257 units', `?channel=${'x'.repeat(257)}`],
       ['a long name among others', `?channel=a&channel=${'x'.repeat(257)}`],
       ['21 names', names(21)],
-    ])('are refused with 400 before authorize is asked: %s', async (_what, query) => {
+    ])('are refused with 400 before authorize is called: %s', async (_what, query) => {
       const authorize = jest.fn(allow)
       const { hub, get, errors } = await setUp({ authorize })
       await get(query, { accept: 'text/event-stream' }).expect(400, { code: 'SSE_BAD_REQUEST' })
@@ -272,7 +272,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       expectNothing(hub)
     })
 
-    it('may be 20 of 256 units each, and those that are named twice count once', async () => {
+    it('number up to 20, have up to 256 units each, and count once if repeated', async () => {
       const { hub, connect } = await setUp({ authorize: allow })
       const client = await (await connect(`${names(19)}&channel=${'y'.repeat(256)}&channel=c0&channel=c18`)).live()
       expect(client.status).toBe(200)
@@ -287,14 +287,14 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       expect(openOf(await (await connect(`${names(2)}&channel=c1`)).live())).toMatchObject({ channels: ['c0', 'c1'] })
     })
 
-    it('do not count where the program names them', async () => {
+    it('are not limited if the program names them', async () => {
       const channels = Array.from({ length: 30 }, (_, n) => `c${n}`)
       const { connect } = await setUp({ channels, maxChannels: 2 })
       expect(openOf(await (await connect('?channel=d')).live())).toMatchObject({ channels })
     })
   })
 
-  describe.each(['channels', 'authorize', 'subscribe'] as const)('when %s throws an error', (callback) => {
+  describe.each(['channels', 'authorize', 'subscribe'] as const)('if %s throws an error', (callback) => {
     const optionsFor = (error: unknown): Options => ({
       channels: 'a',
       [callback]: () => {
@@ -307,7 +307,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       ['status 404', { status: 404 }, 404],
       ['statusCode 429', { statusCode: 429 }, 429],
       ['the status 403 of an SseError', new SseError('SSE_FORBIDDEN', 'no'), 403],
-    ])('with %s, the client is refused with it, and nothing is reported', async (_what, fields, status) => {
+    ])('with %s, refuses the client with it, and reports nothing', async (_what, fields, status) => {
       const error = fields instanceof Error ? fields : Object.assign(new Error('no'), fields)
       const { hub, get, errors, faults } = await setUp(optionsFor(error), { defaultErrors: true })
       await get('', { accept: 'text/event-stream' }).expect(status)
@@ -315,7 +315,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       expectNothing(hub)
     })
 
-    it('goes once to the error handling', async () => {
+    it('with a client status, passes it once to the error handler', async () => {
       const error = Object.assign(new Error('no'), { status: 401 })
       const { get, errors } = await setUp(optionsFor(error))
       await get('', { accept: 'text/event-stream' }).expect(401)
@@ -327,19 +327,19 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       ['status 200', Object.assign(new Error('no'), { status: 200 })],
       ["status '401'", Object.assign(new Error('no'), { status: '401' })],
       ['no status', new Error('no')],
-      ['nothing', undefined],
-    ])('with %s, it is a fault of the program: the client is refused politely', async (_what, error) => {
+      ['no error object', undefined],
+    ])('with %s, reports it and makes the client reconnect later', async (_what, error) => {
       const { get, errors, faults } = await setUp(optionsFor(error))
       expect((await get('', { accept: 'text/event-stream' }).expect(200)).text).toMatch(REFUSED)
       expect([errors, faults]).toEqual([[], [[callback, error]]])
     })
   })
 
-  describe('channels that are a function', () => {
+  describe('with channels as a function', () => {
     it.each<[string, () => readonly string[] | Promise<string[]>]>([
-      ['gives none', () => []],
-      ['resolves to none', async () => []],
-    ])('that %s is answered with 400, and authorize is not asked', async (_what, channels) => {
+      ['returns', () => []],
+      ['resolves to', async () => []],
+    ])('that %s an empty list answers 400 without calling authorize', async (_what, channels) => {
       const authorize = jest.fn(allow)
       const { hub, get, errors } = await setUp({ channels, authorize })
       await get('', { accept: 'text/event-stream' }).expect(400, { code: 'SSE_BAD_REQUEST' })
@@ -347,13 +347,13 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       expectNothing(hub)
     })
 
-    it('that gives a single name is the same as with a list of it', async () => {
+    it('that returns a single name subscribes to that channel', async () => {
       const { connect } = await setUp({ channels: () => 'a' })
       expect(openOf(await (await connect()).live())).toMatchObject({ channels: ['a'] })
     })
 
     it.each(['', 'x'.repeat(257), 'a\ud800', undefined, 7, ['a', 'b']])(
-      'that gives the impossible name %j, which a client may be behind, is answered with 400',
+      'that returns the invalid name %j, which may originate from the client, answers 400',
       async (name) => {
         const authorize = jest.fn(allow)
         const { hub, get, errors } = await setUp({ channels: () => ['a', name as string], authorize })
@@ -364,7 +364,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
     )
   })
 
-  describe('authorize', () => {
+  describe('with authorize', () => {
     it.each<[string, unknown]>([
       ['false', false],
       ['undefined', undefined],
@@ -376,7 +376,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       ['a promise of false', Promise.resolve(false)],
       ['a promise of undefined', Promise.resolve()],
       ['a promise of an object', Promise.resolve({ allowed: true })],
-    ])('denies with anything but true: %s', async (_what, answer) => {
+    ])('denies a channel unless the result is true: %s', async (_what, answer) => {
       const { hub, get } = await setUp({ authorize: () => answer as boolean })
       const { status, body } = await get('?channel=a', { accept: 'text/event-stream' })
       expect([status, body]).toEqual([403, { code: 'SSE_FORBIDDEN' }])
@@ -386,7 +386,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
     it.each<[string, Options['channels']]>([
       ['a list', ['a', 'b', 'a']],
       ['a function', () => ['a', 'b', 'a']],
-    ])('is asked about every channel once, also where channels is %s', async (_what, channels) => {
+    ])('calls it once for every channel if channels is %s', async (_what, channels) => {
       const asked: string[] = []
       const authorize = (req: HandlerRequest, channel: string): boolean => {
         asked.push(`${userOf(req)} ${channel}`)
@@ -399,7 +399,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       expect(asked).toEqual(['guest a', 'guest b', 'admin a', 'admin b'])
     })
 
-    it('sees the request as the middleware and the route before it left it', async () => {
+    it('passes it the request as the previous middleware and the route have left it', async () => {
       const hub = new Hub()
       const app = express()
       const seen: unknown[] = []
@@ -418,7 +418,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       expect(seen).toEqual([[{ room: '5' }, { x: '1' }, { id: 7 }]])
     })
 
-    it('that is waited for while the client leaves: nothing is registered, and no timer starts', async () => {
+    it('registers nothing and starts no timer if the client leaves while it is pending', async () => {
       const startTimers = jest.spyOn(globalThis, 'setInterval')
       const checks: ((answer: boolean) => void)[] = []
       const { hub, url, server, connect, errors, faults } = await setUp({
@@ -428,22 +428,22 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       const requests = [1, 2].map(() =>
         http.get(`${url}/events?channel=a`, { agent: false, headers: { 'x-user': 'slow' } }).on('error', () => {}),
       )
-      await until(() => checks.length === 2, 'authorize was asked')
+      await until(() => checks.length === 2, 'authorize was called')
       for (const request of requests) request.destroy()
       await connectionsLeft(server, 0)
       checks[0]?.(true)
       checks[1]?.(false)
-      await until(() => errors.length > 0, 'the second one was refused')
+      await until(() => errors.length > 0, 'the second client was refused')
       expect(startTimers).not.toHaveBeenCalled()
       startTimers.mockRestore()
       expectNothing(hub)
       expect([errors, faults]).toEqual([[expect.objectContaining({ code: 'SSE_FORBIDDEN' })], []])
       const next = await (await connect('?channel=a', { 'x-user': 'quick' })).live()
       next.leave()
-      await until(() => hub.stats().subscribers === 0, 'nobody is left')
+      await until(() => hub.stats().subscribers === 0, 'no subscriber is left')
     })
 
-    it('is not waited for by others', async () => {
+    it('serves other clients while it is pending for one', async () => {
       let isAsked = false
       const { hub, connect } = await setUp({
         authorize: (req) => {
@@ -453,14 +453,14 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
         },
       })
       void connect('?channel=a', { 'x-user': 'slow' }).catch(() => {})
-      await until(() => isAsked, 'the slow one was asked')
+      await until(() => isAsked, 'authorize was called for the slow client')
       await (await connect('?channel=a', { 'x-user': 'quick' })).live()
       expect(hub.stats().subscribers).toBe(1)
     })
   })
 
-  describe('replay', () => {
-    /** `a1 b1 a2 b2 …` are published; the ids are by the same names. */
+  describe('on a replay', () => {
+    /** Publishes `a1 b1 a2 b2 …`, and returns the ids by these names. */
     async function setUpReplay(authorize: NonNullable<Options['authorize']>) {
       const all = await setUp({ authorize, subscribe: (req) => (req.query['rewind'] === undefined ? {} : { rewind: 10 }) })
       const ids: Record<string, string> = {}
@@ -471,7 +471,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
     }
     const received = (client: TestClient): string[] => client.channelEvents.map(({ data }) => data)
 
-    it.each(['a1', 'b1'])('from %s gives what follows it on the channels that were granted, and on no other', async (from) => {
+    it.each(['a1', 'b1'])('from %s sends the later events of the granted channels, and of no other', async (from) => {
       const { hub, ids, connect } = await setUpReplay((_req, channel) => channel === 'a')
       const client = await (await connect('?channel=a', { 'last-event-id': ids[from] })).live()
       await hub.publish('b', 'item', 'b4')
@@ -482,7 +482,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       expect(client.text).not.toMatch(/\/b$/m)
     })
 
-    it('is refused for a channel that is not granted, in the header and in the query alike', async () => {
+    it('refuses a channel that is not granted, for an id in the header or in the query', async () => {
       const { hub, ids, get } = await setUpReplay((_req, channel) => channel === 'a')
       const id = ids['b1'] as string
       for (const query of [
@@ -497,7 +497,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       expect(hub.stats().subscribers).toBe(0)
     })
 
-    it('is asked for anew when the client comes back: what was granted before counts no more', async () => {
+    it('calls authorize again when the client reconnects, and ignores what it granted before', async () => {
       let isRevoked = false
       const { hub, connect } = await setUpReplay((_req, channel) => channel === 'a' || !isRevoked)
       const client = await (await connect('?channel=a&channel=b&rewind=1')).live()
@@ -514,8 +514,8 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
     })
   })
 
-  describe('subscribe', () => {
-    it('gives the options of all subscriptions as an object', async () => {
+  describe('with subscribe', () => {
+    it('as an object uses it as the options of all subscriptions', async () => {
       const { hub, connect } = await setUp({ channels: ['a'], subscribe: { rewind: 2, owner: 'all', filter: ({ data }) => data !== 2 } })
       for (const n of [1, 2, 3]) await hub.publish('a', 'item', n)
       const client = await (await connect()).live()
@@ -534,7 +534,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
           return make(req)
         },
       ],
-    ])('gives those of a request as %s of it', async (_what, subscribe) => {
+    ])('as %s of the request uses its result as the options', async (_what, subscribe) => {
       const snapshot = (channels: readonly string[]): { event: string; data: unknown } => ({ event: 'state', data: { of: channels } })
       const { hub, connect } = await setUp({
         channels: ['a'],
@@ -558,7 +558,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       expect(hub.stats().subscribers).toBe(2)
     })
 
-    it('may give nothing, for the defaults', async () => {
+    it('that returns undefined uses the defaults', async () => {
       const { hub, connect } = await setUp({ channels: ['a'], subscribe: () => undefined as unknown as SubscribeOptions })
       await hub.publish('a', 'item', 1)
       const client = await (await connect()).live()
@@ -571,7 +571,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       ['a negative rewind', { rewind: -1 }, 'RangeError'],
       ['an empty owner', { owner: '' }, 'SseError'],
       ['an invalid date', { expiresAt: new Date(NaN) }, 'RangeError'],
-    ])('that gives %s is at fault: onError is told, and the client refused politely', async (_what, answer, name) => {
+    ])('that returns %s calls onError, and makes the client reconnect later', async (_what, answer, name) => {
       const faults: unknown[] = []
       const hubOptions: HubOptions = { onError: (error, { where }) => faults.push([(error as Error).name, where]) }
       const { hub, get, errors } = await setUp({ channels: ['a'], subscribe: () => answer as SubscribeOptions }, { hubOptions })
@@ -581,7 +581,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       expectNothing(hub)
     })
 
-    it('is asked before authorize, whose yes is the last word: access that ends meanwhile is not granted', async () => {
+    it('calls it before authorize, so that access which ends in between is not granted', async () => {
       const asked: string[] = []
       let hasAccess = true
       const { hub, get } = await setUp({
@@ -602,8 +602,8 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
     })
   })
 
-  describe('the stream', () => {
-    it('has the options of the middleware that is mounted, and defaults where none is', async () => {
+  describe('opens a stream that', () => {
+    it('has the options of the mounted middleware, or the defaults without one', async () => {
       const mounted = await setUp({ channels: ['a'] }, { middleware: { retryMs: 7, keepAliveMs: 4_000, headers: { 'X-Mine': 'yes' } } })
       const behind = await (await mounted.connect()).live()
       expect([behind.retries, behind.response.headers['x-mine'], openOf(behind)]).toMatchObject([[7], 'yes', { keepAliveMs: 4_000 }])
@@ -611,7 +611,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       expect([alone.retries, alone.response.headers['x-mine'], openOf(alone)]).toMatchObject([[2_000], undefined, { keepAliveMs: 15_000 }])
     })
 
-    it('is `res.sse`, in which a handler before it may have written', async () => {
+    it('is `res.sse`, even if an earlier handler has written to it', async () => {
       const hub = new Hub()
       const app = express()
       app.use(sseMiddleware())
@@ -626,7 +626,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       expect(client.retries).toEqual([2_000])
     })
 
-    it('that the program answered itself already: Express is told so once, and the answer stands', async () => {
+    it('fails once through Express if the program has already answered, and leaves that answer unchanged', async () => {
       const hub = new Hub()
       const errors: unknown[] = []
       const app = express()
@@ -637,20 +637,20 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
       app.get('/', hub.handler({ channels: ['a'] }))
       app.use((error: unknown, _req: Request, _res: Response, _next: unknown) => void errors.push(error))
       await supertest(app).get('/').expect(200, '"mine"')
-      await until(() => errors.length > 0, 'the error came')
+      await until(() => errors.length > 0, 'the error has arrived')
       await turn()
       expect(errors).toEqual([expect.objectContaining({ code: 'SSE_HEAD_SENT' })])
       expect(hub.stats().subscribers).toBe(0)
     })
 
-    it('is refused politely when the hub closes while authorize is waited for', async () => {
+    it('ends with a later retry if the hub closes while authorize is pending', async () => {
       const checks: (() => void)[] = []
       const { hub, connect } = await setUp({ authorize: () => new Promise((resolve) => checks.push(() => resolve(true))) })
-      const coming = connect('?channel=a')
-      await until(() => checks.length === 1, 'authorize was asked')
+      const connecting = connect('?channel=a')
+      await until(() => checks.length === 1, 'authorize was called')
       await hub.close()
       checks[0]?.()
-      const client = await coming
+      const client = await connecting
       await client.over()
       expect([client.status, client.events.map(({ data }) => data)]).toEqual([200, ['{"reason":"closing"}']])
       expect(client.retries.at(-1)).toBeGreaterThanOrEqual(1_000)
@@ -658,7 +658,7 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
     })
   })
 
-  it('a fault that onError itself fails to take is refused politely, too', async () => {
+  it('makes the client reconnect later even if onError throws', async () => {
     const { connect } = await setUp(
       { channels: () => Promise.reject(new Error('secret')) },
       {
@@ -678,16 +678,16 @@ describe.each(EXPRESS_VERSIONS)('hub.handler on %s', (_name, express) => {
     emitWarning.mockRestore()
   })
 
-  it('a fault while the client leaves is told, and nothing else happens', async () => {
+  it('only reports a fault of a callback if the client has left', async () => {
     const checks: ((error: Error) => void)[] = []
     const { hub, url, server, errors, faults } = await setUp({ channels: () => new Promise((_resolve, reject) => checks.push(reject)) })
     const request = http.get(`${url}/events`, { agent: false })
     request.on('error', () => {})
-    await until(() => checks.length === 1, 'it was asked')
+    await until(() => checks.length === 1, 'channels was called')
     request.destroy()
     await connectionsLeft(server, 0)
     checks[0]?.(new Error('late'))
-    await until(() => faults.length === 1, 'it was told')
+    await until(() => faults.length === 1, 'onError was called')
     await turn()
     expect([faults, errors]).toEqual([[['channels', new Error('late')]], []])
     expectNothing(hub)
@@ -711,12 +711,3 @@ it('hub.handler serves a plain node:http server', async () => {
   const refused = await TestClient.open(`${url}/?channel=b`)
   expect([client.status, refused.status, errors.length]).toEqual([200, 403, 1])
 })
-
-async function connectionsLeft(server: http.Server, count: number): Promise<void> {
-  let left = Infinity
-  server.getConnections((_error, n) => (left = n))
-  await until(() => {
-    if (left !== count) server.getConnections((_error, n) => (left = n))
-    return left === count
-  }, `${count} connections are left`)
-}

@@ -7,7 +7,7 @@ import { createParser, type EventSourceMessage } from 'eventsource-parser'
 import { Hub, sseMiddleware, type SseMiddlewareOptions, type SseStream } from 'express-sse-hub'
 import { until } from '../support/client.ts'
 
-/** The process outside Jest: there, and only there, are the warnings of Node's own modules emitted. */
+/** The process object outside Jest. Node's own modules emit their warnings only there. */
 const realProcess = vm.runInThisContext('process') as NodeJS.Process
 
 type Handler = (sse: SseStream, req: http2.Http2ServerRequest, res: http2.Http2ServerResponse) => unknown
@@ -28,7 +28,7 @@ afterEach(async () => {
   expect(warnings).toEqual([])
 })
 
-/** Serves HTTP/2 without TLS, without Express, and opens one session to it. */
+/** Serves HTTP/2 without TLS and without Express, and opens one session. */
 async function open(handler: Handler, options?: SseMiddlewareOptions, timeoutMs = 0) {
   const middleware = sseMiddleware(options)
   const refusals: unknown[] = []
@@ -58,7 +58,7 @@ async function open(handler: Handler, options?: SseMiddlewareOptions, timeoutMs 
   return { server, session, refusals, url }
 }
 
-/** One request on a session. */
+/** Sends a request on a session. */
 async function get(session: http2.ClientHttp2Session, headers: http2.OutgoingHttpHeaders = {}) {
   const stream = session.request({ ':path': '/', accept: 'text/event-stream', ...headers })
   const events: EventSourceMessage[] = []
@@ -88,17 +88,17 @@ describe('a stream on HTTP/2', () => {
       'x-accel-buffering': 'no',
       [http2.sensitiveHeaders]: [],
     })
-    await until(() => client.text === 'retry: 2000\n', 'the retry field came')
+    await until(() => client.text === 'retry: 2000\n', 'the retry field arrived')
   })
 
-  it('with `retryMs: false` has its head at once, too', async () => {
+  it('sends its head at once with `retryMs: false`', async () => {
     const { session } = await open((sse) => sse.open(), { retryMs: false, keepAliveMs: false })
     const client = await get(session)
     expect(client.head[':status']).toBe(200)
     expect(client.text).toBe('')
   })
 
-  it('is not ended by a timeout of the server, which holds again once the last stream of the session is over', async () => {
+  it('suspends the timeout of the server until the last stream of the session ends', async () => {
     const streams: SseStream[] = []
     const sessions = new Set<unknown>()
     const { server, session, url } = await open(
@@ -113,7 +113,7 @@ describe('a stream on HTTP/2', () => {
     const timedOut: unknown[] = []
     server.on('timeout', (quiet: unknown) => timedOut.push(quiet))
     const clients = [await get(session), await get(session)]
-    // A session without a stream that came later times out; theirs would have done so before it.
+    // A newer session without a stream times out. The older session would have timed out before it.
     const idle = http2.connect(url)
     closers.push(() => idle.destroy())
     await until(() => timedOut.length === 1, 'a session without a stream timed out')
@@ -125,7 +125,7 @@ describe('a stream on HTTP/2', () => {
     await until(() => timedOut.some((quiet) => sessions.has(quiet)), 'the session timed out once it had no stream')
   })
 
-  it('carries events, comments and sources, and ends by close()', async () => {
+  it('carries events, comments and sources, and ends with close()', async () => {
     const { session } = await open(async (sse) => {
       await sse.send('ü', { event: 'tick', id: '1' })
       await sse.comment('hello')
@@ -133,13 +133,13 @@ describe('a stream on HTTP/2', () => {
       sse.close({ reconnect: false })
     })
     const client = await get(session)
-    await until(() => client.ended, 'it is over')
+    await until(() => client.ended, 'the stream has ended')
     expect(client.text).toBe(
       'retry: 2000\nid: 1\nevent: tick\ndata: ü\n\n: hello\ndata: 1\n\ndata: 2\n\nretry: 2000000000\nevent: stream-close\ndata: \n\n',
     )
   })
 
-  it('several on one session live and leave by themselves', async () => {
+  it('is independent of the other streams of its session', async () => {
     const streams: SseStream[] = []
     const { session } = await open((sse) => {
       streams.push(sse)
@@ -148,38 +148,38 @@ describe('a stream on HTTP/2', () => {
     const clients = [await get(session), await get(session), await get(session)]
     const { signal } = streams[1] as SseStream
     clients[1]?.stream.close(http2.constants.NGHTTP2_CANCEL)
-    await until(() => signal.aborted, 'the second left')
+    await until(() => signal.aborted, 'the second client has left')
     expect(streams.map(({ state }) => state)).toEqual(['open', 'closed', 'open'])
     expect(await Promise.all(streams.map((stream) => stream.send('x')))).toEqual([true, false, true])
-    await until(() => clients[0]?.events.length === 1 && clients[2]?.events.length === 1, 'the others had it')
+    await until(() => clients[0]?.events.length === 1 && clients[2]?.events.length === 1, 'the others have received it')
     expect(clients[1]?.events).toEqual([])
     session.destroy()
     await until(() => streams.every(({ state }) => state === 'closed'), 'all are closed with the session')
   })
 
-  it('subscribes to a hub, resumes, and is released when the client leaves', async () => {
+  it('subscribes to a hub, unsubscribes when the client leaves, and resumes', async () => {
     const hub = new Hub()
     const { session } = await open((sse) => sse.subscribe(hub, ['a']))
     const first = await get(session)
-    await until(() => first.events.length === 1, 'it is live')
+    await until(() => first.events.length === 1, 'the client is live')
     const id = await hub.publish('a', 'e', 1)
-    await until(() => first.events.length === 2, 'the event came')
+    await until(() => first.events.length === 2, 'the event arrived')
     first.stream.close()
-    await until(() => hub.channel('a').subscriberCount === 0, 'it is released')
+    await until(() => hub.channel('a').subscriberCount === 0, 'the client is unsubscribed')
     await hub.publish('a', 'e', 2)
     const second = await get(session, { 'last-event-id': id })
-    await until(() => second.events.length === 2, 'it resumed')
+    await until(() => second.events.length === 2, 'the client has resumed')
     expect(second.events.map(({ event, data }) => (event === 'e' ? data : event))).toEqual(['2', 'stream-open'])
   })
 
   it('sends keep-alive comments', async () => {
     const { session } = await open((sse) => sse.open(), { keepAliveMs: 20 })
     const client = await get(session)
-    await until(() => client.comments.length >= 3, 'three comments came')
+    await until(() => client.comments.length >= 3, 'three comments arrived')
     expect(client.events).toEqual([])
   })
 
-  it('holds up an awaiting loop while its client does not read, and other streams of the session go on', async () => {
+  it('blocks an awaiting loop while its client does not read, but not the other streams of the session', async () => {
     const streams: SseStream[] = []
     const { session } = await open(
       (sse) => {
@@ -188,7 +188,7 @@ describe('a stream on HTTP/2', () => {
       },
       { stallTimeoutMs: false },
     )
-    // The window of a session is shared by its streams: one that is held up must not use it up.
+    // The streams of a session share its window, and a blocked stream must not use it up.
     session.setLocalWindowSize(1_000_000)
     const slow = await get(session)
     slow.stream.pause()
@@ -206,12 +206,12 @@ describe('a stream on HTTP/2', () => {
       same = sent === last && sent > 0 ? same + 1 : 0
       last = sent
       return same > 500
-    }, 'it is held up')
+    }, 'the loop is blocked')
     await streams[1]?.send('quick')
-    await until(() => other.events.length === 1, 'the other had it')
+    await until(() => other.events.length === 1, 'the other client has received it')
     expect(over).toBe(false)
     slow.stream.resume()
-    await until(() => sent > last + 500, 'it goes on')
+    await until(() => sent > last + 500, 'the loop continues')
     slow.stream.close(http2.constants.NGHTTP2_CANCEL)
     await loop
     expect(stream.state).toBe('closed')
@@ -232,7 +232,7 @@ describe('a stream on HTTP/2', () => {
     const { signal } = stream
     const full = stream.send('x'.repeat(500_000))
     client.stream.close(http2.constants.NGHTTP2_NO_ERROR)
-    await until(() => signal.aborted, 'it is noticed')
+    await until(() => signal.aborted, 'the disconnect is noticed')
     expect(await full).toBe(false)
     expect(stream.state).toBe('closed')
   })
@@ -253,23 +253,23 @@ describe('a stream on HTTP/2', () => {
     expect(stream.state).toBe('closed')
   })
 
-  it('keeps a client that reads slowly, at one flow-control window within `stallTimeoutMs`', async () => {
+  it('keeps a client that reads one flow-control window within `stallTimeoutMs`', async () => {
     const hub = new Hub()
     const { session } = await open((sse) => void sse.subscribe(hub, ['a']), { stallTimeoutMs: 600 })
     const client = await get(session)
-    await until(() => client.events.length === 1, 'it is live')
-    // The pace of the client, not a wait of the test: what it took is taken on after a while.
+    await until(() => client.events.length === 1, 'the client is live')
+    // The timer sets the pace of the client. The test does not wait for it.
     client.stream.on('data', () => {
       client.stream.pause()
       setTimeout(() => client.stream.resume(), 90)
     })
     await hub.publish('a', 'item', 'x'.repeat(160_000))
-    await until(() => client.events.length === 2, 'it has the event')
+    await until(() => client.events.length === 2, 'the event has arrived')
     expect(client.events[1]?.data).toHaveLength(160_000)
     expect(hub.channel('a').subscriberCount).toBe(1)
   })
 
-  it('more than `maxQueuedBytes` of sends that nobody awaits destroy it, and the session lives', async () => {
+  it('is destroyed by more than `maxQueuedBytes` of unawaited sends, and the session stays open', async () => {
     const streams: SseStream[] = []
     const { session } = await open(
       (sse) => {
@@ -285,7 +285,7 @@ describe('a stream on HTTP/2', () => {
     expect(stream.state).toBe('closed')
     const next = await get(session)
     expect(await streams[1]?.send('x')).toBe(true)
-    await until(() => next.events.length === 1, 'the next one lives')
+    await until(() => next.events.length === 1, 'the next client receives the event')
   })
 
   it('answers HEAD with the head alone', async () => {
@@ -294,7 +294,7 @@ describe('a stream on HTTP/2', () => {
       states.push(String(await sse.send('x')), sse.state)
     })
     const client = await get(session, { ':method': 'HEAD' })
-    await until(() => client.ended && states.length === 2, 'it is over')
+    await until(() => client.ended && states.length === 2, 'the stream has ended')
     expect(client.head[':status']).toBe(200)
     expect(client.text).toBe('')
     expect(states).toEqual(['false', 'closed'])
@@ -311,7 +311,7 @@ describe('a stream on HTTP/2', () => {
     const isSent = once(stream, 'finish')
     stream.end('y'.repeat(1_000_000))
     await isSent
-    await until(() => text.endsWith('data: x\n\n'), 'the event came')
+    await until(() => text.endsWith('data: x\n\n'), 'the event arrived')
     expect(text).toBe('retry: 2000\ndata: x\n\n')
   })
 
@@ -321,26 +321,26 @@ describe('a stream on HTTP/2', () => {
       results.push(sse.open(), await sse.send('x'), sse.state)
     })
     const client = await get(session, { accept: 'application/json' })
-    await until(() => client.ended && results.length === 3, 'it is over')
+    await until(() => client.ended && results.length === 3, 'the stream has ended')
     expect(client.head[':status']).toBe(406)
     expect(refusals).toEqual([expect.objectContaining({ code: 'SSE_NOT_ACCEPTABLE', status: 406 })])
     expect(results).toEqual([false, false, 'closed'])
   })
 
-  it('finds a client that left during an asynchronous check gone', async () => {
+  it('is closed for a client that leaves during an asynchronous check', async () => {
     const hub = new Hub()
     const outcomes: unknown[] = []
-    let came = false
+    let isRequested = false
     const { session } = await open(async (sse, _req, res) => {
-      came = true
+      isRequested = true
       await once(res, 'close')
       outcomes.push(sse.signal.aborted, sse.open(), await sse.send('x'), (await sse.subscribe(hub, ['a'])).isClosed)
     })
     const stream = session.request({ ':path': '/' })
     stream.on('error', () => {})
-    await until(() => came, 'the request came')
+    await until(() => isRequested, 'the request has arrived')
     stream.close(http2.constants.NGHTTP2_CANCEL)
-    await until(() => outcomes.length === 4, 'the handler is through')
+    await until(() => outcomes.length === 4, 'the handler is done')
     expect(outcomes).toEqual([true, false, false, true])
     expect(hub.channel('a').subscriberCount).toBe(0)
   })

@@ -1,4 +1,4 @@
-/* oxlint-disable no-underscore-dangle -- the tool's own methods begin with it */
+/* oxlint-disable no-underscore-dangle -- the methods of node-mocks-http begin with an underscore */
 import { EventEmitter, once } from 'node:events'
 import { createMocks } from 'node-mocks-http'
 import { finiteApp, testFiniteStreams } from '../support/finite-streams.ts'

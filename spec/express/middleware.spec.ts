@@ -41,7 +41,7 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
       ['404', 404, (res) => res.sendStatus(404)],
       ['204', 204, (res) => res.status(204).end()],
       ['JSON', 200, (res) => res.json({ ok: true })],
-    ])('a handler answers %s as if it was not there', async (_what, status, answer) => {
+    ])('does not affect a handler that answers %s', async (_what, status, answer) => {
       const plain = express()
       plain.get('/', (_req, res) => void answer(res))
       const expected = await supertest(plain).get('/')
@@ -55,7 +55,7 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
       })
     })
 
-    it('an unknown route is still answered 404, and the stream is idle', async () => {
+    it('leaves an unknown route to be answered 404, with an idle stream', async () => {
       let state = ''
       const app = express()
       app.use(sseMiddleware())
@@ -68,8 +68,8 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
     })
   })
 
-  describe('the head', () => {
-    it('has exactly the headers of an event stream, and the retry field follows', async () => {
+  describe('sends a head that', () => {
+    it('has exactly the headers of an event stream, followed by the retry field', async () => {
       const app = appWith((_req, res) => res.sse.close())
       const answer = await supertest(app).get('/').expect(200)
       expect(answer.headers).toEqual({
@@ -84,7 +84,7 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
       expect(answer.text).toBe('retry: 2000\n')
     })
 
-    it('takes values from the `headers` option, without regard to case, and drops what is undefined', async () => {
+    it('takes values from the `headers` option, ignoring case, and omits headers that are undefined', async () => {
       const headers = { 'cache-control': 'no-store', 'X-Accel-Buffering': undefined, 'X-Mine': ['a', 'b'] }
       const answer = await supertest(appWith((_req, res) => res.sse.close(), { headers })).get('/')
       expect(answer.headers).toMatchObject({
@@ -95,12 +95,12 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
       expect(answer.headers).not.toHaveProperty('x-accel-buffering')
     })
 
-    it('has the bare type where the `headers` option says so, for a client or proxy that compares all of it', async () => {
+    it('has the bare content type if the `headers` option says so, for a client or proxy that compares the whole value', async () => {
       const answer = await supertest(appWith((_req, res) => res.sse.close(), { headers: { 'Content-Type': 'text/event-stream' } })).get('/')
       expect(answer.headers).toMatchObject({ 'content-type': 'text/event-stream', 'cache-control': 'no-cache, no-store, no-transform' })
     })
 
-    it('loses what describes another body, and keeps everything else', async () => {
+    it('loses the headers that describe another body, and keeps all others', async () => {
       const app = appWith((_req, res) => {
         res.set({
           'Content-Length': '5',
@@ -120,7 +120,7 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
       expect(answer.headers['set-cookie']).toEqual(['a=1; Path=/', 'b=2; Path=/'])
     })
 
-    it('has no Connection header of its own, keeps that of the program, and closes where the client asks for it', async () => {
+    it('has no Connection header unless the program sets it or the client asks for close', async () => {
       const app = appWith((_req, res) => void res.sse.open())
       app.get('/own', (_req, res) => void res.set('Connection', 'close').sse.open())
       const { url } = await serve(app)
@@ -131,12 +131,12 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
       expect(await connectionOf('/own', { connection: 'keep-alive' })).toBe('close')
     })
 
-    it('takes the status from the `status` option', async () => {
+    it('takes its status from the `status` option', async () => {
       const answer = await supertest(appWith((_req, res) => res.sse.close(), { status: 202 })).get('/')
       expect(answer.status).toBe(202)
     })
 
-    it('is sent once, whatever opens the stream again', async () => {
+    it('is sent once, even if the stream is opened again', async () => {
       const opened: unknown[] = []
       const app = appWith((_req, res) => {
         opened.push(res.sse.state, res.sse.open(), res.sse.state, res.sse.open())
@@ -149,7 +149,7 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
     })
   })
 
-  it('mounted twice, the inner options count and nothing is sent twice', async () => {
+  it('uses the inner options when mounted twice, and sends nothing twice', async () => {
     const app = express()
     app.use(sseMiddleware({ retryMs: 1 }))
     app.get('/', sseMiddleware({ retryMs: 7 }), (_req, res) => res.sse.close())
@@ -157,7 +157,7 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
     expect(answer.text).toBe('retry: 7\n')
   })
 
-  describe('HEAD', () => {
+  describe('on a HEAD request', () => {
     it.each<[string, (res: Response, hub: Hub) => unknown, unknown]>([
       ['open', (res) => res.sse.open(), false],
       ['send', (res) => res.sse.send('x'), false],
@@ -169,7 +169,7 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
         (res, hub) => res.sse.subscribe(hub, ['a']),
         { channels: ['a'], isClosed: true, ended: expect.any(Promise) as unknown, close: expect.any(Function) as unknown },
       ],
-    ])('is answered with the head alone by %s, and the connection serves the next request', async (_what, use, expected) => {
+    ])('answers with the head alone on %s, and the connection serves the next request', async (_what, use, expected) => {
       const hub = new Hub()
       const app = express()
       app.use(sseMiddleware())
@@ -181,14 +181,14 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
       })
       app.get('/next', (_req, res) => void res.json('next'))
       const { port } = await serve(app)
-      // A raw socket: Node's client does not keep a connection after an answer to HEAD without a length.
+      // The socket is raw because Node's client drops a connection after an answer to HEAD without a length.
       const socket = net.connect(port, '127.0.0.1')
       let answers = ''
       socket.setEncoding('utf8').on('data', (text: string) => (answers += text))
       socket.write('HEAD / HTTP/1.1\r\nHost: x\r\n\r\n')
-      await until(() => answers.includes('\r\n\r\n'), 'the head came')
+      await until(() => answers.includes('\r\n\r\n'), 'the head arrived')
       socket.write('GET /next HTTP/1.1\r\nHost: x\r\n\r\n')
-      await until(() => answers.endsWith('"next"'), 'the next answer came')
+      await until(() => answers.endsWith('"next"'), 'the next answer arrived')
       socket.destroy()
       expect(answers).toMatch(/^HTTP\/1\.1 200 OK\r\n(?:[^\r\n]+\r\n)+\r\nHTTP\/1\.1 200 OK\r\n(?:[^\r\n]+\r\n)+\r\n"next"$/)
       expect(answers).toMatch(/Content-Type: text\/event-stream; charset=utf-8\r\nCache-Control: no-cache, no-store, no-transform\r\n/)
@@ -198,8 +198,8 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
     })
   })
 
-  describe('a client that does not accept event streams', () => {
-    it('is refused exactly once, through the error handling of Express', async () => {
+  describe('for a client that does not accept event streams', () => {
+    it('fails exactly once, through the error handler of Express', async () => {
       const hub = new Hub()
       const results: unknown[] = []
       const errors: unknown[] = []
@@ -218,7 +218,7 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
         res.status((error as SseError).status).json({ code: (error as SseError).code })
       })
       const answer = await supertest(app).get('/deep').set('Accept', 'application/json').expect(406)
-      await until(() => results.length === 7, 'the handler is through')
+      await until(() => results.length === 7, 'the handler is done')
       expect(answer.body).toEqual({ code: 'SSE_NOT_ACCEPTABLE' })
       expect(results).toEqual([false, false, false, false, true, 'closed', true])
       expect(errors).toHaveLength(1)
@@ -227,7 +227,7 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
       expect(hub.channel('a').subscriberCount).toBe(0)
     })
 
-    // An unhandled rejection or an uncaught exception, however late in the test, makes Jest fail it.
+    // Jest fails the test on an unhandled rejection or an uncaught exception at any time.
     const uses: [string, (res: Response, hub: Hub) => unknown][] = [
       ['open', (res) => res.sse.open()],
       ['send', (res) => res.sse.send('x')],
@@ -254,7 +254,7 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
         },
       ],
       [
-        'an async function that uses it late and twice',
+        'an async function that calls it late and twice',
         (use) => async (_req, res) => {
           await new Promise((resolve) => setImmediate(resolve))
           await use(res)
@@ -263,7 +263,7 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
       ],
     ]
     const cases = uses.flatMap(([what, use]) => styles.map(([style, wrap]) => [what, style, use, wrap] as const))
-    it.each(cases)('kills nothing that calls %s in %s', async (what, _style, use, wrap) => {
+    it.each(cases)('does not crash a program that calls %s in %s', async (what, _style, use, wrap) => {
       const hub = new Hub()
       const app = express()
       app.set('env', 'test')
@@ -272,7 +272,7 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
         '/',
         wrap((res) =>
           Promise.resolve(use(res, hub)).catch((error: unknown) => {
-            // The second subscribe of a stream is the program's fault, refused client or not.
+            // A second subscribe of a stream is the program's fault, even for a refused client.
             if (what !== 'subscribe') throw error
           }),
         ),
@@ -285,7 +285,7 @@ describe.each(EXPRESS_VERSIONS)('sseMiddleware on %s', (_name, express) => {
   })
 })
 
-describe('the options of sseMiddleware', () => {
+describe('sseMiddleware', () => {
   it.each<[string, unknown, typeof TypeError | typeof RangeError, RegExp]>([
     ['a number', 5, TypeError, /options.*5/],
     ['null', null, TypeError, /options.*null/],
@@ -297,7 +297,7 @@ describe('the options of sseMiddleware', () => {
     ['keepAliveMs: 0', { keepAliveMs: 0 }, RangeError, /keepAliveMs.*0/],
     ['keepAliveMs: NaN', { keepAliveMs: NaN }, RangeError, /keepAliveMs.*NaN/],
     ['keepAliveMs: Infinity', { keepAliveMs: Infinity }, RangeError, /keepAliveMs.*Infinity/],
-    ['keepAliveMs beyond what a timer keeps', { keepAliveMs: 2 ** 31 }, RangeError, /keepAliveMs.*2147483648/],
+    ['keepAliveMs beyond the range of a timer', { keepAliveMs: 2 ** 31 }, RangeError, /keepAliveMs.*2147483648/],
     ['retryMs: -1', { retryMs: -1 }, RangeError, /retryMs.*-1/],
     ['retryMs: 1.5', { retryMs: 1.5 }, RangeError, /retryMs.*1\.5/],
     ['retryMs: 2 ** 31', { retryMs: 2 ** 31 }, RangeError, /retryMs.*2147483648/],
@@ -308,18 +308,18 @@ describe('the options of sseMiddleware', () => {
     ['status: 99', { status: 99 }, RangeError, /status.*99/],
     ['status: "200"', { status: '200' }, TypeError, /status.*'200'/],
     ['serialize: {}', { serialize: {} }, TypeError, /serialize.*\{\}/],
-    ['deserialize, which belongs to the hub', { deserialize: JSON.parse }, TypeError, /no option 'deserialize'/],
+    ['deserialize, which is an option of the hub', { deserialize: JSON.parse }, TypeError, /no option 'deserialize'/],
     ['onError: "log"', { onError: 'log' }, TypeError, /onError.*'log'/],
     ['headers: "x"', { headers: 'x' }, TypeError, /headers.*'x'/],
     ['a header name with a space', { headers: { 'a b': 'x' } }, TypeError, /a b/],
     ['a header value with a line break', { headers: { 'X-A': 'x\r\nX-B: y' } }, TypeError, /X-A/],
-  ])('are checked when it is made: %s', (_what, options, type, message) => {
-    // By name: what Node itself throws is not of the classes that exist inside Jest.
+  ])('refuses these options when it is called: %s', (_what, options, type, message) => {
+    // The test compares names, because errors from Node itself are not instances of the classes inside Jest.
     const make = () => sseMiddleware(options as SseMiddlewareOptions)
     expect(make).toThrow(expect.objectContaining({ name: type.name, message: expect.stringMatching(message) as string }) as Error)
   })
 
-  it('take undefined for their default, and the ends of their ranges', () => {
+  it('accepts undefined for the default of an option, and the ends of its range', () => {
     const names = [
       'keepAliveMs',
       'retryMs',
@@ -342,17 +342,17 @@ describe('the options of sseMiddleware', () => {
     [{ status: 204 }, RangeError, /status must be one that has a body, got 204/],
     [{ headers: { 'Content-Length': 5 } }, TypeError, /Content-Length cannot be set/],
     [{ headers: { 'transfer-encoding': 'chunked' } }, TypeError, /transfer-encoding cannot be set/],
-  ])('that would break the framing are refused: %j', (options, type, message) => {
+  ])('refuses options that would break the framing: %j', (options, type, message) => {
     expect(() => sseMiddleware(options)).toThrow(type)
     expect(() => sseMiddleware(options)).toThrow(message)
   })
 
-  it('that are a request, because it was not called, are told so', () => {
+  it('throws a hint when it is used as a handler itself', () => {
     const handler = sseMiddleware as unknown as (req: unknown, res: unknown) => void
     expect(() => handler({ socket: {}, url: '/' }, {})).toThrow(/app\.use\(sseMiddleware\(\)\)/)
   })
 
-  it('make a handler that says so when it has no next', () => {
+  it('returns a handler that throws a hint when it is called without next', () => {
     const handler = sseMiddleware() as unknown as (req: unknown) => void
     expect(() => handler({})).toThrow(/\(req, res, next\).*next is undefined/)
   })

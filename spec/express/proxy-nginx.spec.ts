@@ -2,12 +2,12 @@ import { createParser } from 'eventsource-parser'
 import express from 'express'
 import { Hub, sseMiddleware } from 'express-sse-hub'
 import { until } from '../support/client.ts'
-import { hasNginx, Nginx } from '../support/nginx.ts'
+import { hasNginx, Nginx, proxyTo } from '../support/nginx.ts'
 import { serve, stopServers } from '../support/servers.ts'
 
 const describeNginx = hasNginx('the tests of a stream behind nginx') ? describe : describe.skip
 
-/** Reads a stream by fetch, until it ends or fails. */
+/** Reads a stream with fetch until it ends or fails. */
 async function read(url: string, lastEventId = '') {
   const response = await fetch(url, {
     headers: { accept: 'text/event-stream', ...(lastEventId === '' ? {} : { 'last-event-id': lastEventId }) },
@@ -44,7 +44,7 @@ describeNginx('a stream behind nginx', () => {
       res.on('close', () => responses.delete(res))
       await res.sse.subscribe(hub, 'a')
     })
-    nginx = await Nginx.start((await serve(app)).port)
+    nginx = await Nginx.start({ server: proxyTo((await serve(app)).port) })
   })
   afterEach(async () => {
     await nginx.stop()
@@ -55,38 +55,38 @@ describeNginx('a stream behind nginx', () => {
     for (const res of responses) res.destroy()
   }
 
-  it('fails for fetch where it was cut, and ends where it was ended, with HTTP/1.1 towards the server', async () => {
+  it('fails for fetch when cut, and ends when closed, if nginx speaks HTTP/1.1 to the server', async () => {
     for (const [end, expected] of [
       [async () => cut(), expect.objectContaining({ message: 'terminated' }) as unknown],
       [async () => hub.disconnect(() => true), 'end'],
     ] as const) {
       const client = await read(`${nginx.url}/http1.1/events`)
-      await until(() => hub.stats().subscribers === 1, 'it is subscribed')
+      await until(() => hub.stats().subscribers === 1, 'the client is subscribed')
       await hub.publish('a', 'item', 1)
-      await until(() => client.items.length === 1, 'the event came')
+      await until(() => client.items.length === 1, 'the event arrived')
       await end()
-      await until(() => client.ended !== null, 'it is over')
+      await until(() => client.ended !== null, 'the response has ended')
       expect(client.ended).toEqual(expected)
     }
   })
 
-  it('looks ended where it was cut, by default, and resumes exactly by its id', async () => {
+  it('appears complete when cut, by default, but resumes exactly from its id', async () => {
     let lastEventId = ''
     const items: string[] = []
     for (let round = 0; round < 3; round++) {
       const client = await read(`${nginx.url}/default/events`, lastEventId)
-      await until(() => hub.stats().subscribers === 1, 'it is subscribed')
+      await until(() => hub.stats().subscribers === 1, 'the client is subscribed')
       for (let n = 0; n < 5; n++) await hub.publish('a', 'item', `${round} ${n}`)
-      await until(() => client.items.at(-1) === `${round} 4`, 'the events came')
+      await until(() => client.items.at(-1) === `${round} 4`, 'the events arrived')
       cut()
-      await until(() => client.ended !== null && hub.stats().subscribers === 0, 'it is over')
+      await until(() => client.ended !== null && hub.stats().subscribers === 0, 'the response has ended')
       expect(client.ended).toBe('end')
       await hub.publish('a', 'item', `${round} away`)
       items.push(...client.items)
       lastEventId = client.lastEventId
     }
     const last = await read(`${nginx.url}/default/events`, lastEventId)
-    await until(() => last.items.length === 1, 'what it missed came')
+    await until(() => last.items.length === 1, 'the missed event has arrived')
     expect([...items, ...last.items]).toEqual(
       [0, 1, 2].flatMap((round) => [...[0, 1, 2, 3, 4].map((n) => `${round} ${n}`), `${round} away`]),
     )

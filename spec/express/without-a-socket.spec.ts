@@ -6,17 +6,17 @@ import { parse } from '../support/fake-connection.ts'
 const request = () => new IncomingMessage(new PassThrough() as never)
 
 const NO_RESPONSES: readonly (readonly [what: string, res: unknown, shown: string])[] = [
-  ['nothing', undefined, 'undefined'],
+  ['undefined', undefined, 'undefined'],
   ['null', null, 'null'],
   ['an empty object', {}, '{}'],
   ['a string', 'text', "'text'"],
-  ['an object with setHeader alone', { setHeader() {} }, '{ setHeader: [Function: setHeader] }'],
-  ['an object with write alone', { write: () => true }, '{ write: [Function: write] }'],
+  ['an object with only setHeader', { setHeader() {} }, '{ setHeader: [Function: setHeader] }'],
+  ['an object with only write', { write: () => true }, '{ write: [Function: write] }'],
   ['a request', request(), 'IncomingMessage {'],
-  ['a Response of fetch', new Response('text'), 'Response {'],
+  ['a fetch Response', new Response('text'), 'Response {'],
 ]
 
-describe('what is no response', () => {
+describe('an object that is not a response', () => {
   it.each(NO_RESPONSES)('is refused by the middleware: %s', (_what, res, shown) => {
     const next = jest.fn()
     let thrown: unknown
@@ -33,7 +33,7 @@ describe('what is no response', () => {
     expect(next).not.toHaveBeenCalled()
   })
 
-  it('is refused by a route of a hub, and counts for nothing', () => {
+  it('is refused by a route of a hub, and is not subscribed', () => {
     const hub = new Hub()
     const next = jest.fn()
     expect(() => hub.handler({ channels: 'a' })(request(), {} as ServerResponse, next)).toThrow(/^sseMiddleware: res must be a response/)
@@ -42,8 +42,8 @@ describe('what is no response', () => {
   })
 })
 
-describe('a response that has no socket', () => {
-  /** A response of Node that was never given a socket. What is written to it is in `text`. */
+describe('a response without a socket', () => {
+  /** Makes a Node response that never has a socket. `text` returns the text written to it. */
   const respond = () => {
     const req = request()
     Object.assign(req, { method: 'GET', url: '/', httpVersionMajor: 1, httpVersionMinor: 1, httpVersion: '1.1' })
@@ -58,7 +58,7 @@ describe('a response that has no socket', () => {
     return { res, stream: sse, text: () => text }
   }
 
-  it('takes a stream through its own write, and its end', async () => {
+  it('receives a stream through its own write and end', async () => {
     const { res, stream, text } = respond()
     expect(await stream.send('a')).toBe(true)
     expect(stream.state).toBe('open')
@@ -69,7 +69,7 @@ describe('a response that has no socket', () => {
     expect(text()).toBe('retry: 2000\ndata: a\n\n')
   })
 
-  it('is left by its hub when the hub closes, which waits for nothing more', async () => {
+  it('does not keep its hub from closing', async () => {
     const { stream, text } = respond()
     const hub = new Hub()
     await hub.publish('a', 'item', 1)

@@ -15,8 +15,8 @@ afterEach(stopServers)
 const KIB = 'x'.repeat(1024)
 
 /**
- * The time, and the time for which the process ran (ms). A pause is the lesser of what both say: where the machine is
- * busy with something else, the time alone would tell of that.
+ * Wall time and CPU time of the process, in ms. A pause counts as the lesser of both, because wall time alone would
+ * also measure the other load of the machine.
  */
 function clocks(): { wall: number; cpu: number } {
   const { user, system } = process.cpuUsage()
@@ -27,14 +27,14 @@ describe.each(SOME_EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
   const serveWith = (handler: (req: Request, res: Response) => unknown, options?: SseMiddlewareOptions) =>
     support.serveWith(express, handler, options)
 
-  /** A stream whose client has read the head and stopped. */
+  /** Opens a stream whose client has read the head and stopped. */
   const stalled = async (options?: SseMiddlewareOptions) => {
     const opened = await support.openStream(express, options)
     opened.client.pause()
     return opened
   }
 
-  /** Sends without end, one at a time; `sent` tells how many had room. */
+  /** Sends one event after another without end. `sent` counts the events that had room. */
   const sendLoop = (stream: SseStream) => {
     const loop = { sent: 0, over: false, error: undefined as unknown }
     const run = async (): Promise<void> => {
@@ -45,75 +45,75 @@ describe.each(SOME_EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
     return loop
   }
 
-  /** Waits until the loop is held up: nothing is sent in hundreds of turns of the event loop, though the socket lives. */
-  const heldUp = async (loop: { readonly sent: number }, res: Response) => {
+  /** Waits until the loop is blocked: it sends nothing in hundreds of turns of the event loop, although the socket is alive. */
+  const isBlocked = async (loop: { readonly sent: number }, res: Response) => {
     let turns = 0
     let last = -1
     await until(() => {
       turns = loop.sent === last && (res.socket?.writableLength ?? 0) > 0 ? turns + 1 : 0
       last = loop.sent
       return turns > sized(300, 100)
-    }, 'the loop is held up')
+    }, 'the loop is blocked')
   }
 
-  it('an awaiting loop is held up by a client that does not read, and goes on when it does', async () => {
+  it('an awaiting loop is blocked by a client that does not read, and continues when it reads', async () => {
     const { client, res, stream } = await stalled({ keepAliveMs: false })
     const loop = sendLoop(stream)
-    await heldUp(loop, res)
-    // Node's mark differs between its versions.
+    await isBlocked(loop, res)
+    // The high-water mark differs between versions of Node.
     expect(res.socket?.writableLength).toBeLessThan((res.socket?.writableHighWaterMark ?? 0) + 4 * KIB.length)
     const before = loop.sent
     client.resume()
-    await until(() => loop.sent > before + 1000, 'the loop goes on')
+    await until(() => loop.sent > before + 1000, 'the loop continues')
     expect(loop.over).toBe(false)
     client.leave()
-    await until(() => loop.over, 'the loop is over')
+    await until(() => loop.over, 'the loop has ended')
     expect(loop.error).toBeUndefined()
   })
 
-  it('an awaiting loop ends when the client that does not read dies', async () => {
+  it('an awaiting loop ends when a client that does not read leaves', async () => {
     const { client, res, stream } = await stalled()
     const loop = sendLoop(stream)
-    await heldUp(loop, res)
+    await isBlocked(loop, res)
     client.leave()
-    await until(() => loop.over, 'the loop is over')
+    await until(() => loop.over, 'the loop has ended')
     expect(stream.state).toBe('closed')
   })
 
-  it('a client that reads nothing for `stallTimeoutMs` is destroyed, and what waits for room resolves false', async () => {
+  it('a client that reads nothing for `stallTimeoutMs` is destroyed, and a send that waits for room resolves false', async () => {
     const { res, stream } = await stalled({ stallTimeoutMs: 100 })
     const loop = sendLoop(stream)
     const { signal } = stream
-    await until(() => loop.over, 'the loop is over')
+    await until(() => loop.over, 'the loop has ended')
     expect(loop.sent).toBeGreaterThan(0)
     expect(stream.state).toBe('closed')
     expect(signal.aborted).toBe(true)
     expect(res.socket?.destroyed ?? true).toBe(true)
   })
 
-  it('with `stallTimeoutMs: false` it is kept, while another stream of the same server is destroyed', async () => {
+  it('a client that reads nothing keeps its stream with `stallTimeoutMs: false`', async () => {
     const patient = await stalled({ stallTimeoutMs: false, keepAliveMs: 50 })
     const loop = sendLoop(patient.stream)
-    await heldUp(loop, patient.res)
+    await isBlocked(loop, patient.res)
     const other = await stalled({ stallTimeoutMs: 200 })
     const marker = sendLoop(other.stream)
-    await until(() => marker.over, 'the marker is over')
+    await until(() => marker.over, 'the marker has ended')
     expect(patient.stream.state).toBe('open')
     expect(loop.over).toBe(false)
   })
 
-  it('a slow client that reads a little now and then is not destroyed', async () => {
+  it('a slow client that reads a little from time to time is not destroyed', async () => {
     const { client, res, stream } = await stalled({ stallTimeoutMs: 150, keepAliveMs: false })
     const loop = sendLoop(stream)
     await until(() => (res.socket?.writableLength ?? 0) > 0, 'the socket is full')
     const other = await stalled({ stallTimeoutMs: 600 })
     const marker = sendLoop(other.stream)
-    // In each round the client reads a part of what the kernels hold, until bytes have left the server.
+    // In each round the client reads some of the bytes in the kernel buffers, until bytes leave the server.
     let rounds = 0
     while (!marker.over) {
       const { sent } = loop
       client.resume()
-      await until(() => loop.sent > sent, 'some of it was read')
+      await until(() => loop.sent > sent, 'the client has read some bytes')
       client.pause()
       rounds++
     }
@@ -121,11 +121,11 @@ describe.each(SOME_EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
     expect(stream.state).toBe('open')
   })
 
-  it('more than `maxQueuedBytes` of sends that nobody awaits destroy the stream, and later sends resolve false', async () => {
+  it('more than `maxQueuedBytes` of unawaited sends destroy the stream, and later sends resolve false', async () => {
     const { client, res, stream } = await stalled({ maxQueuedBytes: 100_000, keepAliveMs: false })
     const results: Promise<boolean>[] = []
     let most = 0
-    // In one turn of the event loop the kernel may take some megabytes, and no more.
+    // The kernel accepts a few megabytes at most in one turn of the event loop.
     for (let i = 0; i < 20_000 && stream.state === 'open'; i++) {
       results.push(stream.send(KIB))
       most = Math.max(most, res.socket?.writableLength ?? 0)
@@ -142,7 +142,7 @@ describe.each(SOME_EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
     await client.over()
   })
 
-  it('a single event may be larger than `maxQueuedBytes` when nothing waits', async () => {
+  it('a single event may be larger than `maxQueuedBytes` if nothing is queued', async () => {
     const { client, stream } = await stalled({ maxQueuedBytes: 0 })
     client.resume()
     for (let i = 0; i < 3; i++) expect(await stream.send('y'.repeat(3_000_000))).toBe(true)
@@ -153,10 +153,10 @@ describe.each(SOME_EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
   it('keep-alive comments are not sent to a full socket', async () => {
     const { client, res, stream } = await stalled({ keepAliveMs: 20, stallTimeoutMs: false })
     const loop = sendLoop(stream)
-    await heldUp(loop, res)
+    await isBlocked(loop, res)
     const queued = res.socket?.writableLength
     const marker = await openWith({ keepAliveMs: 20 })
-    await until(() => marker.comments.length >= 5, 'the marker has had five comments')
+    await until(() => marker.comments.length >= 5, 'the marker has received five comments')
     expect(res.socket?.writableLength).toBe(queued)
     expect(client.comments).toEqual([])
   })
@@ -167,7 +167,7 @@ describe.each(SOME_EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
   }
 
   describe('a program that sends as fast as it can', () => {
-    // The client is a process of its own, so that the time it takes is not taken for the server's.
+    // The client runs in a process of its own, so that its time is not attributed to the server.
     const READER = `require('node:http').get(process.argv[1], (response) => response.on('data', () => {}))`
 
     it.each<[string, (stream: SseStream, count: () => void) => Promise<unknown>]>([
@@ -207,7 +207,7 @@ describe.each(SOME_EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
           while (await stream.comment('tick')) count()
         },
       ],
-    ])('leaves the event loop its turns %s', async (_what, produce) => {
+    ])('does not block the event loop %s', async (_what, produce) => {
       let sent = 0
       let over = false
       const { url } = await serveWith(async (_req, res) => {
@@ -231,14 +231,14 @@ describe.each(SOME_EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
       await until(() => ticks >= 5, 'timers fire')
       clearInterval(timer)
       reader.kill()
-      await until(() => over, 'the leaving is noticed')
+      await until(() => over, 'the disconnect is noticed')
       pauses.sort((a, b) => a - b)
-      // The longest is that of the machine, where there are few.
+      // The longest pause is ignored, because a busy machine may have caused it.
       expect(pauses[Math.min(Math.floor(pauses.length * 0.99), pauses.length - 2)]).toBeLessThan(100)
     })
   })
 
-  it('a client that never reads a byte does not hold up another', async () => {
+  it('a client that never reads a byte does not block another', async () => {
     const count = sized(20_000, 8_000)
     const { url, port } = await serveWith(
       async (_req, res) => {

@@ -7,7 +7,7 @@ import type { Request, Response } from 'express'
 import { Hub, sseMiddleware, type SseStream, type Subscription } from 'express-sse-hub'
 import { TestClient, until } from '../support/client.ts'
 import { EXPRESS_VERSIONS } from '../support/express-versions.ts'
-import { listen, serve, stopServers } from '../support/servers.ts'
+import { connectionsLeft, listen, serve, stopServers } from '../support/servers.ts'
 
 afterEach(stopServers)
 
@@ -16,7 +16,7 @@ afterEach(() => {
   for (const socket of sockets.splice(0)) socket.destroy()
 })
 
-/** A raw connection; `text` grows by what the server sends. */
+/** Opens a raw connection. `text` returns everything that the server has sent. */
 async function connect(port: number): Promise<{ socket: net.Socket; text: () => string }> {
   const socket = net.connect(port, '127.0.0.1')
   sockets.push(socket)
@@ -29,8 +29,8 @@ async function connect(port: number): Promise<{ socket: net.Socket; text: () => 
 
 const requestFor = (path: string, method = 'GET') => `${method} ${path} HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n`
 
-describe.each(EXPRESS_VERSIONS)('a client that leaves, on %s', (_name, express) => {
-  /** An app with the middleware, that keeps the stream of every request to it. */
+describe.each(EXPRESS_VERSIONS)('a client on %s', (_name, express) => {
+  /** Makes an app that collects the stream of every request. */
   const appWithStreams = () => {
     const streams: SseStream[] = []
     const app = express()
@@ -42,20 +42,20 @@ describe.each(EXPRESS_VERSIONS)('a client that leaves, on %s', (_name, express) 
     return { app, streams }
   }
 
-  describe('before the handler has finished an asynchronous check', () => {
+  describe('that leaves before the handler has finished an asynchronous check', () => {
     const startTimers = jest.spyOn(globalThis, 'setInterval')
     beforeEach(() => startTimers.mockClear())
     afterAll(() => startTimers.mockRestore())
 
     it.each<[string, (res: Response, hub: Hub) => Promise<unknown>, unknown]>([
-      ['open returns false', async (res) => res.sse.open(), false],
-      ['send resolves false', (res) => res.sse.send('x'), false],
-      ['comment resolves false', (res) => res.sse.comment('x'), false],
-      ['stream resolves false', (res) => res.sse.stream(['x']), false],
-      ['close does nothing', async (res) => res.sse.close(), undefined],
-      ['close for ever does nothing', async (res) => res.sse.close({ reconnect: false }), undefined],
-      ['subscribe resolves to a closed subscription', async (res, hub) => (await res.sse.subscribe(hub, ['a'])).isClosed, true],
-    ])('%s, nothing is registered, and no timer starts', async (_what, use, expected) => {
+      ['makes open return false', async (res) => res.sse.open(), false],
+      ['makes send resolve false', (res) => res.sse.send('x'), false],
+      ['makes comment resolve false', (res) => res.sse.comment('x'), false],
+      ['makes stream resolve false', (res) => res.sse.stream(['x']), false],
+      ['makes close do nothing', async (res) => res.sse.close(), undefined],
+      ['makes a permanent close do nothing', async (res) => res.sse.close({ reconnect: false }), undefined],
+      ['makes subscribe resolve to a closed subscription', async (res, hub) => (await res.sse.subscribe(hub, ['a'])).isClosed, true],
+    ])('%s, is not registered, and starts no timer', async (_what, use, expected) => {
       const hub = new Hub()
       const { app, streams } = appWithStreams()
       const outcomes: unknown[] = []
@@ -67,23 +67,23 @@ describe.each(EXPRESS_VERSIONS)('a client that leaves, on %s', (_name, express) 
       const { port, server } = await serve(app)
       const { socket } = await connect(port)
       socket.write(requestFor('/'))
-      await until(() => streams.length === 1, 'the request came')
+      await until(() => streams.length === 1, 'the request has arrived')
       socket.destroy()
       await connectionsLeft(server, 0)
       finishCheck()
-      await until(() => outcomes.length === 4, 'the handler is through')
+      await until(() => outcomes.length === 4, 'the handler is done')
       expect(outcomes).toEqual([expected, true, false, 'closed'])
       expect(hub.channel('a').subscriberCount).toBe(0)
       expect(startTimers).not.toHaveBeenCalled()
     })
 
-    it('the signal that was taken before is aborted while the handler still waits', async () => {
+    it('aborts a signal that the handler has read, while the handler still waits', async () => {
       const { app, streams } = appWithStreams()
       app.get('/', () => {})
       const { port } = await serve(app)
       const { socket } = await connect(port)
       socket.write(requestFor('/'))
-      await until(() => streams.length === 1, 'the request came')
+      await until(() => streams.length === 1, 'the request has arrived')
       const { signal } = streams[0] as SseStream
       expect(signal.aborted).toBe(false)
       expect((streams[0] as SseStream).signal).toBe(signal)
@@ -93,8 +93,8 @@ describe.each(EXPRESS_VERSIONS)('a client that leaves, on %s', (_name, express) 
     })
   })
 
-  describe('from an open stream', () => {
-    it('ends the subscription, aborts the signal, and makes send resolve false', async () => {
+  describe('with an open stream', () => {
+    it('ends the subscription, aborts the signal, and makes send resolve false when it leaves', async () => {
       const hub = new Hub()
       const { app, streams } = appWithStreams()
       const subscriptions: Subscription[] = []
@@ -121,13 +121,13 @@ describe.each(EXPRESS_VERSIONS)('a client that leaves, on %s', (_name, express) 
       stream.close({ reconnect: false })
     })
 
-    it('is not what happens when the server times out idle sockets', async () => {
+    it('keeps its stream when the server times out idle sockets', async () => {
       const { app, streams } = appWithStreams()
       app.get('/', (_req, res) => void res.sse.open())
       const { url, port, server } = await serve(app)
       server.setTimeout(150)
       const client = await TestClient.open(url)
-      // This connection is younger, and as silent: when it has timed out, the stream would have.
+      // This connection is newer and equally silent. When it times out, the stream would have timed out too.
       const { socket } = await connect(port)
       await once(socket, 'close')
       expect(streams[0]?.state).toBe('open')
@@ -135,21 +135,21 @@ describe.each(EXPRESS_VERSIONS)('a client that leaves, on %s', (_name, express) 
       await client.received(1)
     })
 
-    it('by ending its side alone is noticed too', async () => {
+    it('closes the stream by ending only its own side of the connection', async () => {
       const { app, streams } = appWithStreams()
       app.get('/', (_req, res) => void res.sse.open())
       const { port } = await serve(app)
       const { socket, text } = await connect(port)
       socket.write(requestFor('/'))
-      await until(() => text().includes('retry: 2000'), 'the head came')
+      await until(() => text().includes('retry: 2000'), 'the head arrived')
       socket.end()
       await until(() => streams[0]?.state === 'closed', 'the stream is closed')
       expect(await streams[0]?.send('x')).toBe(false)
     })
   })
 
-  describe('after a POST', () => {
-    it('whose body was parsed: the stream stays open, and the leaving is noticed', async () => {
+  describe('that sends a POST', () => {
+    it('keeps its stream after the body is parsed, and closes it when it leaves', async () => {
       const { app, streams } = appWithStreams()
       app.use(express.json())
       app.post('/', (req, res) => res.sse.send(req.body))
@@ -167,14 +167,14 @@ describe.each(EXPRESS_VERSIONS)('a client that leaves, on %s', (_name, express) 
       expect(await stream.send('x')).toBe(false)
     })
 
-    it('whose large body nobody reads: it is discarded, the stream outlives the time Node gives to requests', async () => {
+    it('keeps its stream past the request timeout of Node when nothing reads its large body', async () => {
       const { app, streams } = appWithStreams()
       app.post('/', (_req, res) => void res.sse.send('first'))
       const server = http.createServer({ requestTimeout: 600, headersTimeout: 600, connectionsCheckingInterval: 20 }, app)
       const { url, port } = await listen(server)
       const client = await TestClient.open(url, { method: 'POST', body: 'x'.repeat(1_000_000) })
       await client.received(1)
-      // This request is younger, and never complete: when Node has ended it, an unread body would have ended the stream.
+      // This request is newer and never complete. When Node times it out, an unread body would have ended the stream too.
       const marker = await connect(port)
       marker.socket.write('GET / HTTP/1.1\r\nHost: x\r\n')
       await until(() => marker.text().includes('408'), 'the marker timed out')
@@ -185,16 +185,16 @@ describe.each(EXPRESS_VERSIONS)('a client that leaves, on %s', (_name, express) 
       await until(() => stream.state === 'closed', 'the stream is closed')
     })
 
-    it('whose body is the source of the stream: it is sent back, and the stream stays open', async () => {
+    it('receives its body back if that is the source of the stream, which stays open', async () => {
       const { app, streams } = appWithStreams()
       const ends: boolean[] = []
       app.post('/', (req, res) => res.sse.stream(req, (chunk: Buffer) => ({ data: chunk.toString() })).then((end) => ends.push(end)))
       const { url } = await serve(app)
       const client = await TestClient.open(url, { method: 'POST', body: 'y'.repeat(300_000) })
-      await until(() => ends.length === 1, 'the body is through')
+      await until(() => ends.length === 1, 'the body is sent back')
       expect(ends).toEqual([true])
       expect(await streams[0]?.send('end')).toBe(true)
-      await until(() => client.events.at(-1)?.data === 'end', 'the end came')
+      await until(() => client.events.at(-1)?.data === 'end', 'the end arrived')
       expect(
         client.events
           .slice(0, -1)
@@ -205,7 +205,7 @@ describe.each(EXPRESS_VERSIONS)('a client that leaves, on %s', (_name, express) 
   })
 
   describe('with pipelined requests', () => {
-    it('closes every stream of the connection, and the one subscription whose turn had come', async () => {
+    it('closes every stream of the connection, and its one active subscription, when it leaves', async () => {
       const hub = new Hub()
       const { app, streams } = appWithStreams()
       app.get('/events', (_req, res) => res.sse.subscribe(hub, ['a']))
@@ -215,20 +215,20 @@ describe.each(EXPRESS_VERSIONS)('a client that leaves, on %s', (_name, express) 
       const { socket } = await connect(port)
       const paths = ['/events', '/events', '/direct', '/signal']
       socket.write(`${paths.map((path) => requestFor(path)).join('')}${requestFor('/events', 'HEAD')}${requestFor('/events')}`)
-      await until(() => streams.length === 6 && hub.channel('a').subscriberCount === 1, 'all requests came')
+      await until(() => streams.length === 6 && hub.channel('a').subscriberCount === 1, 'all requests have arrived')
       const { signal } = streams[3] as SseStream
       const waiting = (streams[2] as SseStream).send('y')
       socket.destroy()
       await until(() => hub.channel('a').subscriberCount === 0, 'no subscriber is left')
       expect(await waiting).toBe(false)
       await until(() => signal.aborted, 'the signal is aborted')
-      // The one that was never opened finds the client gone when it is.
+      // The stream that was never opened notices the disconnect when it is.
       expect(streams[3]?.open()).toBe(false)
       expect(streams.map(({ state }) => state)).toEqual(Array(6).fill('closed'))
     })
 
-    it('and many of them, warns of no leak', async () => {
-      // Node's own modules warn through the process outside Jest.
+    it('causes no warning of a listener leak', async () => {
+      // Node's own modules emit warnings on the process object outside Jest.
       const realProcess = vm.runInThisContext('process') as NodeJS.Process
       const onWarning = jest.fn()
       realProcess.on('warning', onWarning)
@@ -237,7 +237,7 @@ describe.each(EXPRESS_VERSIONS)('a client that leaves, on %s', (_name, express) 
       const { port } = await serve(app)
       const { socket } = await connect(port)
       socket.write(requestFor('/').repeat(40))
-      await until(() => streams.length === 40 && streams.every(({ state }) => state === 'open'), 'all requests came')
+      await until(() => streams.length === 40 && streams.every(({ state }) => state === 'open'), 'all requests have arrived')
       socket.destroy()
       await until(() => streams.every(({ state }) => state === 'closed'), 'all are closed')
       await nextTurn()
@@ -245,7 +245,7 @@ describe.each(EXPRESS_VERSIONS)('a client that leaves, on %s', (_name, express) 
       expect(onWarning).not.toHaveBeenCalled()
     })
 
-    it('and subscribes after it left, is registered nowhere', async () => {
+    it('is not registered by a subscribe after it has left', async () => {
       const hub = new Hub()
       const { app, streams } = appWithStreams()
       let finishCheck: () => void = () => {}
@@ -258,17 +258,17 @@ describe.each(EXPRESS_VERSIONS)('a client that leaves, on %s', (_name, express) 
       const { port, server } = await serve(app)
       const { socket } = await connect(port)
       socket.write(requestFor('/first') + requestFor('/second'))
-      await until(() => streams.length === 2, 'both requests came')
+      await until(() => streams.length === 2, 'both requests have arrived')
       socket.destroy()
       await connectionsLeft(server, 0)
       finishCheck()
-      await until(() => outcomes.length === 1, 'the handler is through')
+      await until(() => outcomes.length === 1, 'the handler is done')
       expect(outcomes[0]?.isClosed).toBe(true)
       expect(hub.channel('a').subscriberCount).toBe(0)
       expect(streams[1]?.state).toBe('closed')
     })
 
-    it('is given the stream once the response before it is through, nothing lost and in order', async () => {
+    it('receives the stream complete and in order once the previous response has ended', async () => {
       const hub = new Hub()
       const { app, streams } = appWithStreams()
       let answer: () => void = () => {}
@@ -279,14 +279,14 @@ describe.each(EXPRESS_VERSIONS)('a client that leaves, on %s', (_name, express) 
       const { port } = await serve(app)
       const { socket, text } = await connect(port)
       socket.write(requestFor('/slow') + requestFor('/events'))
-      await until(() => streams.length === 2, 'both requests came')
+      await until(() => streams.length === 2, 'both requests have arrived')
       const sent = streams[1]?.send('direct')
       expect([hub.channel('a').subscriberCount, hub.stats().subscribers]).toEqual([0, 0])
       answer()
       await until(() => hub.channel('a').subscriberCount === 1, 'it is subscribed')
       for (let i = 0; i < 50; i++) await hub.publish('a', 'e', i)
       expect(await sent).toBe(true)
-      await until(() => text().includes('data: 49\n\n'), 'the last event came')
+      await until(() => text().includes('data: 49\n\n'), 'the last event arrived')
       const [head = '', ...rest] = text().split('\r\n\r\n')
       expect(head).toMatch(/^HTTP\/1\.1 200 OK/)
       expect(rest[0]).toMatch(/^"slow"HTTP\/1\.1 200 OK/)
@@ -297,12 +297,3 @@ describe.each(EXPRESS_VERSIONS)('a client that leaves, on %s', (_name, express) 
     })
   })
 })
-
-async function connectionsLeft(server: http.Server, count: number): Promise<void> {
-  let left = Infinity
-  server.getConnections((_error, n) => (left = n))
-  await until(() => {
-    if (left !== count) server.getConnections((_error, n) => (left = n))
-    return left === count
-  }, `${count} connections are left`)
-}

@@ -13,7 +13,7 @@ afterEach(async () => {
   await stopServers()
 })
 
-describe.each(EXPRESS_VERSIONS)('the end of a stream on %s', (_name, express) => {
+describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
   const serveWith = (handler: (req: Request, res: Response) => unknown, options?: SseMiddlewareOptions) =>
     support.serveWith(express, handler, options)
 
@@ -25,7 +25,7 @@ describe.each(EXPRESS_VERSIONS)('the end of a stream on %s', (_name, express) =>
     return source
   }
 
-  describe('by close()', () => {
+  describe('close()', () => {
     it('ends the response after everything that was sent', async () => {
       const { stream, client } = await openStream()
       for (let n = 0; n < 500; n++) void stream.send(n)
@@ -36,7 +36,7 @@ describe.each(EXPRESS_VERSIONS)('the end of a stream on %s', (_name, express) =>
       expect(client.data).toEqual(Array.from({ length: 500 }, (_, n) => n))
     })
 
-    it('ends the response after what is due to its subscription', async () => {
+    it('ends the response after the events that were published to its subscription', async () => {
       const hub = new Hub()
       const { stream, client } = await openStream()
       const subscription = await stream.subscribe(hub, ['a'])
@@ -49,7 +49,7 @@ describe.each(EXPRESS_VERSIONS)('the end of a stream on %s', (_name, express) =>
       expect(client.data).toEqual(Array.from({ length: 100 }, (_, n) => n))
     })
 
-    it('aborts the signal, once, whether it was taken before or is taken after', async () => {
+    it('aborts the signal once, whether it is read before or after the call', async () => {
       const first = await openStream()
       const onAbort = jest.fn()
       first.stream.signal.addEventListener('abort', onAbort)
@@ -62,7 +62,7 @@ describe.each(EXPRESS_VERSIONS)('the end of a stream on %s', (_name, express) =>
       expect(second.stream.signal.aborted).toBe(true)
     })
 
-    it('that a listener of the signal calls again does nothing more', async () => {
+    it('does nothing when a listener of the signal calls it again', async () => {
       const { stream, client } = await openStream()
       stream.signal.addEventListener('abort', () => stream.close({ reconnect: false }))
       stream.close()
@@ -70,7 +70,7 @@ describe.each(EXPRESS_VERSIONS)('the end of a stream on %s', (_name, express) =>
       expect(client.text).toBe('retry: 2000\n')
     })
 
-    it('before the head was sent, sends it, so that the client comes back', async () => {
+    it('sends the head if it is not sent yet, so that the client reconnects', async () => {
       const app = express()
       app.use(sseMiddleware())
       app.get('/', (_req, res) => res.sse.close())
@@ -78,7 +78,7 @@ describe.each(EXPRESS_VERSIONS)('the end of a stream on %s', (_name, express) =>
       expect([answer.status, answer.text]).toEqual([200, 'retry: 2000\n'])
     })
 
-    it('makes an EventSource come back, with the id of the last event', async () => {
+    it('makes an EventSource reconnect with the id of the last event', async () => {
       const ids: string[] = []
       const { url } = await serveWith(
         async (_req, res) => {
@@ -89,22 +89,22 @@ describe.each(EXPRESS_VERSIONS)('the end of a stream on %s', (_name, express) =>
         { retryMs: 1 },
       )
       openSource(url)
-      await until(() => ids.length === 3, 'it came back twice')
+      await until(() => ids.length === 3, 'it has reconnected twice')
       expect(ids).toEqual(['', 'i1', 'i2'])
     })
 
     it.each<[string, unknown, RegExp]>([
       ['an unknown option', { reconect: false }, /reconect.*reconnect/],
-      ['a reconnect that is no boolean', { reconnect: 'no' }, /reconnect must be a boolean, got 'no'/],
-      ['no object', false, /options must be an object, got false/],
-    ])('refuses %s, and the stream goes on', async (_what, options, message) => {
+      ['a reconnect that is not a boolean', { reconnect: 'no' }, /reconnect must be a boolean, got 'no'/],
+      ['options that are not an object', false, /options must be an object, got false/],
+    ])('refuses %s, and leaves the stream open', async (_what, options, message) => {
       const { stream } = await openStream()
       expect(() => stream.close(options as never)).toThrow(message)
       expect(stream.state).toBe('open')
     })
   })
 
-  describe('by close({ reconnect: false })', () => {
+  describe('close({ reconnect: false })', () => {
     it('sends one stream-close event with a retry of 23 days', async () => {
       const { stream, client } = await openStream()
       stream.close({ reconnect: false })
@@ -115,7 +115,7 @@ describe.each(EXPRESS_VERSIONS)('the end of a stream on %s', (_name, express) =>
       expect(client.retries).toEqual([2000, 2_000_000_000])
     })
 
-    it('answers 204 before the head was sent', async () => {
+    it('answers 204 if the head is not sent yet', async () => {
       const states: string[] = []
       const app = express()
       app.use(sseMiddleware())
@@ -130,9 +130,9 @@ describe.each(EXPRESS_VERSIONS)('the end of a stream on %s', (_name, express) =>
     })
 
     it.each<[string, (stream: SseStream) => unknown]>([
-      ['after events', (stream) => stream.send('x')],
+      ['after an event', (stream) => stream.send('x')],
       ['before the head', () => {}],
-    ])('%s, makes an EventSource stay away', async (_what, before) => {
+    ])('keeps an EventSource from reconnecting when it is called %s', async (_when, before) => {
       let finals = 0
       let others = 0
       const app = express()
@@ -150,15 +150,15 @@ describe.each(EXPRESS_VERSIONS)('the end of a stream on %s', (_name, express) =>
       const source = openSource(`${url}/final`)
       await new Promise((resolve) => source.addEventListener('error', resolve, { once: true }))
       expect(finals).toBe(1)
-      // The other one was told the same retry time and comes back over and over: the first would have, too.
+      // The other source has the same retry time and keeps reconnecting, as the first would without the call.
       openSource(`${url}/other`)
-      await until(() => others >= 10, 'the other came back')
+      await until(() => others >= 10, 'the other has reconnected')
       expect(finals).toBe(1)
     })
   })
 
-  describe('by `maxLifetimeMs`', () => {
-    it('comes at 80 to 100 % of it, and an EventSource comes back', async () => {
+  describe('`maxLifetimeMs`', () => {
+    it('ends the stream at 80 to 100 % of the time, and an EventSource reconnects', async () => {
       let requests = 0
       const { url } = await serveWith(
         (_req, res) => {
@@ -168,11 +168,11 @@ describe.each(EXPRESS_VERSIONS)('the end of a stream on %s', (_name, express) =>
         { maxLifetimeMs: 100, retryMs: 1 },
       )
       openSource(url)
-      await until(() => requests >= 3, 'it came back twice')
+      await until(() => requests >= 3, 'it has reconnected twice')
       expect(requests).toBeGreaterThanOrEqual(3)
     })
 
-    it('is no failure: what was sent arrives, and the stream is closed', async () => {
+    it('closes the stream after everything that was sent', async () => {
       const { stream, client } = await openStream({ maxLifetimeMs: 50 })
       await stream.send('x')
       await client.over()
@@ -183,23 +183,23 @@ describe.each(EXPRESS_VERSIONS)('the end of a stream on %s', (_name, express) =>
   })
 
   describe('keep-alive comments', () => {
-    it('are sent while nothing else is', async () => {
+    it('are sent while nothing else is sent', async () => {
       const { client } = await openStream({ keepAliveMs: 30 })
-      await until(() => client.comments.length >= 4, 'four comments came')
+      await until(() => client.comments.length >= 4, 'four comments have arrived')
       expect(client.text).toMatch(/^retry: 2000\n(:\n)+$/)
     })
 
-    it('are left out with `keepAliveMs: false`, and `retryMs: false` sends no retry', async () => {
+    it('are omitted with `keepAliveMs: false`, as the retry field is with `retryMs: false`', async () => {
       const silent = await openStream({ keepAliveMs: false, retryMs: false })
       const marker = await openStream({ keepAliveMs: 20 })
-      await until(() => marker.client.comments.length >= 5, 'the marker had five')
+      await until(() => marker.client.comments.length >= 5, 'the marker has received five comments')
       await silent.stream.send('x')
       await silent.client.received(1)
       expect(silent.client.text).toBe('data: x\n\n')
       expect(silent.client.retries).toEqual([])
     })
 
-    it('wait for silence: a stream that is written to in every tick has none', async () => {
+    it('are not sent on a stream that is written to in every tick', async () => {
       const busy = await openStream({ keepAliveMs: 1000 })
       const marker = await openStream({ keepAliveMs: 40 })
       let sent = 0
@@ -213,7 +213,7 @@ describe.each(EXPRESS_VERSIONS)('the end of a stream on %s', (_name, express) =>
   })
 
   describe('the signal', () => {
-    it('is one object, aborted when the client leaves an idle stream, too', async () => {
+    it('is always the same object, and is aborted when the client leaves an idle stream', async () => {
       const streams: SseStream[] = []
       const { url } = await serveWith((_req, res) => {
         streams.push(res.sse)
@@ -225,17 +225,17 @@ describe.each(EXPRESS_VERSIONS)('the end of a stream on %s', (_name, express) =>
       expect(stream.signal).toBe(signal)
       expect(signal.aborted).toBe(false)
       client.leave()
-      await until(() => signal.aborted, 'it is aborted')
+      await until(() => signal.aborted, 'the signal is aborted')
     })
 
-    it('is aborted when the program answers otherwise', async () => {
+    it('is aborted when the program answers without the stream', async () => {
       let signal: AbortSignal | undefined
       const { url } = await serveWith((_req, res) => {
         signal = res.sse.signal
         res.json('x')
       })
       await (await TestClient.open(url)).over()
-      await until(() => signal?.aborted === true, 'it is aborted')
+      await until(() => signal?.aborted === true, 'the signal is aborted')
       expect(signal?.aborted).toBe(true)
     })
   })

@@ -14,11 +14,11 @@ const run = promisify(execFile)
 const MODES = [true, 'shared'] as const
 const ROUNDS = sized(12, 4)
 const PER_ROUND = 8
-/** Other clients are started anew in each round. */
+/** Rounds of the clients that start anew in each round. */
 const OTHER_ROUNDS = sized(6, 2)
 const ITEMS = ROUNDS * PER_ROUND
 
-/** What a client knows at the end: the numbers of the events that it was given, and how many resets. */
+/** A client's result: the numbers of the events and the count of resets that it received. */
 interface Received {
   readonly items: number[]
   readonly resets: number
@@ -31,7 +31,7 @@ const PAGE = `<!doctype html><script>
   source.addEventListener('stream-reset', () => received.resets++)
 </script>`
 
-/** Reads a stream to its end with Python's zlib, as far as that goes, and prints what it was. */
+/** Decompresses a stream with Python's zlib as far as possible, and prints the text. */
 const PYTHON = `
 import sys, zlib, http.client, urllib.request
 request = urllib.request.Request(sys.argv[1], headers={'Accept': 'text/event-stream', 'Accept-Encoding': 'gzip', 'Last-Event-ID': sys.argv[2]})
@@ -73,7 +73,7 @@ async function start(compress: true | 'shared') {
         await hub.publish('noise', 'noise', { n })
       }
     },
-    /** Ends the streams, by their end or without it. */
+    /** Closes the streams, or cuts their connections. */
     end: (isCut: boolean): void => {
       if (isCut) for (const socket of sockets) socket.destroy()
       else for (const stream of streams) stream.close()
@@ -84,17 +84,17 @@ async function start(compress: true | 'shared') {
   }
 }
 
-/** Publishes to a client that is cut off again and again, in turn with and without an end, and misses events in between. */
+/** Publishes to a client whose stream is alternately cut and closed, and publishes more while the client is away. */
 async function tryOn(server: Awaited<ReturnType<typeof start>>, received: () => Promise<Received>): Promise<Received> {
   for (let round = 0; round < ROUNDS; round++) {
-    await until(() => server.isServing(), 'the client is there')
+    await until(() => server.isServing(), 'the client is connected')
     await server.publish(PER_ROUND - 2)
     const expected = (round + 1) * PER_ROUND - 2
-    await untilAsync(async () => (await received()).items.length >= expected, `${expected} items came`)
+    await untilAsync(async () => (await received()).items.length >= expected, `${expected} items arrived`)
     server.end(round % 2 === 0)
     await server.publish(2)
   }
-  await untilAsync(async () => (await received()).items.length >= ITEMS, 'all items came')
+  await untilAsync(async () => (await received()).items.length >= ITEMS, 'all items arrived')
   return received()
 }
 
@@ -148,7 +148,7 @@ describe.each(MODES)('a compressed stream (%p)', (compress) => {
     ],
     ["Python's zlib", async (url, lastId) => run('python3', ['-c', PYTHON, url, lastId])],
   ]
-  // Python takes a second to start.
+  // Python runs only in the long run, because it takes a second to start.
   it.each(CLIENTS.filter(([name]) => isLong || name === 'curl'))(
     'is read by %s through reconnects, replay and resets',
     async (name, client) => {
@@ -160,11 +160,11 @@ describe.each(MODES)('a compressed stream (%p)', (compress) => {
       for (let round = 0; round < OTHER_ROUNDS; round++) {
         const isCut = round % 2 === 0
         const reading = client(`${server.url}/events`, lastId)
-        await until(() => server.hub.channel('items').subscriberCount === 1, 'it is there')
+        await until(() => server.hub.channel('items').subscriberCount === 1, 'the client is subscribed')
         await server.publish(6)
         server.end(isCut)
         const { stdout } = await reading
-        // curl says nothing of the end.
+        // curl does not report how the gzip body ended.
         ends.push(name === 'curl' || stdout.trimEnd().endsWith(isCut ? ': open' : ': eof'))
         const parser = createParser({
           onEvent: ({ id, event, data }) => {
@@ -174,7 +174,7 @@ describe.each(MODES)('a compressed stream (%p)', (compress) => {
           },
         })
         parser.feed(stdout)
-        await until(() => server.hub.channel('items').subscriberCount === 0, 'it is gone')
+        await until(() => server.hub.channel('items').subscriberCount === 0, 'the client is unsubscribed')
         await server.publish(2)
       }
       expect(ends).not.toContain(false)

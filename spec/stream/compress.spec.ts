@@ -68,7 +68,7 @@ const order = (n: number) => ({
 
 describe.each(EXPRESS_VERSIONS)('compress on %s', (_name, factory) => {
   describe.each(MODES)('%p', (compress) => {
-    it('gives each event to a client that takes gzip before the next is published', async () => {
+    it('delivers each event to a client that accepts gzip before the next is published', async () => {
       const { hub, url } = await open({ factory, compress })
       const client = await (await GzipClient.open(url)).received('stream-open')
       for (let n = 1; n <= 30; n++) {
@@ -85,7 +85,7 @@ describe.each(EXPRESS_VERSIONS)('compress on %s', (_name, factory) => {
       expect(client.wire.length).toBeLessThan(client.text.length * (compress === 'shared' ? 0.5 : 0.8))
     })
 
-    it('gives a client that does not take gzip what it always did, and says that others get something else', async () => {
+    it('sends plain text to a client that does not accept gzip, with a Vary header', async () => {
       const { hub, url } = await open({ factory, compress })
       const client = await (await GzipClient.open(url, { 'accept-encoding': 'br, gzip;q=0' })).received('stream-open')
       await hub.publish('a', 'order', order(1))
@@ -108,7 +108,7 @@ describe.each(EXPRESS_VERSIONS)('compress on %s', (_name, factory) => {
       expect(client.data('order')).toEqual([order(1)])
     })
 
-    it('answers HEAD with the head that GET gets', async () => {
+    it('answers HEAD with the head of GET', async () => {
       const { url } = await open({ factory, compress })
       const head = await fetch(url, { method: 'HEAD', headers: { 'accept-encoding': 'gzip' } })
       expect(Object.fromEntries(head.headers)).toMatchObject({ 'content-encoding': 'gzip', vary: 'Accept-Encoding' })
@@ -134,7 +134,7 @@ describe('compress', () => {
     ['Origin', 'Origin, Accept-Encoding'],
     ['Origin, accept-encoding', 'Origin, accept-encoding'],
     ['*', '*'],
-  ])('adds to a Vary header: %p', async (vary, expected) => {
+  ])('extends the Vary header %p', async (vary, expected) => {
     const { url } = await open({ compress: true, headers: { Vary: vary } })
     const client = await GzipClient.open(url)
     expect(client.response.headers.vary).toBe(expected)
@@ -142,15 +142,15 @@ describe('compress', () => {
 
   it.each<[unknown, SseMiddlewareOptions, RegExp]>([
     ['a number', { compress: 1 as never }, /compress.*boolean.*'shared'.*1/],
-    ['another name', { compress: 'gzip' as never }, /compress.*'gzip'/],
+    ['an unknown name', { compress: 'gzip' as never }, /compress.*'gzip'/],
     ['null', { compress: null as never }, /compress.*null/],
-    ['a Content-Encoding beside it', { compress: true, headers: { 'content-encoding': 'br' } }, /Content-Encoding.*compress/],
-  ])('is refused when it is %s', (_what, options, message) => {
+    ['combined with a Content-Encoding header', { compress: true, headers: { 'content-encoding': 'br' } }, /Content-Encoding.*compress/],
+  ])('is refused if it is %s', (_what, options, message) => {
     expect(() => sseMiddleware(options)).toThrow(message)
     expect(() => sseMiddleware(options)).toThrow(TypeError)
   })
 
-  it.each(MODES)('compresses a batch once, whoever many take it: %p', async (compress) => {
+  it.each(MODES)('compresses a batch once for all clients: %p', async (compress) => {
     const { hub, url } = await open({ compress, retryMs: false })
     const clients = await Promise.all(Array.from({ length: 20 }, async () => (await GzipClient.open(url)).received('stream-open')))
     const heads = clients.map(({ wire }) => wire.length)
@@ -164,7 +164,7 @@ describe('compress', () => {
     expect(bodies.every((body) => body.equals(bodies[0] as Buffer))).toBe(true)
   })
 
-  it.each(MODES)('shares what a storm of reconnects is given, from whatever place: %p', async (compress) => {
+  it.each(MODES)('shares the replay of a reconnect storm between clients at different positions: %p', async (compress) => {
     const { hub, url } = await open({ compress })
     const ids: string[] = []
     for (let n = 1; n <= 1_000; n++) ids.push(await hub.publish('a', 'order', order(n)))
@@ -175,7 +175,7 @@ describe('compress', () => {
       ),
     )
     for (const [i, client] of clients.entries()) {
-      // As text, which is compared in no time.
+      // Joined text compares faster than an array of events.
       const received = client.events.filter(({ event }) => event === 'order').map(({ data }) => data)
       expect(received.join('\n')).toBe(
         ids
@@ -185,20 +185,20 @@ describe('compress', () => {
       )
     }
     const segments = Math.ceil((clients[0] as GzipClient).text.length / 16_384) + 4
-    // Each has a segment that it begins in the middle of; one that it shares may have to be made anew.
+    // Each client starts in the middle of a segment, and a shared segment may have to be compressed again.
     expect(deflate.mock.calls.length).toBeLessThan(50 + 3 * segments)
     const compressed = deflate.mock.calls.reduce((sum, [bytes]) => sum + (bytes as Buffer).length, 0)
     expect(compressed).toBeLessThan(50 * 16_384 + 3 * segments * 16_384)
   })
 
-  it('resumes a client that was cut off, without a hole or a double', async () => {
+  it('resumes a client that was cut off, without gaps or duplicates', async () => {
     const { hub, url } = await open({ compress: 'shared' })
     const received: unknown[] = []
     let lastId = ''
     for (let round = 0; round < 20; round++) {
       const client = await (await GzipClient.open(url, { 'last-event-id': lastId })).received('stream-open')
       for (let n = 0; n < 7; n++) await hub.publish('a', 'order', order(round * 10 + n))
-      await until(() => received.length + client.data('order').length >= round * 10 + 7, 'it has what was published')
+      await until(() => received.length + client.data('order').length >= round * 10 + 7, 'it has received every published event')
       client.leave()
       received.push(...client.data('order'))
       lastId = client.lastId
@@ -207,7 +207,7 @@ describe('compress', () => {
     expect(received).toEqual(Array.from({ length: 197 }, (_, n) => order(n)))
   })
 
-  it.each(MODES)('tells a client which events are lost: %p', async (compress) => {
+  it.each(MODES)('resets a client that missed events: %p', async (compress) => {
     const { hub, url } = await open({ compress, hub: { replay: { maxEvents: 2 } } })
     const id = await hub.publish('a', 'order', order(1))
     for (let n = 2; n <= 5; n++) await hub.publish('a', 'order', order(n))
@@ -217,7 +217,7 @@ describe('compress', () => {
     expect(client.names).toEqual(['stream-reset', 'stream-open', 'order'])
   })
 
-  it('compresses a snapshot once for all who wait for it', async () => {
+  it('compresses a snapshot once for all clients that wait for it', async () => {
     const state = Array.from({ length: 100 }, (_, n) => order(n))
     const settle: (() => void)[] = []
     const snapshot = () => new Promise<{ data: unknown }>((resolve) => settle.push(() => resolve({ data: state })))
@@ -225,7 +225,7 @@ describe('compress', () => {
     const deflate = jest.spyOn(zlib, 'deflateRawSync')
     const opening = Array.from({ length: 10 }, () => GzipClient.open(url))
     const clients = await Promise.all(opening)
-    await until(() => settle.length > 0, 'it was asked for')
+    await until(() => settle.length > 0, 'the snapshot is requested')
     for (const end of settle) end()
     for (const client of clients) expect((await client.received('stream-open')).data('snapshot')).toEqual([state])
     expect(settle).toHaveLength(1)
@@ -244,11 +244,11 @@ describe('compress', () => {
       await client.received('order', n)
       sizes.push(client.wire.length - before)
     }
-    // The digits of the ids differ, and nothing else does.
+    // Only the digits of the ids differ.
     expect(Math.max(...sizes) - Math.min(...sizes)).toBeLessThan(8)
   })
 
-  it("refers to earlier events of a channel with 'shared', and with true does not", async () => {
+  it("refers to earlier events of a channel with 'shared', but not with true", async () => {
     const sizes: Record<string, number> = {}
     for (const compress of MODES) {
       const { hub, url } = await open({ compress })
@@ -264,7 +264,7 @@ describe('compress', () => {
     expect(Math.abs((sizes['true 3'] as number) - (sizes['true 1'] as number))).toBeLessThan(8)
   })
 
-  it('gives a client that was slow everything, and holds no more than before', async () => {
+  it('delivers every event to a slow client', async () => {
     const { hub, url } = await open({ compress: true })
     const client = await (await GzipClient.open(url)).received('stream-open')
     client.response.pause()
@@ -289,7 +289,7 @@ describe('compress', () => {
   it('sends keep-alive comments and positions', async () => {
     const { hub, url } = await open({ compress: 'shared', keepAliveMs: 20 })
     const client = await (await GzipClient.open(url)).received('stream-open')
-    await until(() => client.text.endsWith(':\n:\n'), 'two comments came')
+    await until(() => client.text.endsWith(':\n:\n'), 'two comments arrived')
     await hub.publish('b', 'order', order(1))
     await client.received('stream-position')
     await hub.publish('a', 'order', order(2))
@@ -297,12 +297,12 @@ describe('compress', () => {
     expect(client.data('order')).toEqual([order(2)])
   })
 
-  it('gives `room` to a sender whose client does not read', async () => {
+  it('blocks a sender whose client does not read, until the stream is destroyed', async () => {
     const { streams, url } = await open({ compress: true, stallTimeoutMs: 200 })
     const client = await GzipClient.open(`${url}/direct`)
     client.response.pause()
     client.response.unpipe()
-    // Noise, that gzip cannot make small.
+    // gzip cannot compress noise.
     while (await streams[0]?.send(randomBytes(25_000).toString('base64')));
     expect(streams[0]?.state).toBe('closed')
   })
@@ -310,16 +310,16 @@ describe('compress', () => {
   const ENDS: [string, Setup, (setup: { hub: Hub; streams: SseStream[] }) => unknown, RegExp][] = [
     ['close()', {}, ({ streams }) => streams[0]?.close(), /data: \{"n":1.*\n\n$/],
     [
-      'close() for good',
+      'a permanent close()',
       {},
       ({ streams }) => streams[0]?.close({ reconnect: false } satisfies CloseOptions),
       /retry: 2000000000\nevent: stream-close\ndata: \n\n$/,
     ],
-    ['the closing of the hub', {}, ({ hub }) => hub.close(), /retry: \d+\nevent: stream-end\ndata: \{"reason":"closing"\}\n\n$/],
+    ['hub.close()', {}, ({ hub }) => hub.close(), /retry: \d+\nevent: stream-end\ndata: \{"reason":"closing"\}\n\n$/],
     ['disconnect()', { subscribe: { owner: 'k' } }, ({ hub }) => hub.disconnect('k'), /\n\n$/],
     ['maxLifetimeMs', { maxLifetimeMs: 200 }, () => {}, /\n\n$/],
   ]
-  it.each(ENDS)('ends the stream as gzip does: %s', async (_what, setup, end, last) => {
+  it.each(ENDS)('ends the stream with a gzip trailer: %s', async (_what, setup, end, last) => {
     for (const compress of MODES) {
       const opened = await open({ ...setup, compress })
       const client = await (await GzipClient.open(opened.url)).received('stream-open')
@@ -329,12 +329,12 @@ describe('compress', () => {
       await client.over()
       expect(client.end).toBe('end')
       expect(client.text).toMatch(last)
-      // All of it, at once: the trailer has to be right.
+      // gunzipSync checks the trailer.
       expect(gunzipSync(client.wire).toString()).toBe(client.text)
     }
   })
 
-  it('ends a refused stream as gzip does', async () => {
+  it('ends a refused stream with a gzip trailer', async () => {
     const { url } = await open({ compress: true, hub: { maxSubscribers: 1 } })
     await (await GzipClient.open(url)).received('stream-open')
     const refused = await GzipClient.open(url)

@@ -1,35 +1,16 @@
-import http from 'node:http'
-import zlib from 'node:zlib'
 import compression from 'compression'
-import { createParser, type EventSourceMessage } from 'eventsource-parser'
 import { Hub, sseMiddleware, type SseMiddlewareOptions, type SseStream } from 'express-sse-hub'
 import { until } from '../support/client.ts'
+import { GzipClient } from '../support/gzip-client.ts'
 import { sized } from '../support/scale.ts'
 import { EXPRESS_VERSIONS } from '../support/express-versions.ts'
 import { serve, stopServers } from '../support/servers.ts'
 
 afterEach(stopServers)
 
-/** A client that takes gzip, and reads events as they can be decoded. */
-async function openGzip(url: string) {
-  const request = http.get(url, { agent: false, headers: { accept: 'text/event-stream', 'accept-encoding': 'gzip' } })
-  request.on('error', () => {})
-  const response = await new Promise<http.IncomingMessage>((resolve) => request.once('response', resolve))
-  const events: EventSourceMessage[] = []
-  const comments: string[] = []
-  const state = { over: false }
-  const parser = createParser({ onEvent: (event) => events.push(event), onComment: (comment) => comments.push(comment) })
-  const isGzip = response.headers['content-encoding'] === 'gzip'
-  const decoded = isGzip ? response.pipe(zlib.createGunzip({ flush: zlib.constants.Z_SYNC_FLUSH })) : response
-  decoded.setEncoding('utf8')
-  decoded.on('data', (text: string) => parser.feed(text)).on('error', () => {})
-  response.on('error', () => {}).on('close', () => (state.over = true))
-  return { response, events, comments, isGzip, state, leave: () => request.destroy() }
-}
-
 const CASES: [string, SseMiddlewareOptions, boolean][] = [
-  ['with the default headers, by which nothing is compressed', {}, false],
-  ['where the headers allow it to compress', { headers: { 'Cache-Control': 'no-cache' } }, true],
+  ['with the default headers, which prevent compression,', {}, false],
+  ['with headers that allow compression', { headers: { 'Cache-Control': 'no-cache' } }, true],
 ]
 
 describe.each(EXPRESS_VERSIONS)('behind compression() on %s', (_name, express) => {
@@ -44,38 +25,38 @@ describe.each(EXPRESS_VERSIONS)('behind compression() on %s', (_name, express) =
         res.sse.open()
       })
       const { url } = await serve(app)
-      const client = await openGzip(url)
-      expect(client.isGzip).toBe(isGzip)
+      const client = await GzipClient.open(url, { 'accept-encoding': 'gzip' })
+      expect(client.response.headers['content-encoding']).toBe(isGzip ? 'gzip' : undefined)
       return { stream: streams[0] as SseStream, client }
     }
 
     it.each<[string, SseMiddlewareOptions]>([
       ['', {}],
       [' without a retry field before it', { retryMs: false }],
-    ])('each event arrives before the next is sent%s', async (_title, more) => {
+    ])('a client receives each event before the next is sent%s', async (_title, more) => {
       const { stream, client } = await openStream({ keepAliveMs: false, ...more })
       for (let n = 1; n <= 5; n++) {
         expect(await stream.send(`ü${n}`)).toBe(true)
-        await until(() => client.events.length === n, `event ${n} came`)
+        await until(() => client.events.length === n, `event ${n} arrived`)
       }
       expect(client.events.map(({ data }) => data)).toEqual(['ü1', 'ü2', 'ü3', 'ü4', 'ü5'])
     })
 
-    it('each event of a hub arrives before the next is published', async () => {
+    it('a client receives each event of a hub before the next is published', async () => {
       const hub = new Hub()
       const { stream, client } = await openStream({ keepAliveMs: false })
       await stream.subscribe(hub, ['a'])
-      await until(() => client.events.length === 1, 'stream-open came')
+      await until(() => client.events.length === 1, 'stream-open arrived')
       for (let n = 1; n <= 5; n++) {
         await hub.publish('a', 'e', n)
-        await until(() => client.events.length === n + 1, `event ${n} came`)
+        await until(() => client.events.length === n + 1, `event ${n} arrived`)
       }
       expect(client.events.map(({ event }) => event)).toEqual(['stream-open', 'e', 'e', 'e', 'e', 'e'])
     })
 
-    it('keep-alive comments arrive', async () => {
+    it('a client receives keep-alive comments', async () => {
       const { client } = await openStream({ keepAliveMs: 20 })
-      await until(() => client.comments.length >= 3, 'three comments came')
+      await until(() => client.comments.length >= 3, 'three comments arrived')
       expect(client.events).toEqual([])
     })
 
@@ -84,26 +65,28 @@ describe.each(EXPRESS_VERSIONS)('behind compression() on %s', (_name, express) =
       void stream.send('x'.repeat(500_000))
       void stream.send('last')
       stream.close()
-      await until(() => client.state.over && client.events.length === 2, 'the end came')
+      await client.over()
+      expect(client.end).toBe('end')
+      expect(client.events).toHaveLength(2)
       expect(client.events[1]?.data).toBe('last')
     })
 
-    it('a large event arrives whole', async () => {
+    it('a client receives a large event whole', async () => {
       const { stream, client } = await openStream()
       const text = Array.from({ length: 300_000 }, (_, n) => n.toString(36)).join(' ')
       expect(await stream.send(text)).toBe(true)
-      await until(() => client.events.length === 1, 'it came')
+      await until(() => client.events.length === 1, 'it arrived')
       expect(client.events[0]?.data === text).toBe(true)
     })
 
-    it('a client that does not read holds up an awaiting loop, which ends when the client leaves', async () => {
+    it('a client that does not read blocks an awaiting loop, which ends when the client leaves', async () => {
       const { stream, client } = await openStream({ keepAliveMs: false })
       client.response.unpipe()
       client.response.pause()
       let sent = 0
       let over = false
       const loop = (async () => {
-        // Noise, that gzip cannot make small.
+        // gzip cannot compress noise.
         while (await stream.send(noise(30_000))) sent++
         over = true
       })()
@@ -113,7 +96,7 @@ describe.each(EXPRESS_VERSIONS)('behind compression() on %s', (_name, express) =
         same = sent === last && sent > 0 ? same + 1 : 0
         last = sent
         return same > sized(300, 100)
-      }, 'it is held up')
+      }, 'the loop is blocked')
       expect(over).toBe(false)
       client.leave()
       await loop
@@ -128,7 +111,7 @@ describe.each(EXPRESS_VERSIONS)('behind compression() on %s', (_name, express) =
       expect(stream.state).toBe('closed')
     })
 
-    it('more than `maxQueuedBytes` of sends that nobody awaits destroy the stream', async () => {
+    it('more than `maxQueuedBytes` of unawaited sends destroy the stream', async () => {
       const { stream, client } = await openStream({ keepAliveMs: false, maxQueuedBytes: 100_000 })
       client.response.unpipe()
       client.response.pause()
@@ -140,7 +123,7 @@ describe.each(EXPRESS_VERSIONS)('behind compression() on %s', (_name, express) =
 })
 
 let seed = 1
-/** Text without a pattern, the same in every run. */
+/** Makes random text that is the same in every test run. */
 function noise(length: number): string {
   let text = ''
   while (text.length < length) {

@@ -12,7 +12,7 @@ afterEach(async () => {
   await stopServers()
 })
 
-/** A stream on a connection that has a second request behind it. */
+/** Opens a stream on a connection with a second request pipelined behind it. */
 async function setUp(options: SubscribeOptions & { readonly keepAliveMs?: number } = {}) {
   const { keepAliveMs, ...subscribe } = options
   const hub = new Hub({ replay: { maxBytes: 50_000_000 } })
@@ -36,7 +36,7 @@ async function setUp(options: SubscribeOptions & { readonly keepAliveMs?: number
   return { hub, res, subscription, socket, bytes: () => Buffer.concat(chunks) }
 }
 
-/** The body of the stream, and what follows it on the connection. */
+/** Separates the body of the stream from the bytes that follow it on the connection. */
 function split(bytes: Buffer): { readonly text: string; readonly rest: string; readonly isComplete: boolean } {
   let text = ''
   const body = new ChunkedBody((part) => (text += part.toString()))
@@ -44,11 +44,11 @@ function split(bytes: Buffer): { readonly text: string; readonly rest: string; r
   return { text, rest: body.rest.toString(), isComplete: body.isComplete }
 }
 
-describe('a stream whose response the program ends by res.end()', () => {
+describe('a stream whose response the program ends with res.end()', () => {
   it.each<[string, SubscribeOptions & { keepAliveMs?: number }, (all: { hub: Hub; res: Response; subscription: Subscription }) => unknown]>(
     [
       ['the hub disconnects it', {}, ({ hub, res }) => (res.end(), hub.disconnect('u'))],
-      ['the hub disconnects it for good', {}, ({ hub, res }) => (res.end(), hub.disconnect('u', { reconnect: false }))],
+      ['the hub disconnects it permanently', {}, ({ hub, res }) => (res.end(), hub.disconnect('u', { reconnect: false }))],
       [
         'an event was published in the same turn',
         {},
@@ -61,28 +61,28 @@ describe('a stream whose response the program ends by res.end()', () => {
       ],
       ['events are published afterwards', {}, async ({ hub, res }) => (res.end(), await hub.publish('a', 'item', 'late'))],
       ['a keep-alive is due', { keepAliveMs: 10 }, ({ res }) => res.end()],
-      ['it is sent something directly', {}, ({ res }) => (res.end(), res.sse.send('late'))],
-      ['it is closed', {}, ({ res }) => (res.end(), res.sse.close({ reconnect: false }))],
+      ['the program sends directly', {}, ({ res }) => (res.end(), res.sse.send('late'))],
+      ['the program closes it', {}, ({ res }) => (res.end(), res.sse.close({ reconnect: false }))],
     ],
-  )('has nothing behind its last chunk when %s', async (_what, options, act) => {
+  )('sends nothing after its last chunk when %s', async (_what, options, act) => {
     const all = await setUp(options)
     await act(all)
-    await until(() => all.bytes().toString().endsWith('next'), 'the next answer came')
+    await until(() => all.bytes().toString().endsWith('next'), 'the next answer arrived')
     const { text, rest, isComplete } = split(all.bytes())
     expect([isComplete, text.includes('late'), rest.startsWith('HTTP/1.1 200 OK')]).toEqual([true, false, true])
     expect([all.subscription.isClosed, all.res.sse.state, all.hub.stats().subscribers]).toEqual([true, 'closed', 0])
   })
 
-  it('from within a filter, is over at once', async () => {
+  it('ends at once when a filter makes the call', async () => {
     const responses: Response[] = []
     const all = await setUp({ filter: () => (responses[0]?.end(), true) })
     responses.push(all.res)
     for (let n = 0; n < 3; n++) void all.hub.publish('a', 'item', 'late')
-    await until(() => all.bytes().toString().endsWith('next'), 'the next answer came')
+    await until(() => all.bytes().toString().endsWith('next'), 'the next answer arrived')
     expect([split(all.bytes()).isComplete, all.bytes().includes('late')]).toEqual([true, false])
   })
 
-  it('in the middle of a large event, is a cut and no end', async () => {
+  it('is cut off without a last chunk in the middle of a large event', async () => {
     const all = await setUp()
     all.socket.pause()
     await all.hub.publish('a', 'item', 'x'.repeat(12_000_000))

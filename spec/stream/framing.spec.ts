@@ -25,7 +25,7 @@ interface SetUp {
   readonly hub?: Hub
 }
 
-/** An app whose `/events` is a subscribed stream, unless it has a handler of its own, and whose `/next` is an answer. */
+/** Serves a subscribed stream, or a handler of the test's own, at `/events`, and an ordinary answer at `/next`. */
 async function setUp({ middleware, subscribe, handler, hub = new Hub() }: SetUp = {}) {
   const app = express()
   const responses: Response[] = []
@@ -38,12 +38,12 @@ async function setUp({ middleware, subscribe, handler, hub = new Hub() }: SetUp 
   return { hub, responses, ...(await serve(app)) }
 }
 
-/** A socket that sends requests, and keeps what is answered. */
+/** Opens a socket that sends requests and collects the answers. */
 async function raw(port: number) {
   const socket = net.connect(port, '127.0.0.1')
   sockets.push(socket)
   const chunks: Buffer[] = []
-  /** All that came, put together once for all who ask between two chunks. */
+  /** Returns everything received. The chunks are joined in place, so that repeated calls do not copy them again. */
   const bytes = (): Buffer => {
     if (chunks.length > 1) chunks.push(Buffer.concat(chunks.splice(0)))
     return chunks[0] ?? Buffer.alloc(0)
@@ -59,54 +59,54 @@ async function raw(port: number) {
   }
 }
 
-describe('the end of a stream on HTTP/1.1', () => {
+describe('a stream on HTTP/1.1', () => {
   const failing = { snapshot: () => Promise.reject(new Error('no')) }
   it.each<[string, SetUp, (hub: Hub, res: Response) => unknown]>([
     ['close()', {}, (_hub, res) => res.sse.close()],
     ['close({ reconnect: false })', {}, (_hub, res) => res.sse.close({ reconnect: false })],
-    ['the closing of the hub', {}, (hub) => hub.close()],
+    ['hub.close()', {}, (hub) => hub.close()],
     ['disconnect()', {}, (hub) => hub.disconnect(() => true)],
-    ['disconnect() for good', {}, (hub) => hub.disconnect({ channel: 'a' }, { reconnect: false })],
-    ['the end of its access', { subscribe: { expiresAt: 0 } }, () => {}],
+    ['disconnect() with reconnect: false', {}, (hub) => hub.disconnect({ channel: 'a' }, { reconnect: false })],
+    ['expiresAt', { subscribe: { expiresAt: 0 } }, () => {}],
     [
       'a limit',
       { hub: new Hub({ maxSubscribersPerOwner: { max: 1, whenFull: 'close-oldest' } }), subscribe: { owner: 'u' } },
       (_hub, res) => fetch(urlOf(res), { headers: { accept: 'text/event-stream' } }),
     ],
-    ['its lifetime', { middleware: { maxLifetimeMs: 50 } }, () => {}],
-    ['a snapshot that failed', { subscribe: failing, hub: new Hub({ onError() {} }) }, () => {}],
+    ['maxLifetimeMs', { middleware: { maxLifetimeMs: 50 } }, () => {}],
+    ['a failed snapshot', { subscribe: failing, hub: new Hub({ onError() {} }) }, () => {}],
     ['the end of a source', { handler: (_req, res) => res.sse.stream(['a', 'b'], { end: true }) }, () => {}],
-  ])('by %s is the last chunk, and an end for fetch', async (_how, options, end) => {
+  ])('that is ended by %s sends the last chunk, and fetch succeeds', async (_how, options, end) => {
     for (const compress of [false, true] as const) {
       const { hub, responses, url, port } = await setUp({ ...options, middleware: { compress, ...options.middleware } })
       const wire = await raw(port)
       wire.get('/events', '1.1', 'Accept-Encoding: gzip\r\n')
-      await until(() => responses.length === 1 && responses[0]?.sse.state !== 'idle', 'it is open')
+      await until(() => responses.length === 1 && responses[0]?.sse.state !== 'idle', 'the stream is open')
       const read = fetch(`${url}/events`, { headers: { accept: 'text/event-stream' } }).then((response) => response.text())
-      await until(() => responses.length === 2, 'both are there')
+      await until(() => responses.length === 2, 'both are connected')
       for (const res of responses.slice(0, 2)) await end(hub, res)
       expect(await read).toMatch(/^(retry: |$)/)
-      await until(() => wire.text().endsWith('\r\n0\r\n\r\n'), 'the last chunk came')
+      await until(() => wire.text().endsWith('\r\n0\r\n\r\n'), 'the last chunk arrived')
     }
   })
 
   it.each<[string, SetUp, (res: Response) => unknown]>([
-    ['a destroyed response', {}, (res) => res.destroy()],
-    ['a destroyed socket', {}, (res) => res.socket?.destroy()],
+    ['destroying the response', {}, (res) => res.destroy()],
+    ['destroying the socket', {}, (res) => res.socket?.destroy()],
     [
-      'a client that takes no more direct sends',
+      'exceeding maxQueuedBytes',
       { middleware: { maxQueuedBytes: 1 } },
       (res) => {
         for (let n = 0; n < 400 && res.sse.state === 'open'; n++) void res.sse.send(randomBytes(50_000).toString('base64'))
       },
     ],
-  ])('is none where it was cut by %s: fetch fails', async (_how, options, cut) => {
+  ])('that is cut by %s sends no last chunk, and fetch fails', async (_how, options, cut) => {
     for (const compress of [false, true] as const) {
       const { responses, url, port } = await setUp({ ...options, middleware: { compress, ...options.middleware } })
       const wire = await raw(port)
       wire.get('/events', '1.1', 'Accept-Encoding: gzip\r\n')
       const response = await fetch(`${url}/events`, { headers: { accept: 'text/event-stream' } })
-      await until(() => responses.length === 2, 'both are there')
+      await until(() => responses.length === 2, 'both are connected')
       const closed = once(wire.socket, 'close')
       for (const res of responses) cut(res)
       await expect(response.text()).rejects.toThrow('terminated')
@@ -115,7 +115,7 @@ describe('the end of a stream on HTTP/1.1', () => {
     }
   })
 
-  it('is none where the process was killed: fetch fails', async () => {
+  it('makes fetch fail when the process is killed', async () => {
     const server = spawn(process.execPath, [...TYPESCRIPT, path.join(__dirname, '../support/stream-server.ts')], {
       stdio: ['ignore', 'pipe', 'inherit'],
     })
@@ -137,7 +137,7 @@ describe('the end of a stream on HTTP/1.1', () => {
 })
 
 describe('a connection on HTTP/1.1', () => {
-  it('serves the next request after the end of a stream, which leaves nothing behind on it', async () => {
+  it('serves the next request after a stream, which leaves no listeners on it', async () => {
     const { responses, port } = await setUp({ handler: (_req, res) => res.sse.send('x'.repeat(200_000)).then(() => res.sse.close()) })
     const wire = await raw(port)
     let before: Record<string, number> | undefined
@@ -150,7 +150,7 @@ describe('a connection on HTTP/1.1', () => {
       expect([counts, socket.writableCorked]).toEqual([before, 0])
     }
     wire.get('/next')
-    await until(() => wire.text().endsWith('next'), 'the next answer came')
+    await until(() => wire.text().endsWith('next'), 'the next answer arrived')
   })
 
   it('answers pipelined requests in turn', async () => {
@@ -164,7 +164,7 @@ describe('a connection on HTTP/1.1', () => {
       await hub.publish('a', 'item', n)
       responses[n]?.sse.close()
     }
-    await until(() => wire.text().endsWith('next'), 'the last answer came')
+    await until(() => wire.text().endsWith('next'), 'the last answer arrived')
     const heads = [...wire.text().matchAll(/HTTP\/1\.1 200 OK/g)].map(({ index }) => index)
     const answers = heads.map((from, n) => wire.text().slice(from, heads[n + 1]))
     expect(answers.map((answer) => [...answer.matchAll(/^data: (\d)$/gm)].map(([, data]) => data))).toEqual([['0'], ['1'], []])
@@ -172,7 +172,7 @@ describe('a connection on HTTP/1.1', () => {
   })
 
   it.each([15_000, false] as const)(
-    'holds one place of a hub, however many requests are pipelined on it, and gives it back (keepAliveMs: %p)',
+    'counts as one subscriber of a hub with any number of pipelined requests (keepAliveMs: %p)',
     async (keepAliveMs) => {
       const asked = jest.fn(() => true)
       const hub = new Hub({ maxSubscribers: 1_000 })
@@ -180,11 +180,11 @@ describe('a connection on HTTP/1.1', () => {
       const route = hub.handler({ channels: 'a', authorize: asked })
       const wire = await raw(port)
       wire.socket.write('GET /events HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(1_000))
-      await until(() => responses.length === 1_000 && hub.stats().subscribers > 0, 'all requests are there')
+      await until(() => responses.length === 1_000 && hub.stats().subscribers > 0, 'all requests have arrived')
       expect([hub.stats().subscribers, asked.mock.calls.length]).toEqual([1, 1])
       wire.socket.destroy()
-      await until(() => hub.stats().subscribers === 0, 'the place was given back')
-      // Whatever was waiting is over, and was never looked at.
+      await until(() => hub.stats().subscribers === 0, 'the subscriber is removed')
+      // The pipelined requests have ended without a call of `authorize`.
       await (await TestClient.open(`http://127.0.0.1:${port}/events`)).live()
       expect([hub.stats().subscribers, asked.mock.calls.length]).toEqual([1, 2])
     },
@@ -197,7 +197,7 @@ describe('a connection on HTTP/1.1', () => {
       const wire = await raw(port)
       wire.get('/events')
       wire.get('/events')
-      await until(() => responses.length === 2 && hub.stats().subscribers === 1, 'the second one waits')
+      await until(() => responses.length === 2 && hub.stats().subscribers === 1, 'the second stream waits')
       expect(await hub.disconnect('u', { reconnect })).toBe(1)
       await until(() => wire.text().split('\r\n0\r\n\r\n').length === 3, 'both have ended')
       expect([hub.stats().subscribers, hub.stats().refusals]).toEqual([0, 1])
@@ -207,7 +207,7 @@ describe('a connection on HTTP/1.1', () => {
     },
   )
 
-  it('is closed where a stream is refused because the hub is closing, and its head says so', async () => {
+  it('is closed, as its head announces, when a stream is refused because the hub is closing', async () => {
     const { hub, port } = await setUp()
     await hub.close()
     const wire = await raw(port)
@@ -217,14 +217,14 @@ describe('a connection on HTTP/1.1', () => {
     expect(wire.text()).toMatch(/\r\nConnection: close\r\n[^]*\{"reason":"closing"\}\n\n\r\n0\r\n\r\n$/)
   })
 
-  it('has the timeout of its server again after a stream, where Node sets none', async () => {
+  it('regains the timeout of its server after a stream if Node sets none', async () => {
     const { responses, server, port } = await setUp({ handler: (_req, res) => res.sse.close() })
     Object.assign(server, { keepAliveTimeout: 0, timeout: 60_000 })
     const wire = await raw(port)
     for (let n = 1; n <= 2; n++) {
       wire.get('/events')
-      await until(() => wire.text().split('\r\n0\r\n\r\n').length === n + 1, 'it has ended')
-      await until(() => responses[0]?.req.socket.timeout === 60_000, 'the timeout is there again')
+      await until(() => wire.text().split('\r\n0\r\n\r\n').length === n + 1, 'the stream has ended')
+      await until(() => responses[0]?.req.socket.timeout === 60_000, 'the timeout is restored')
     }
     expect(new Set(responses.map(({ req }) => req.socket)).size).toBe(1)
   })
@@ -234,11 +234,11 @@ describe('a connection on HTTP/1.1', () => {
     ['the program closes the stream', (_hub, res) => res.sse.close()],
   ])('does not keep a server from closing when %s', async (_who, end) => {
     const { hub, responses, server, port } = await setUp()
-    // Longer than the test may take: an idle connection would hold the server until then.
+    // An idle connection would keep the server open for longer than the test may take.
     server.keepAliveTimeout = 120_000
     const wire = await raw(port)
     wire.get('/events')
-    await until(() => hub.stats().subscribers === 1, 'it is subscribed')
+    await until(() => hub.stats().subscribers === 1, 'the client is subscribed')
     const closed = Promise.all([once(server, 'close'), once(wire.socket, 'close')])
     server.close()
     await end(hub, responses[0] as Response)
@@ -252,9 +252,9 @@ describe('the body', () => {
     const { hub, responses, port } = await setUp()
     const wire = await raw(port)
     wire.get('/events', '1.0')
-    await until(() => hub.stats().subscribers === 1, 'it is subscribed')
+    await until(() => hub.stats().subscribers === 1, 'the client is subscribed')
     for (let n = 0; n < 3; n++) void hub.publish('a', 'item', n)
-    await until(() => wire.text().includes('data: 2'), 'the events came')
+    await until(() => wire.text().includes('data: 2'), 'the events arrived')
     const closed = once(wire.socket, 'close')
     responses[0]?.sse.close()
     await closed
@@ -264,7 +264,7 @@ describe('the body', () => {
     expect(body.join('')).toMatch(/^retry: 2000\nid: .*\nevent: stream-open\ndata: .*\n\n(id: .*\nevent: item\ndata: \d\n\n){3}$/)
   })
 
-  it('is the same on HTTP/1.0, HTTP/1.1 and in gzip, for events of all sizes from several channels, behind a filter, live and replayed', async () => {
+  it('is identical on HTTP/1.0, on HTTP/1.1 and in gzip, for events of all sizes, several channels, a filter, live and replayed', async () => {
     const random = randomFrom(11)
     const hub = new Hub({ replay: { maxBytes: 100_000_000 } })
     const filter = ({ data }: { data: unknown }): boolean => !String(data).startsWith('no')
@@ -291,11 +291,11 @@ describe('the body', () => {
       wires[0]?.get(`/events${query}`, '1.0')
       wires[1]?.get(`/events${query}`)
       wires[2]?.get(`/events${query}`, '1.1', 'Accept-Encoding: gzip\r\n')
-      await until(() => responses.length === 3 && hub.stats().subscribers === 3, 'all are there')
+      await until(() => responses.length === 3 && hub.stats().subscribers === 3, 'all are connected')
       await publish()
       const last = await hub.publish('a', 'item', 'last')
       const ended = wires.map(({ socket }) => once(socket, 'close'))
-      await until(() => wires[0]?.bytes().includes(last) === true, 'the last event came')
+      await until(() => wires[0]?.bytes().includes(last) === true, 'the last event arrived')
       await hub.disconnect(() => true, { reconnect: false })
       await ended[0]
       await until(() => wires.slice(1).every(({ bytes }) => bytes().subarray(-7).toString() === '\r\n0\r\n\r\n'), 'the others ended')

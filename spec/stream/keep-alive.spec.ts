@@ -16,22 +16,22 @@ async function setUp(keepAlive?: 'comment' | 'event') {
 }
 
 describe("keepAlive: 'event'", () => {
-  it('sends an event without an id, which a page can see', async () => {
+  it('sends an event without an id, which a page can observe', async () => {
     const { open } = await setUp('event')
     const client = await open('/direct')
-    await until(() => client.named('stream-alive').length >= 3, 'three came')
+    await until(() => client.named('stream-alive').length >= 3, 'three have arrived')
     expect(client.text).toMatch(/^retry: 2000\n(event: stream-alive\ndata: \n\n){3,}$/)
     expect(client.comments).toEqual([])
     expect(client.named('stream-alive')[0]).toEqual({ event: 'stream-alive', id: undefined, data: '' })
   })
 
-  it('is sent beside the position that a hub has moved on to', async () => {
+  it('sends the event after the hub moves the position', async () => {
     const { hub, open } = await setUp('event')
     const client = await (await open('/hub')).live()
     const id = await hub.publish('other', 'item', 1)
     await until(() => client.lastId.startsWith(id.slice(0, id.indexOf('/') + 1)), 'the id has moved')
     const at = client.events.findIndex(({ event }) => event === 'stream-position')
-    await until(() => client.events.length > at + 1, 'the next event came')
+    await until(() => client.events.length > at + 1, 'the next event arrived')
     expect(client.events[at + 1]?.event).toBe('stream-alive')
     expect(client.channelEvents).toEqual([])
   })
@@ -41,13 +41,13 @@ describe("keepAlive: 'comment'", () => {
   it.each(['comment', undefined] as const)('sends a comment line without a blank line (%p)', async (keepAlive) => {
     const { open } = await setUp(keepAlive)
     const client = await open('/direct')
-    await until(() => client.comments.length >= 3, 'three came')
+    await until(() => client.comments.length >= 3, 'three have arrived')
     expect(client.text).toMatch(/^retry: 2000\n(:\n){3,}$/)
     expect(client.events).toEqual([])
   })
 })
 
-it('keepAlive is checked when the middleware is made', () => {
+it('sseMiddleware refuses an unknown keepAlive', () => {
   expect(() => sseMiddleware({ keepAlive: 'ping' as 'event' })).toThrow(
     new TypeError("sseMiddleware: keepAlive must be 'comment' or 'event', got 'ping'"),
   )

@@ -35,7 +35,7 @@ describe.each(EXPRESS_VERSIONS)('stream(source, { event, end }) on %s', (_name, 
     ["{ event: 'message' }", { event: 'message' }],
     ['{ end: false }', { end: false }],
     ['no options', undefined],
-  ])('with %s names none, and leaves the stream open', async (_what, options) => {
+  ])('names no event and leaves the stream open with %s', async (_what, options) => {
     const { stream, client } = await openStream({ retryMs: false })
     expect(await stream.stream(['a'], options)).toBe(true)
     expect(stream.state).toBe('open')
@@ -43,7 +43,7 @@ describe.each(EXPRESS_VERSIONS)('stream(source, { event, end }) on %s', (_name, 
     expect(client.text).toBe('data: a\n\n')
   })
 
-  it.each(SOURCE_KINDS)('closes the stream for good at the end of %s', async (_kind, { make }) => {
+  it.each(SOURCE_KINDS)('closes the stream permanently at the end of %s', async (_kind, { make }) => {
     const { stream, client } = await openStream({ retryMs: false })
     const { source } = await make(['a', 'b'])
     expect(await stream.stream(source, TOKENS)).toBe(true)
@@ -55,14 +55,14 @@ describe.each(EXPRESS_VERSIONS)('stream(source, { event, end }) on %s', (_name, 
     expect(client.events.slice(0, -1).every(({ event }) => event === 'token')).toBe(true)
   })
 
-  it('closes an empty source for good too, before a client has anything', async () => {
+  it('closes the stream permanently at the end of an empty source', async () => {
     const { stream, client } = await openStream({ retryMs: false })
     expect(await stream.stream([], TOKENS)).toBe(true)
     await client.over()
     expect(client.text).toBe(CLOSE)
   })
 
-  it('ends a body of HTTP/1.1 with the last chunk, and the connection serves the next request', async () => {
+  it('ends a body on HTTP/1.1 with the last chunk, and leaves the connection to the next request', async () => {
     const { port } = await support.serveWith(express, (_req, res) => res.sse.stream(['a'], TOKENS), { retryMs: false })
     const socket = net.connect(port, '127.0.0.1')
     await once(socket, 'connect')
@@ -70,7 +70,7 @@ describe.each(EXPRESS_VERSIONS)('stream(source, { event, end }) on %s', (_name, 
     socket.setEncoding('latin1').on('data', (text: string) => (wire += text))
     for (let n = 1; n <= 2; n++) {
       socket.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n')
-      await until(() => wire.split('0\r\n\r\n').length === n + 1, `answer ${n} is over`)
+      await until(() => wire.split('0\r\n\r\n').length === n + 1, `answer ${n} has ended`)
     }
     for (const answer of wire.split('HTTP/1.1 200 OK\r\n').slice(1)) {
       let text = ''
@@ -83,7 +83,7 @@ describe.each(EXPRESS_VERSIONS)('stream(source, { event, end }) on %s', (_name, 
     socket.destroy()
   })
 
-  it('ends a body of HTTP/1.0 with the connection', async () => {
+  it('ends a body on HTTP/1.0 with the connection', async () => {
     const { port } = await support.serveWith(express, (_req, res) => res.sse.stream(['a'], TOKENS), { retryMs: false })
     const socket = net.connect(port, '127.0.0.1')
     let wire = ''
@@ -93,7 +93,7 @@ describe.each(EXPRESS_VERSIONS)('stream(source, { event, end }) on %s', (_name, 
     expect(wire.slice(wire.indexOf('\r\n\r\n') + 4)).toBe(`event: token\ndata: a\n\n${CLOSE}`)
   })
 
-  it('gives supertest all of it', async () => {
+  it('ends a response that supertest reads whole', async () => {
     const app = express()
     app.use(sseMiddleware({ retryMs: false }))
     app.get('/', (_req: Request, res: Response) => void res.sse.stream(['a', 'b'], TOKENS))
@@ -101,17 +101,17 @@ describe.each(EXPRESS_VERSIONS)('stream(source, { event, end }) on %s', (_name, 
     expect(text).toBe(`event: token\ndata: a\n\nevent: token\ndata: b\n\n${CLOSE}`)
   })
 
-  it.each(SOURCE_KINDS)('does not close the stream when %s fails', async (_kind, { make, makeFailing, error }) => {
+  it.each(SOURCE_KINDS)('leaves the stream open when %s fails', async (_kind, { make, makeFailing, error }) => {
     const { stream, client } = await openStream()
     const { source } = makeFailing?.() ?? (await make(['a', Promise.reject(new Error('source broke'))]))
     await expect(stream.stream(source, TOKENS)).rejects.toThrow(error)
     expect(stream.state).toBe('open')
     await stream.send('after')
-    await until(() => client.events.at(-1)?.data === 'after', 'the stream goes on')
+    await until(() => client.events.at(-1)?.data === 'after', 'the stream works')
     expect(client.text).not.toContain('stream-close')
   })
 
-  it('does not close the stream when an item cannot be sent', async () => {
+  it('leaves the stream open when an item cannot be sent', async () => {
     const { stream, client } = await openStream({ retryMs: false })
     await expect(stream.stream(['a', undefined, 'b'], TOKENS)).rejects.toMatchObject({ code: 'SSE_INVALID_DATA' })
     expect(stream.state).toBe('open')
@@ -120,7 +120,7 @@ describe.each(EXPRESS_VERSIONS)('stream(source, { event, end }) on %s', (_name, 
     expect(client.text).toBe('event: token\ndata: a\n\ndata: after\n\n')
   })
 
-  it('resolves false when the client left before the end', async () => {
+  it('resolves false when the client leaves before the end', async () => {
     const { stream, client } = await openStream()
     const last = deferred<string>()
     const end = stream.stream(['a', last.promise], TOKENS)
@@ -131,7 +131,7 @@ describe.each(EXPRESS_VERSIONS)('stream(source, { event, end }) on %s', (_name, 
     expect(stream.state).toBe('closed')
   })
 
-  it('leaves a client that is to come back to come back', async () => {
+  it('does not prevent a reconnect when close() ends the stream first', async () => {
     const { stream, client } = await openStream()
     const last = deferred<string>()
     const end = stream.stream(['a', last.promise], TOKENS)
@@ -143,7 +143,7 @@ describe.each(EXPRESS_VERSIONS)('stream(source, { event, end }) on %s', (_name, 
     expect(client.text).toBe('retry: 2000\nevent: token\ndata: a\n\n')
   })
 
-  it('answers 204 to nobody: the head is sent before the source is asked', async () => {
+  it('never answers 204, because the head is sent before the source is read', async () => {
     const { url } = await support.serveWith(express, (_req, res) => res.sse.stream([], TOKENS))
     const client = await TestClient.open(url)
     expect(client.status).toBe(200)
@@ -152,15 +152,15 @@ describe.each(EXPRESS_VERSIONS)('stream(source, { event, end }) on %s', (_name, 
   })
 
   it.each<[string, unknown, RegExp]>([
-    ['an option there is not', { events: 'token' }, /^stream: .*'events'/],
+    ['an unknown option', { events: 'token' }, /^stream: .*'events'/],
     ['the options of close', { reconnect: false }, /^stream: .*'reconnect'/],
     ['an id', { event: 'token', id: '1' }, /^stream: .*'id'/],
-    ['an end that is no boolean', { end: 'yes' }, /^stream: end must be .*'yes'/],
+    ['an end that is not a boolean', { end: 'yes' }, /^stream: end must be .*'yes'/],
     ['an end that is null', { end: null }, /^stream: end must be .*null/],
     ['a string', 'token', /^stream: toEvent must be a function or \{ event\?, end\? \}, got 'token'/],
     ['a number', 5, /^stream: toEvent must be a function or \{ event\?, end\? \}, got 5/],
     ['null', null, /^stream: toEvent must be a function or \{ event\?, end\? \}, got null/],
-  ])('refuses %s with a TypeError, and does not ask the source', async (_what, options, message) => {
+  ])('refuses %s with a TypeError, and does not read the source', async (_what, options, message) => {
     const { stream } = await openStream()
     const source = { [Symbol.iterator]: jest.fn() }
     const refused: unknown = await stream.stream(source, options as StreamOptions).catch((error: unknown) => error)
@@ -170,7 +170,7 @@ describe.each(EXPRESS_VERSIONS)('stream(source, { event, end }) on %s', (_name, 
     expect(stream.state).toBe('open')
   })
 
-  it.each([7, 'a\nb', 'a\rb', {}])('refuses %p as the name of events', async (event) => {
+  it.each([7, 'a\nb', 'a\rb', {}])('refuses %p as an event name', async (event) => {
     const { stream } = await openStream()
     await expect(stream.stream(['a'], { event: event as string })).rejects.toMatchObject({ code: 'SSE_INVALID_EVENT' })
     expect(stream.state).toBe('open')

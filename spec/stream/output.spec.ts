@@ -8,8 +8,8 @@ import { serve, stopServers } from '../support/servers.ts'
 
 afterEach(stopServers)
 
-/** An output on a real response, and the client that reads it. */
-async function openOutput(prepare: (res: ServerResponse) => void = () => {}, gather = new WriteBuffer()) {
+/** Opens an output on a real response, and the client that reads it. */
+async function openOutput(prepare: (res: ServerResponse) => void = () => {}, buffer = new WriteBuffer()) {
   const ticks = { tick: 0 }
   const owner = { drained: jest.fn<void, []>(), failed: jest.fn<void, [unknown]>() }
   const made: { output: Output; res: ServerResponse }[] = []
@@ -17,7 +17,7 @@ async function openOutput(prepare: (res: ServerResponse) => void = () => {}, gat
     prepare(res)
     res.removeHeader('Transfer-Encoding')
     res.shouldKeepAlive = false
-    const output = new Output(res, owner, ticks, null, gather)
+    const output = new Output(res, owner, ticks, null, buffer)
     made.push({ output, res })
     output.begin(req, SharedBytes.of(Buffer.from(':\n')))
   })
@@ -41,7 +41,7 @@ function fill(output: Output): number {
 }
 
 describe('an output', () => {
-  it('writes the bytes as they are: without frames, the same for every client', async () => {
+  it('writes the bytes unframed and identical for every client', async () => {
     const first = await openOutput()
     const second = await openOutput()
     const shared = event('a', 10)
@@ -56,9 +56,9 @@ describe('an output', () => {
     expect(first.client.response.headers).not.toHaveProperty('transfer-encoding')
   })
 
-  it('is not full because of a write over the high-water mark that the kernel took', async () => {
+  it('is not full after a write over the high-water mark that the kernel accepts', async () => {
     const { output, socket, client } = await openOutput()
-    // Whether Node says "false" here differs between its versions.
+    // The return value of `write` here differs between versions of Node.
     const write = socket.write.bind(socket)
     jest.spyOn(socket, 'write').mockImplementation((chunk) => write(chunk) && false)
     output.write(event('a', KIB_64 - 8))
@@ -67,7 +67,7 @@ describe('an output', () => {
     await client.received(1)
   })
 
-  it('holds no more than one write of a large event that the socket does not take', async () => {
+  it('holds no more than one write of a large event while the socket is full', async () => {
     const { output, socket, client, owner } = await openOutput()
     client.pause()
     output.write(event('a', 16 * MIB))
@@ -78,11 +78,11 @@ describe('an output', () => {
     client.resume()
     await client.received(1)
     expect(client.events[0]?.data).toHaveLength(16 * MIB)
-    await until(() => owner.drained.mock.calls.length === 1, 'the owner was told')
+    await until(() => owner.drained.mock.calls.length === 1, 'the owner was notified')
     expect(output.full).toBe(false)
   })
 
-  it('puts direct text after the large event that it is in the middle of', async () => {
+  it('writes direct text after the large event that is in progress', async () => {
     const { output, client } = await openOutput()
     client.pause()
     output.write(event('a', 16 * MIB))
@@ -93,7 +93,7 @@ describe('an output', () => {
     expect(client.events.map(({ data }) => data.length)).toEqual([16 * MIB, 'direct'.length])
   })
 
-  it('finishes the large event that it is in the middle of before it ends', async () => {
+  it('finishes the large event that is in progress before it ends', async () => {
     const { output, client } = await openOutput()
     client.pause()
     output.write(event('a', 16 * MIB))
@@ -103,14 +103,14 @@ describe('an output', () => {
     expect(client.events.map(({ data }) => data.length)).toEqual([16 * MIB])
   })
 
-  it('tells its owner once for each time it was full', async () => {
+  it('notifies its owner once each time that it stops being full', async () => {
     const { output, client, owner } = await openOutput()
     for (let round = 1; round <= 3; round++) {
       client.pause()
       fill(output)
       expect(output.full).toBe(true)
       client.resume()
-      await until(() => owner.drained.mock.calls.length === round, 'the owner was told')
+      await until(() => owner.drained.mock.calls.length === round, 'the owner was notified')
       expect(output.full).toBe(false)
     }
     output.end()
@@ -119,7 +119,7 @@ describe('an output', () => {
     expect(owner.failed).not.toHaveBeenCalled()
   })
 
-  it('refuses direct text over the limit, and writes nothing of it', async () => {
+  it('refuses direct text over the limit, and writes none of it', async () => {
     const { output, socket, client } = await openOutput()
     client.pause()
     fill(output)
@@ -130,12 +130,12 @@ describe('an output', () => {
     expect(taken).toBe(10)
     expect(socket.writableLength).toBe(queued + 10_000)
     client.resume()
-    await until(() => client.events.filter(({ data }) => data.startsWith('d')).length === 10, 'what was taken came')
+    await until(() => client.events.filter(({ data }) => data.startsWith('d')).length === 10, 'the accepted text has arrived')
     await until(() => !output.full, 'there is room')
     expect(output.writeDirect(block, 0)).toBe(true)
   })
 
-  it('does not count shared bytes that wait against the limit of direct text', async () => {
+  it('does not count queued shared bytes against the limit of direct text', async () => {
     const { output, client } = await openOutput()
     client.pause()
     fill(output)
@@ -143,12 +143,12 @@ describe('an output', () => {
     expect(output.writeDirect('data: d\n\n', 0)).toBe(false)
   })
 
-  it('gathers what is written while it is corked into one write', async () => {
+  it('joins the writes while it is corked into one', async () => {
     const { output, socket, client } = await openOutput()
-    await until(() => client.text === ':\n', 'the head came')
+    await until(() => client.text === ':\n', 'the head arrived')
     const before = socket.bytesWritten - socket.writableLength
     const write = jest.spyOn(socket, 'write')
-    // However often it is corked, one uncork lets everything go.
+    // One uncork writes everything, even after two corks.
     output.cork()
     output.cork()
     for (let n = 0; n < 10; n++) output.write(event('a', 100))
@@ -172,10 +172,10 @@ describe('an output', () => {
     expect(client.events.map(({ data }) => data.length)).toEqual(lengths)
   })
 
-  it('does not write over what a socket still holds, though others gather in the same place', async () => {
-    const gather = new WriteBuffer()
-    const [one, two] = [await openOutput(undefined, gather), await openOutput(undefined, gather)]
-    await until(() => one.client.text === ':\n', 'the head came')
+  it('does not overwrite bytes that a socket still holds when outputs share a write buffer', async () => {
+    const buffer = new WriteBuffer()
+    const [one, two] = [await openOutput(undefined, buffer), await openOutput(undefined, buffer)]
+    await until(() => one.client.text === ':\n', 'the head arrived')
     one.socket.cork()
     for (const [letter, { output }] of [
       ['a', one],
@@ -193,9 +193,9 @@ describe('an output', () => {
     expect(two.client.events.map(({ data }) => data[0]).join('')).toBe('bbbddd')
   })
 
-  it('gathers nothing while another output does, and mixes nothing up', async () => {
-    const gather = new WriteBuffer()
-    const [one, two] = [await openOutput(undefined, gather), await openOutput(undefined, gather)]
+  it('writes at once while another output uses the write buffer, and mixes nothing up', async () => {
+    const buffer = new WriteBuffer()
+    const [one, two] = [await openOutput(undefined, buffer), await openOutput(undefined, buffer)]
     one.output.cork()
     one.output.write(event('a', 10))
     two.output.cork()
@@ -208,7 +208,7 @@ describe('an output', () => {
     expect(two.client.text).toBe(`:\n${event('b', 10).bytes.toString()}`)
   })
 
-  it('ends after what was gathered', async () => {
+  it('ends after the buffered writes', async () => {
     const { output, client } = await openOutput()
     output.cork()
     output.write(event('a', 10))
@@ -217,7 +217,7 @@ describe('an output', () => {
     expect(client.text).toBe(`:\n${event('a', 10).bytes.toString()}`)
   })
 
-  it('is full when what was gathered does not leave', async () => {
+  it('is full when the buffered writes do not leave', async () => {
     const { output, client, owner } = await openOutput()
     client.pause()
     while (!output.full) {
@@ -226,16 +226,16 @@ describe('an output', () => {
       output.uncork()
     }
     client.resume()
-    await until(() => owner.drained.mock.calls.length === 1, 'the owner was told')
+    await until(() => owner.drained.mock.calls.length === 1, 'the owner was notified')
     expect(output.full).toBe(false)
   })
 
   describe('measures a stall', () => {
-    it('in ticks without a byte leaving, however much is added', async () => {
+    it('in ticks without a byte leaving, even while bytes are added', async () => {
       const { output, client, ticks } = await openOutput()
       client.pause()
       fill(output)
-      // The kernel may take a little more, in its own time.
+      // The kernel may accept a few more bytes later.
       await until(() => (ticks.tick++, output.stalledTicks() >= 200), 'nothing leaves')
       const stalled = output.stalledTicks()
       output.writeDirect('data: d\n\n')
@@ -245,7 +245,7 @@ describe('an output', () => {
       await until(() => output.stalledTicks() === 0, 'bytes leave')
     })
 
-    it('after the end, too', async () => {
+    it('after the end', async () => {
       const { output, client, ticks } = await openOutput()
       client.pause()
       fill(output)
@@ -256,8 +256,8 @@ describe('an output', () => {
     })
   })
 
-  describe('behind something that wraps the response', () => {
-    it('goes through the wrapper, and flushes it after each write', async () => {
+  describe('behind a middleware that wraps the response', () => {
+    it('writes through the wrapper, and flushes it after each write', async () => {
       const seen: string[] = []
       const flush = jest.fn()
       const { output, client } = await openOutput((res) => {
@@ -275,7 +275,7 @@ describe('an output', () => {
       expect(flush).toHaveBeenCalledTimes(3)
     })
 
-    it('tells its owner when the wrapper throws, and takes nothing more', async () => {
+    it('notifies its owner when the wrapper throws, and accepts no more bytes', async () => {
       let isBroken = false
       const fault = new Error('wrapper broke')
       const { output, owner } = await openOutput((res) => {
@@ -291,7 +291,7 @@ describe('an output', () => {
       expect(output.full).toBe(true)
     })
 
-    it('keeps to the pace of the client as without it', async () => {
+    it('keeps to the pace of the client', async () => {
       const { output, res, client, owner } = await openOutput((response) => {
         const write = response.write.bind(response)
         response.write = ((chunk: Buffer) => write(chunk, 'utf8')) as typeof response.write
@@ -302,14 +302,14 @@ describe('an output', () => {
       expect(res.writableLength).toBeLessThanOrEqual(KIB_64)
       client.resume()
       await client.received(1)
-      await until(() => owner.drained.mock.calls.length === 1, 'the owner was told')
+      await until(() => owner.drained.mock.calls.length === 1, 'the owner was notified')
     })
   })
 
-  it('is full, and throws nothing, once the client is gone', async () => {
+  it('is full and throws nothing once the client has left', async () => {
     const { output, res, client, owner } = await openOutput()
     client.leave()
-    await until(() => res.destroyed, 'it is gone')
+    await until(() => res.destroyed, 'the client has left')
     output.write(event('a', 3))
     expect(output.full).toBe(true)
     expect(output.writeDirect('data: d\n\n')).toBe(true)

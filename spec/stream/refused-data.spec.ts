@@ -17,11 +17,11 @@ const MAP = /must not be a Map.* send Object\.fromEntries\(map\) or \[\.\.\.map\
 const SET = /must not be a Set.* send \[\.\.\.set\]/
 const ERROR = /must not be an Error.* send \{ message: error\.message \}/
 
-/** Data whose JSON is never what was meant, and what the error says to write instead. */
+/** Data whose JSON is never the intended text, with the alternative that the error suggests. */
 const REFUSED: readonly (readonly [what: string, data: unknown, message: RegExp])[] = [
   ['a promise', Promise.resolve('x'), PROMISE],
-  // oxlint-disable-next-line unicorn/no-thenable -- that is what it is about
-  ['another kind of promise', { then: (resolve: (value: string) => void) => resolve('x') }, PROMISE],
+  // oxlint-disable-next-line unicorn/no-thenable -- this is the case under test
+  ['a thenable', { then: (resolve: (value: string) => void) => resolve('x') }, PROMISE],
   ['a Buffer', Buffer.from('x'), BYTES],
   ['a Uint8Array', new Uint8Array(3), BYTES],
   ['an ArrayBuffer', new ArrayBuffer(3), BYTES],
@@ -30,25 +30,25 @@ const REFUSED: readonly (readonly [what: string, data: unknown, message: RegExp]
   ['a Map', new Map([['a', 1]]), MAP],
   ['a Set', new Set([1]), SET],
   ['an Error', new Error('no'), ERROR],
-  ['an Error of a subclass', new TooLate('no'), ERROR],
+  ['an instance of a subclass of Error', new TooLate('no'), ERROR],
   ['a DOMException', new DOMException('no', 'AbortError'), ERROR],
   ['the reason of an AbortSignal', AbortSignal.abort().reason, ERROR],
 ]
 
-/** What has a form of its own, and the text of it. */
+/** Data with a JSON form of its own, and its text. */
 const PASSED: readonly (readonly [what: string, data: unknown, text: string])[] = [
   ['an Error with toJSON', Object.assign(new Error('no'), { toJSON: () => ({ code: 7 }) }), '{"code":7}'],
   ['a Map with toJSON', Object.assign(new Map([['a', 1]]), { toJSON: () => 'a map' }), '"a map"'],
   ['a Date', new Date(0), '"1970-01-01T00:00:00.000Z"'],
   ['null', null, 'null'],
-  // oxlint-disable-next-line unicorn/no-thenable -- that is what it is about
-  ['an object that has a then which is no function', { then: 1 }, '{"then":1}'],
+  // oxlint-disable-next-line unicorn/no-thenable -- this is the case under test
+  ['an object whose then is not a function', { then: 1 }, '{"then":1}'],
 ]
 
 const refusal = (message: RegExp) =>
   expect.objectContaining({ code: 'SSE_INVALID_DATA', message: expect.stringMatching(message) as string }) as Error
 
-/** A serialize that knows Maps, bytes and Errors. */
+/** A `serialize` that handles Maps, bytes and Errors. */
 const ownSerialize = (value: unknown): string => {
   if (value instanceof Map) return `map of ${value.size}`
   if (value instanceof Error) return `error ${value.message}`
@@ -72,7 +72,7 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
   ]
 
   describe.each(CALLS)('by %s', (call, use) => {
-    it.each(REFUSED)('refuses %s, says what to write instead, and goes on', async (_what, data, message) => {
+    it.each(REFUSED)('refuses %s, suggests an alternative, and leaves the stream open', async (_what, data, message) => {
       const { stream, client } = await openStream()
       await expect(use(stream, data)).rejects.toEqual(refusal(message))
       await expect(use(stream, data)).rejects.toThrow(new RegExp(`^${call.split(' ')[0]}: data must`))
@@ -88,14 +88,14 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
       expect(client.text).toBe(`retry: 2000\ndata: ${text}\n\n`)
     })
 
-    it.each(KNOWN)('sends %s through a serialize of the program', async (_what, data, text) => {
+    it.each(KNOWN)('sends %s through a custom serialize', async (_what, data, text) => {
       const { stream, client } = await openStream({ serialize: ownSerialize })
       expect(await use(stream, data)).toBe(true)
       await client.received(1)
       expect(client.text).toBe(`retry: 2000\ndata: ${text}\n\n`)
     })
 
-    it('refuses a promise whatever the program serialises by', async () => {
+    it('refuses a promise even with a custom serialize', async () => {
       const { stream } = await openStream({ serialize: () => 'anything' })
       await expect(use(stream, Promise.resolve('x'))).rejects.toEqual(refusal(PROMISE))
     })
@@ -124,7 +124,7 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
     expect(stream.state).toBe('open')
   })
 
-  it('refuses a Response in place of its body, and says how to give that', async () => {
+  it('refuses a Response, and suggests its body', async () => {
     const { stream } = await openStream()
     await expect(stream.stream(new Response('text') as never)).rejects.toThrow(
       'pass the body of a Response: response.body.pipeThrough(new TextDecoderStream())',
@@ -158,7 +158,7 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
     await expect(stream.stream(['x'], (data) => ({ data, id: id as number }))).rejects.toEqual(refused)
   })
 
-  it('takes null for no event, id and retry', async () => {
+  it('treats null as no event, id or retry', async () => {
     const { stream, client } = await openStream({ retryMs: false })
     const none = { event: null, id: null, retry: null }
     await stream.send('a', none)
@@ -168,7 +168,7 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
     expect(client.text).toBe('data: a\n\ndata: b\n\ndata: c\n\n')
   })
 
-  it('takes null for no id on a subscribed stream', async () => {
+  it('treats null as no id on a subscribed stream', async () => {
     const { stream, client } = await openStream()
     await stream.subscribe(new Hub(), 'a')
     await stream.send('x', { id: null })
@@ -178,7 +178,7 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
 })
 
 describe('a hub', () => {
-  it.each(REFUSED)('refuses %s, says what to write instead, and stores nothing', async (_what, data, message) => {
+  it.each(REFUSED)('refuses %s, suggests an alternative, and stores nothing', async (_what, data, message) => {
     const hub = new Hub()
     const items = hub.events('a')
     await expect(hub.publish('a', 'item', data)).rejects.toEqual(refusal(message))
@@ -196,25 +196,25 @@ describe('a hub', () => {
     expect(((await items.next()).value as HubEvent).data).toBe(`text ${text}`)
   })
 
-  it.each(KNOWN)('publishes %s through a serialize of the program', async (_what, data, text) => {
+  it.each(KNOWN)('publishes %s through a custom serialize', async (_what, data, text) => {
     const hub = new Hub({ serialize: ownSerialize, deserialize: (stored) => `text ${stored}` })
     const items = hub.events('a')
     await hub.publish('a', 'item', data)
     expect(((await items.next()).value as HubEvent).data).toBe(`text ${text}`)
   })
 
-  it('refuses a promise whatever the program serialises by', async () => {
+  it('refuses a promise even with a custom serialize', async () => {
     const hub = new Hub({ serialize: () => 'anything' })
     await expect(hub.publish('a', 'item', Promise.resolve('x'))).rejects.toEqual(refusal(PROMISE))
     expect(hub.stats().published).toBe(0)
   })
 })
 
-it.each(REFUSED)('encodeEvent refuses %s, and says what to write instead', (_what, data, message) => {
+it.each(REFUSED)('encodeEvent refuses %s, and suggests an alternative', (_what, data, message) => {
   expect(() => encodeEvent({ data })).toThrow(refusal(message))
 })
 
-/** An async iterable, which hands on what it is given as it is: an iterable would have its promises awaited. */
+/** An async iterable of one item. A sync iterable would not do, because `stream` awaits the promises that it yields. */
 function itemsOf(data: unknown): AsyncIterable<unknown> {
   const results: IteratorResult<unknown>[] = [{ done: false, value: data }]
   return { [Symbol.asyncIterator]: () => ({ next: async () => results.shift() ?? { done: true, value: undefined } }) }

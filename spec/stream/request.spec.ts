@@ -52,11 +52,11 @@ describe('acceptsEventStream', () => {
   })
 
   it.each(['text/event-stream;q=', 'text/event-stream;q=high', 'text/event-stream;q', 'text/event-stream;;', 'text/event-stream;q="1"'])(
-    'a weight that is none does not refuse: %j',
+    'ignores the malformed weight in %j',
     (accept) => expect(acceptsEventStream(accept)).toBe(true),
   )
 
-  it('a hostile header of 16 KiB is decided', () => {
+  it('decides a hostile header of 16 KiB', () => {
     expect(acceptsEventStream(`${','.repeat(8192)}${';'.repeat(8192)}`)).toBe(false)
     expect(acceptsEventStream(`${'text/*;q=0,'.repeat(1500)}text/event-stream`)).toBe(true)
   })
@@ -104,14 +104,14 @@ describe.each(EXPRESS_VERSIONS)('on %s', (_name, express) => {
     return made
   }
 
-  describe('Accept', () => {
+  describe('the middleware', () => {
     it.each<[number, string]>([
       [200, 'text/event-stream'],
       [200, '*/*'],
       [200, 'text/*;q=0.1'],
       [406, 'application/json'],
       [406, 'text/event-stream;q=0, */*'],
-    ])('answers %s to %j', async (status, accept) => {
+    ])('answers %s to Accept: %j', async (status, accept) => {
       const made = express()
       made.set('env', 'test')
       made.use(sseMiddleware())
@@ -120,7 +120,7 @@ describe.each(EXPRESS_VERSIONS)('on %s', (_name, express) => {
       expect(answer.status).toBe(status)
     })
 
-    it('a client that sends none is served', async () => {
+    it('serves a client that sends no Accept header', async () => {
       const made = express()
       made.use(sseMiddleware())
       made.get('/', (_req, res) => res.sse.close())
@@ -129,7 +129,7 @@ describe.each(EXPRESS_VERSIONS)('on %s', (_name, express) => {
       let text = ''
       socket.setEncoding('utf8').on('data', (chunk: string) => (text += chunk))
       socket.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n')
-      await until(() => text.endsWith('retry: 2000\n\r\n0\r\n\r\n'), 'the stream came')
+      await until(() => text.endsWith('retry: 2000\n\r\n0\r\n\r\n'), 'the stream arrived')
       expect(text).toMatch(/^HTTP\/1\.1 200/)
       socket.destroy()
     })
@@ -143,38 +143,33 @@ describe.each(EXPRESS_VERSIONS)('on %s', (_name, express) => {
     }
 
     it.each<[string, string, string | undefined, string]>([
-      ['is empty when there is none', '/', undefined, ''],
+      ['is empty without a header or a query', '/', undefined, ''],
       ['is the header', '/', 'abc-1/a%2Fb', 'abc-1/a%2Fb'],
-      ['is the header before the query', '/?lastEventId=q', 'h', 'h'],
+      ['is the header when there is also a query', '/?lastEventId=q', 'h', 'h'],
       ['is the query when the header is empty', '/?lastEventId=q', '', 'q'],
-      ['comes from lastEventId', '/?lastEventId=q', undefined, 'q'],
-      ['comes from last_event_id', '/?last_event_id=q', undefined, 'q'],
-      ['comes from Last-Event-ID', '/?Last-Event-ID=q', undefined, 'q'],
-      ['comes from evs_last_event_id', '/?evs_last_event_id=q', undefined, 'q'],
-      [
-        'comes from the first of the names that has one',
-        '/?evs_last_event_id=4&Last-Event-ID=3&last_event_id=2&lastEventId=1',
-        undefined,
-        '1',
-      ],
-      ['of repeated values is the first', '/?lastEventId=1&lastEventId=2', undefined, '1'],
-      ['skips a name that is empty', '/?lastEventId=&last_event_id=2', undefined, '2'],
+      ['is read from lastEventId', '/?lastEventId=q', undefined, 'q'],
+      ['is read from last_event_id', '/?last_event_id=q', undefined, 'q'],
+      ['is read from Last-Event-ID', '/?Last-Event-ID=q', undefined, 'q'],
+      ['is read from evs_last_event_id', '/?evs_last_event_id=q', undefined, 'q'],
+      ['is read from the first of these names', '/?evs_last_event_id=4&Last-Event-ID=3&last_event_id=2&lastEventId=1', undefined, '1'],
+      ['is the first of repeated values', '/?lastEventId=1&lastEventId=2', undefined, '1'],
+      ['skips a name with an empty value', '/?lastEventId=&last_event_id=2', undefined, '2'],
       ['is decoded from the query', '/?lastEventId=a%2Fb%20c+d%C3%BC', undefined, 'a/b c dü'],
-      ['bears a query that is malformed', '/?lastEventId=%zz&&=&%', undefined, '%zz'],
+      ['survives a malformed query', '/?lastEventId=%zz&&=&%', undefined, '%zz'],
       ['ignores an array', '/?lastEventId[]=1', undefined, ''],
       ['ignores an array with an index', '/?lastEventId[0]=1', undefined, ''],
       ['ignores an object', '/?lastEventId[a]=1', undefined, ''],
-      ['ignores an object beside a string', '/?lastEventId[a]=1&last_event_id=2', undefined, '2'],
+      ['ignores an object next to a string', '/?lastEventId[a]=1&last_event_id=2', undefined, '2'],
       ['ignores other names', '/?lasteventid=1&last-event-id=2&__proto__=3', undefined, ''],
     ])('%s', async (_what, path, header, expected) => {
       expect(await of(path, header)).toBe(expected)
     })
 
-    it.each(['simple', false] as const)('needs no query parser of Express (%s)', async (parser) => {
+    it.each(['simple', false] as const)('works with the query parser of Express set to %p', async (parser) => {
       expect(await of('/?lastEventId=q', undefined, parser)).toBe('q')
     })
 
-    it('is seen in a router that is mounted at a path', async () => {
+    it('works in a router that is mounted at a path', async () => {
       const made = express()
       const router = express.Router()
       router.get('/b', (_req: Request, res: Response) => void res.json(res.sse.lastEventId))
@@ -184,13 +179,13 @@ describe.each(EXPRESS_VERSIONS)('on %s', (_name, express) => {
       expect(answer.body).toBe('q')
     })
 
-    it('decodes the header as UTF-8', async () => {
+    it('is decoded from the header as UTF-8', async () => {
       const { port } = await serve(app())
       const socket = net.connect(port, '127.0.0.1')
       let text = ''
       socket.setEncoding('utf8').on('data', (chunk: string) => (text += chunk))
       socket.write(Buffer.from('GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nLast-Event-ID: ü😀\r\n\r\n'))
-      await until(() => text.includes('"'.repeat(1)) && text.trimEnd().endsWith('"'), 'the answer came')
+      await until(() => text.includes('"'.repeat(1)) && text.trimEnd().endsWith('"'), 'the answer arrived')
       expect(text).toMatch(/"ü😀"$/)
       socket.destroy()
     })

@@ -11,7 +11,7 @@ const EVENT_BYTES = 64_000
 const BATCH = 10
 const READERS = 99
 
-/** Reads an event stream as bytes and checks that the numbers at the start of its events follow each other. */
+/** Reads an event stream as bytes and checks that the numbers at the start of its events are consecutive. */
 class Reader {
   received = 0
   faults = 0
@@ -26,7 +26,7 @@ class Reader {
 
   read(): this {
     this.#socket.on('data', (chunk: Buffer) => {
-      // The marker is short, and the rest of an event is filler: a search for it reads little.
+      // The search is cheap: the marker is short, and the rest of an event is filler.
       const text = this.#tail + chunk.toString('latin1')
       let at = text.indexOf('data: 0')
       for (; at !== -1 && at + 14 <= text.length; at = text.indexOf('data: 0', at + 14)) {
@@ -51,9 +51,9 @@ interface Result {
   readonly sends: boolean[]
 }
 
-/** Publishes 105 MB to 99 clients that read, beside `stalled` clients that do not. */
+/** Publishes 105 MB to 99 clients that read, next to `stalled` clients that do not. */
 async function broadcast(stalled: number): Promise<Result> {
-  // A small young generation: what the collector leaves for later would blur the figure.
+  // The young generation is small, because garbage that awaits collection would blur the figure.
   const execArgv = ['--max-semi-space-size=1', ...TYPESCRIPT]
   const child = fork(path.join(__dirname, '../support/broadcast-server.ts'), { execArgv })
   const readers: Reader[] = []
@@ -93,8 +93,8 @@ async function broadcast(stalled: number): Promise<Result> {
   }
 }
 
-describe('a client that never reads, while 105 MB go to its channel', () => {
-  it('costs the server less than 16 MB, takes nothing from 99 others, and is dropped', async () => {
+describe('a client that never reads while its channel receives 105 MB', () => {
+  it('costs the server less than 16 MB, costs 99 other clients no event, and is dropped', async () => {
     const without = await broadcast(0)
     const beside = await broadcast(1)
     for (const { received, faults } of [without, beside]) {

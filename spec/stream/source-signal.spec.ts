@@ -9,7 +9,7 @@ import { serve, stopServers } from '../support/servers.ts'
 
 afterEach(stopServers)
 
-/** An upstream server that gives one chunk and then waits; how many of its answers are open is in `open`. */
+/** Starts an upstream server that sends one chunk and then waits. `open` counts its open answers. */
 async function upstream() {
   const answers = { open: 0 }
   const { url } = await serve((_req, res) => {
@@ -22,7 +22,7 @@ async function upstream() {
 
 const decode = (bytes: Uint8Array): EventInput => ({ data: Buffer.from(bytes).toString() })
 
-/** Sends what gives one item, and then waits for something that the signal of the stream ends. */
+/** Sends a source that yields one item, and then waits until the signal aborts it. */
 type Send = (stream: SseStream, signal: AbortSignal) => Promise<boolean>
 
 const SOURCES: readonly (readonly [what: string, send: Send])[] = [
@@ -55,7 +55,7 @@ const SOURCES: readonly (readonly [what: string, send: Send])[] = [
     },
   ],
   [
-    'a Readable that was given a signal',
+    'a Readable with an abort signal added',
     (stream, signal) => {
       const source = addAbortSignal(signal, new Readable({ read() {} }).setEncoding('utf8'))
       source.push('first')
@@ -75,7 +75,7 @@ const SOURCES: readonly (readonly [what: string, send: Send])[] = [
       ),
   ],
   [
-    'a web stream whose cancel fails by it',
+    'a web stream whose cancel fails because of the signal',
     (stream, signal) =>
       stream.stream(
         new ReadableStream<string>({
@@ -96,13 +96,13 @@ const SOURCES: readonly (readonly [what: string, send: Send])[] = [
   ],
 ]
 
-describe.each(EXPRESS_VERSIONS)('a source that heeds the signal of its stream, on %s', (_name, express) => {
+describe.each(EXPRESS_VERSIONS)('a source that observes the signal of its stream on %s', (_name, express) => {
   const openStream = async () => {
     const reports: unknown[] = []
     return { ...(await support.openStream(express, { onError: (error) => reports.push(error) })), reports }
   }
 
-  it.each(SOURCES)('is no fault when the client leaves: %s', async (_what, send) => {
+  it.each(SOURCES)('is not reported when the client leaves: %s', async (_what, send) => {
     const { stream, client, reports } = await openStream()
     const end = send(stream, stream.signal)
     await client.received(1)
@@ -112,19 +112,19 @@ describe.each(EXPRESS_VERSIONS)('a source that heeds the signal of its stream, o
     expect(reports).toEqual([])
   })
 
-  it('is no fault when the client left before: the body of a fetch', async () => {
+  it('is not reported when the client has already left: the body of a fetch', async () => {
     const { stream, client, reports } = await openStream()
     const { url } = await upstream()
     const { body } = await fetch(url, { signal: stream.signal })
     client.leave()
-    await until(() => stream.signal.aborted, 'the client is gone')
+    await until(() => stream.signal.aborted, 'the client has left')
     expect(await stream.stream(body as ReadableStream<Uint8Array>, decode)).toBe(false)
     for (let n = 0; n < 20; n++) await nextTurn()
     expect(reports).toEqual([])
   })
 
   it.each(SOURCES.filter(([what]) => !what.includes('cancel')))(
-    'rejects the promise when another signal ends it while the client is there: %s',
+    'rejects the promise when another signal ends it while the client is connected: %s',
     async (_what, send) => {
       const { stream, client, reports } = await openStream()
       const controller = new AbortController()

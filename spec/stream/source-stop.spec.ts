@@ -14,7 +14,7 @@ afterEach(stopServers)
 describe.each(EXPRESS_VERSIONS)('the source of stream() on %s', (_name, express) => {
   const openStream = (options?: SseMiddlewareOptions) => support.openStream(express, options)
 
-  /** A stream that is idle, of a client that does not accept event streams. */
+  /** Uses the idle stream of a client that does not accept event streams. */
   const refusedStream = async (use: (stream: SseStream) => Promise<unknown>) => {
     const outcomes: unknown[] = []
     const app = express()
@@ -27,15 +27,15 @@ describe.each(EXPRESS_VERSIONS)('the source of stream() on %s', (_name, express)
     const client = await TestClient.open(url, { headers: { accept: 'image/png' } })
     expect(client.status).toBe(406)
     client.resume()
-    await until(() => outcomes.length === 1, 'the handler is through')
+    await until(() => outcomes.length === 1, 'the handler is done')
     return outcomes[0]
   }
 
-  describe('when it ends its own stream', () => {
+  describe('that ends its own stream', () => {
     it.each<[string, (res: Response) => unknown]>([
       ['res.end()', (res) => res.end()],
       ['close()', (res) => res.sse.close()],
-    ])('by %s, is stopped and reports nothing: a generator and an async one', async (_how, end) => {
+    ])('with %s is stopped and reports nothing, as a generator and as an async generator', async (_how, end) => {
       const reported: unknown[] = []
       for (const isAsync of [false, true]) {
         const { stream, res } = await openStream({ onError: (error) => reported.push(error) })
@@ -49,7 +49,7 @@ describe.each(EXPRESS_VERSIONS)('the source of stream() on %s', (_name, express)
           yield* items()
         }
         expect(await stream.stream(isAsync ? asynchronous() : items())).toBe(false)
-        await until(() => log.length === 2 || log.at(-1) === 'returned', 'it is stopped')
+        await until(() => log.length === 2 || log.at(-1) === 'returned', 'the source is stopped')
         expect(log.filter((entry) => entry === 'started')).toHaveLength(log.filter((entry) => entry === 'returned').length)
       }
       expect(reported).toEqual([])
@@ -57,7 +57,7 @@ describe.each(EXPRESS_VERSIONS)('the source of stream() on %s', (_name, express)
   })
 
   describe('when the client leaves', () => {
-    it('resolves false and returns a generator', async () => {
+    it('is returned if it is a generator, and the promise resolves false', async () => {
       const { stream, client } = await openStream()
       const log: string[] = []
       const end = stream.stream(watched(log))
@@ -67,7 +67,7 @@ describe.each(EXPRESS_VERSIONS)('the source of stream() on %s', (_name, express)
       expect(log).toEqual(['started', 'returned'])
     })
 
-    it('returns a generator that waits for room', async () => {
+    it('is returned if it is a generator that waits for room', async () => {
       const { stream, client } = await openStream()
       client.pause()
       const log: string[] = []
@@ -79,14 +79,14 @@ describe.each(EXPRESS_VERSIONS)('the source of stream() on %s', (_name, express)
         same = items === last ? same + 1 : 0
         last = items
         return same > 500
-      }, 'it waits for room')
+      }, 'the generator waits for room')
       expect(log).toEqual(['started'])
       client.leave()
       expect(await end).toBe(false)
       expect(log).toEqual(['started', 'returned'])
     })
 
-    it('asks an async generator that waits for something to return, and does not wait for it', async () => {
+    it('is asked to return, without being awaited, if it is an async generator that waits', async () => {
       const { stream, client } = await openStream()
       const log: string[] = []
       let release: () => void = () => {}
@@ -111,7 +111,7 @@ describe.each(EXPRESS_VERSIONS)('the source of stream() on %s', (_name, express)
       await until(() => log.length > 0, 'its clean-up ran')
     })
 
-    it('destroys a Readable that waits for data, and reports nothing', async () => {
+    it('is destroyed without a report if it is a Readable that waits for data', async () => {
       const onError = jest.fn()
       const { stream, client } = await openStream({ onError })
       const source = new PassThrough()
@@ -127,9 +127,9 @@ describe.each(EXPRESS_VERSIONS)('the source of stream() on %s', (_name, express)
     })
 
     it.each<[string, (stream: SseStream) => void]>([
-      ['by close()', (stream) => stream.close()],
-      ['for ever', (stream) => stream.close({ reconnect: false })],
-    ])('and when the program closes the stream %s', async (_what, close) => {
+      ['with close()', (stream) => stream.close()],
+      ['permanently', (stream) => stream.close({ reconnect: false })],
+    ])('is returned when the program closes the stream %s', async (_what, close) => {
       const { stream, client } = await openStream()
       const log: string[] = []
       const end = stream.stream(watched(log))
@@ -140,7 +140,7 @@ describe.each(EXPRESS_VERSIONS)('the source of stream() on %s', (_name, express)
       await client.over()
     })
 
-    it('afterwards resolves false, and stops the source before it was asked for an item', async () => {
+    it('is stopped before its first item if the client has already left, and the promise resolves false', async () => {
       const { stream, client } = await openStream()
       client.leave()
       await until(() => stream.state === 'closed', 'the stream is closed')
@@ -153,14 +153,14 @@ describe.each(EXPRESS_VERSIONS)('the source of stream() on %s', (_name, express)
     })
   })
 
-  describe('for a client that is refused', () => {
-    it('stops the source', async () => {
+  describe('for a refused client', () => {
+    it('is stopped', async () => {
       const source = new PassThrough()
       expect(await refusedStream((stream) => stream.stream(source))).toBe(false)
       expect(source.destroyed).toBe(true)
     })
 
-    it('a Readable that fails while it is stopped kills nothing', async () => {
+    it('does not crash the process if it is a Readable that fails while it is stopped', async () => {
       const sources: Readable[] = []
       const outcome = await refusedStream((stream) => {
         const source = createReadStream('/nonexistent/file')
@@ -171,7 +171,7 @@ describe.each(EXPRESS_VERSIONS)('the source of stream() on %s', (_name, express)
       await until(() => sources[0]?.closed === true, 'the source is closed')
     })
 
-    it('a Readable whose clean-up fails kills nothing', async () => {
+    it('does not crash the process if it is a Readable whose clean-up fails', async () => {
       const source = new Readable({ read() {}, destroy: (_error, done) => done(new Error('clean-up broke')) })
       expect(await refusedStream((stream) => stream.stream(source))).toBe(false)
       await until(() => source.closed, 'the source is closed')

@@ -27,7 +27,7 @@ describe.each(EXPRESS_VERSIONS)('stream() on %s', (_name, express) => {
       },
     ],
     ['an object mode Readable', () => Readable.from(['a', { b: 1 }, 'null'])],
-  ])('sends each item of %s, resolves true at its end, and the stream stays open', async (_what, make) => {
+  ])('sends each item of %s, resolves true at its end, and leaves the stream open', async (_what, make) => {
     const { stream, client } = await openStream()
     expect(await stream.stream(make())).toBe(true)
     expect(stream.state).toBe('open')
@@ -36,7 +36,7 @@ describe.each(EXPRESS_VERSIONS)('stream() on %s', (_name, express) => {
     expect(client.events.map(({ data }) => data)).toEqual(['a', '{"b":1}', 'null', 'after'])
   })
 
-  it('sends the chunks of a Readable as they come', async () => {
+  it('sends the chunks of a Readable as they arrive', async () => {
     const { stream, client } = await openStream()
     const source = new PassThrough({ encoding: 'utf8' })
     const end = stream.stream(source)
@@ -49,7 +49,7 @@ describe.each(EXPRESS_VERSIONS)('stream() on %s', (_name, express) => {
     expect(client.events.map(({ data }) => data)).toEqual(['one', 'two'])
   })
 
-  it('sends nothing of an empty source', async () => {
+  it('sends nothing for an empty source', async () => {
     const { stream, client } = await openStream()
     expect(await stream.stream([])).toBe(true)
     await stream.send('after')
@@ -57,7 +57,7 @@ describe.each(EXPRESS_VERSIONS)('stream() on %s', (_name, express) => {
     expect(client.text).toBe('retry: 2000\ndata: after\n\n')
   })
 
-  it('gives toEvent each item, and sends what it returns', async () => {
+  it('calls toEvent with each item, and sends its result', async () => {
     const { stream, client } = await openStream()
     await stream.stream([1, 2], (n) => ({ event: 'count', id: `i${n}`, retry: n, data: { n } }))
     await client.received(2)
@@ -68,7 +68,7 @@ describe.each(EXPRESS_VERSIONS)('stream() on %s', (_name, express) => {
     expect(client.retries).toEqual([2000, 1, 2])
   })
 
-  it('several sources can be sent at once', async () => {
+  it('sends several sources at once', async () => {
     const { stream, client } = await openStream()
     const ends = await Promise.all([stream.stream(watched([], [1, 2, 3])), stream.stream(watched([], [1, 2, 3])), stream.send(1)])
     expect(ends).toEqual([true, true, true])
@@ -82,7 +82,7 @@ describe.each(EXPRESS_VERSIONS)('stream() on %s', (_name, express) => {
     ['null', null, 'null'],
     ['a plain object', { a: 1 }, '{ a: 1 }'],
     ['a function', endless, 'endless'],
-  ])('refuses %s as a source, and the stream goes on', async (_what, source, shown) => {
+  ])('refuses %s as a source, and leaves the stream open', async (_what, source, shown) => {
     const { stream, client } = await openStream()
     await expect(stream.stream(source as string[])).rejects.toThrow(
       /must be an iterable, an async iterable, a Readable or a web ReadableStream/,
@@ -93,8 +93,8 @@ describe.each(EXPRESS_VERSIONS)('stream() on %s', (_name, express) => {
   })
 
   it.each<[string, unknown, RegExp]>([
-    ['that is no function', 'x', /toEvent must be a function or \{ event\?, end\? \}, got 'x'/],
-    ['that returns a field there is not', () => ({ data: 1, name: 'e' }), /no field 'name'; the fields are data, event, id, retry/],
+    ['that is not a function', 'x', /toEvent must be a function or \{ event\?, end\? \}, got 'x'/],
+    ['that returns an unknown field', () => ({ data: 1, name: 'e' }), /no field 'name'; the fields are data, event, id, retry/],
     ['that returns a promise', async () => ({ data: 1 }), /toEvent must return .* got Promise/],
     ['that returns a string', () => 'x', /toEvent must return .* got 'x'/],
     ['that returns nothing', () => {}, /toEvent must return .* got undefined/],
@@ -104,7 +104,7 @@ describe.each(EXPRESS_VERSIONS)('stream() on %s', (_name, express) => {
     expect(stream.state).toBe('open')
   })
 
-  describe('when something fails', () => {
+  describe('on a failure', () => {
     it.each<[string, () => Iterable<unknown> | AsyncIterable<unknown>]>([
       [
         'a generator',
@@ -131,7 +131,7 @@ describe.each(EXPRESS_VERSIONS)('stream() on %s', (_name, express) => {
           ),
       ],
       ['a promise in an iterable', () => ['a', Promise.reject(new Error('source broke'))]],
-    ])('rejects with the error of %s, and the stream stays open', async (_what, make) => {
+    ])('rejects with the error of %s, and leaves the stream open', async (_what, make) => {
       const { stream, client } = await openStream()
       await expect(stream.stream(make())).rejects.toThrow('source broke')
       expect(await stream.send('after')).toBe(true)
@@ -146,9 +146,9 @@ describe.each(EXPRESS_VERSIONS)('stream() on %s', (_name, express) => {
           throw new Error('toEvent broke')
         },
       ],
-      ['returns what cannot be sent', () => ({ data: undefined }) as never],
+      ['returns unsendable data', () => ({ data: undefined }) as never],
       ['returns a forged event', () => ({ data: 'x', event: 'a\nb' }) as never],
-    ])('stops the source when toEvent %s, rejects, and the stream stays open', async (_what, toEvent) => {
+    ])('stops the source when toEvent %s, rejects, and leaves the stream open', async (_what, toEvent) => {
       const { stream, client } = await openStream()
       const log: string[] = []
       await expect(stream.stream(watched(log), toEvent)).rejects.toThrow(/toEvent broke|data must|event must/)
@@ -162,7 +162,7 @@ describe.each(EXPRESS_VERSIONS)('stream() on %s', (_name, express) => {
       expect(client.text).toBe('retry: 2000\ndata: after\n\n')
     })
 
-    it('stops a generator one of whose promises rejects', async () => {
+    it('stops a generator that yields a rejecting promise', async () => {
       const { stream } = await openStream()
       const log: string[] = []
       await expect(
@@ -178,7 +178,7 @@ describe.each(EXPRESS_VERSIONS)('stream() on %s', (_name, express) => {
       expect(log).toEqual(['started', 'returned'])
     })
 
-    it('reports a source whose clean-up fails after the client left to onError, as a fault of the source', async () => {
+    it("reports to onError, as the source's fault, a clean-up that fails after the client has left", async () => {
       const reports: [unknown, ErrorContext][] = []
       const { stream, client } = await openStream({ onError: (error, context) => reports.push([error, context]) })
       const end = stream.stream(
@@ -189,7 +189,7 @@ describe.each(EXPRESS_VERSIONS)('stream() on %s', (_name, express) => {
               await nextTurn()
             }
           } finally {
-            // oxlint-disable-next-line no-unsafe-finally -- the fault that is tested
+            // oxlint-disable-next-line no-unsafe-finally -- the fault under test
             throw new Error('clean-up broke')
           }
         })(),
@@ -201,7 +201,7 @@ describe.each(EXPRESS_VERSIONS)('stream() on %s', (_name, express) => {
       expect(reports).toEqual([[expect.objectContaining({ message: 'clean-up broke' }), { where: 'source' }]])
     })
 
-    it('reports a Readable whose destroy throws, and leaves nothing undone for the rest of the stream', async () => {
+    it('reports a Readable whose destroy throws, and still stops the other sources of the stream', async () => {
       const reports: unknown[] = []
       const { stream, client } = await openStream({ onError: (error) => reports.push(error) })
       const source = new PassThrough()

@@ -12,110 +12,110 @@ import { sized } from '../support/scale.ts'
 
 afterEach(stopServers)
 
-/** More than the kernel takes for a client that does not read. */
+/** Text that is larger than the kernel's buffers for a client that does not read. */
 const LARGE = 'x'.repeat(8_388_608)
 
 const NEVER = new Promise<never>(() => {})
 
-/** Lets everything happen that needs no more than the event loop. */
+/** Waits until pending promises and callbacks of the event loop have run. */
 async function settle(): Promise<void> {
   for (let n = 0; n < 20; n++) await nextTurn()
 }
 
 describe.each(SOME_EXPRESS_VERSIONS)('on %s', (_name, express) => {
-  describe.each(SOURCE_KINDS)('the source of a stream, %s,', (_kind, kind) => {
-    /** Sends a source to a client: `end` is the answer of `stream`, and `reports` what `onError` was told. */
+  describe.each(SOURCE_KINDS)('%s as the source of a stream', (_kind, kind) => {
+    /** Sends a source to a client. `end` is the result of `stream`, and `reports` lists the calls of `onError`. */
     const sendSource = async (made: TestSource) => {
       const reports: [message: string, context: ErrorContext][] = []
       const opened = await support.openStream(express, { onError: (error, context) => reports.push([(error as Error).message, context]) })
       const toEvent = jest.fn(made.toEvent ?? ((data: unknown) => ({ data })))
       const end = opened.stream.stream(made.source, toEvent as unknown as (item: unknown) => EventInput)
       end.catch(() => {})
-      /** Checks that this has become of the source, and nothing else. */
-      const became = async (expected: readonly unknown[]) => {
-        await until(() => made.happened().length >= expected.length, `it is done with: ${expected.join(', ')}`)
+      /** Checks that exactly these things have happened to the source. */
+      const expectHappened = async (expected: readonly unknown[]) => {
+        await until(() => made.happened().length >= expected.length, `these have happened: ${expected.join(', ')}`)
         await settle()
         expect(made.happened()).toEqual(expected)
       }
-      return { ...opened, end, reports, became, toEvent }
+      return { ...opened, end, reports, expectHappened, toEvent }
     }
 
     const sendItems = async (items: Items) => sendSource(await kind.make(items))
 
-    it('is stopped when the client leaves while an item is sent', async () => {
+    it('is stopped when the client leaves while an item is being sent', async () => {
       const large = deferred<string>()
-      const { stream, client, res, end, reports, became } = await sendItems(['first', large.promise, NEVER, 'unread'])
+      const { stream, client, res, end, reports, expectHappened } = await sendItems(['first', large.promise, NEVER, 'unread'])
       await client.received(1)
       client.pause()
       large.resolve(LARGE)
-      await until(() => (res.socket?.writableLength ?? 0) > 0, 'the item is under way')
+      await until(() => (res.socket?.writableLength ?? 0) > 0, 'the item is being sent')
       client.leave()
       expect(await end).toBe(false)
       expect(stream.state).toBe('closed')
-      await became(kind.leftBetween)
+      await expectHappened(kind.leftBetween)
       expect(reports).toEqual([])
     })
 
-    it('is stopped when the client leaves while an item is waited for that never comes', async () => {
-      const { stream, client, end, reports, became } = await sendItems(['first', NEVER, 'unread'])
+    it('is stopped when the client leaves while the source never delivers its next item', async () => {
+      const { stream, client, end, reports, expectHappened } = await sendItems(['first', NEVER, 'unread'])
       await client.received(1)
       client.leave()
       expect(await end).toBe(false)
       expect(stream.state).toBe('closed')
-      await became(kind.leftWaiting)
+      await expectHappened(kind.leftWaiting)
       expect(reports).toEqual([])
     })
 
-    it('is asked for nothing more when an item comes after the client left, which is let go', async () => {
+    it('is read no further when an item arrives after the client has left, and the item is dropped', async () => {
       const late = deferred<string>()
-      const { client, end, reports, became, toEvent } = await sendItems(['first', late.promise, 'unread'])
+      const { client, end, reports, expectHappened, toEvent } = await sendItems(['first', late.promise, 'unread'])
       await client.received(1)
       client.leave()
       expect(await end).toBe(false)
-      await became(kind.leftWaiting)
+      await expectHappened(kind.leftWaiting)
       late.resolve('late')
-      await became(kind.cameLate)
+      await expectHappened(kind.arrivedLate)
       expect(toEvent).toHaveBeenCalledTimes(1)
       expect(reports).toEqual([])
     })
 
-    it('is reported at most once when it fails after the client left', async () => {
+    it('is reported at most once when it fails after the client has left', async () => {
       const late = deferred<string>()
-      const { client, end, reports, became } = await sendItems(['first', late.promise, 'unread'])
+      const { client, end, reports, expectHappened } = await sendItems(['first', late.promise, 'unread'])
       await client.received(1)
       client.leave()
       expect(await end).toBe(false)
-      await became(kind.leftWaiting)
+      await expectHappened(kind.leftWaiting)
       late.reject(new Error('source broke'))
       await until(() => reports.length >= kind.reports, 'it is reported')
-      await became(kind.cameLate)
+      await expectHappened(kind.arrivedLate)
       expect(reports).toEqual(kind.reports === 0 ? [] : [['source broke', { where: 'source' }]])
     })
 
-    it('rejects the promise with its own error, which is not reported, and the stream stays open', async () => {
+    it('rejects the promise with its own error, is not reported, and leaves the stream open', async () => {
       const made = kind.makeFailing?.() ?? (await kind.make(['first', Promise.reject(new Error('source broke')), 'unread']))
-      const { stream, client, end, reports, became } = await sendSource(made)
+      const { stream, client, end, reports, expectHappened } = await sendSource(made)
       await expect(end).rejects.toThrow(kind.error)
       expect(stream.state).toBe('open')
-      await became(kind.failed)
+      await expectHappened(kind.failed)
       expect(reports).toEqual([])
       expect(await stream.send('after')).toBe(true)
-      await until(() => client.events.at(-1)?.data === 'after', 'the stream goes on')
+      await until(() => client.events.at(-1)?.data === 'after', 'the stream works')
     })
 
-    it('resolves the promise to true at its end, and the stream stays open', async () => {
-      const { stream, client, end, reports, became } = await sendItems(['first', Promise.resolve('last')])
+    it('resolves the promise to true at its end, and leaves the stream open', async () => {
+      const { stream, client, end, reports, expectHappened } = await sendItems(['first', Promise.resolve('last')])
       expect(await end).toBe(true)
       expect(stream.state).toBe('open')
-      await became(kind.ended)
+      await expectHappened(kind.ended)
       expect(reports).toEqual([])
       expect(await stream.send('after')).toBe(true)
-      await until(() => client.events.at(-1)?.data === 'after', 'the stream goes on')
+      await until(() => client.events.at(-1)?.data === 'after', 'the stream works')
       expect(client.events.map(({ data }) => data).join('')).toBe('firstlastafter')
     })
   })
 
-  it('the bodies of many fetches are cancelled when their clients leave, and leave no connection open', async () => {
+  it('a stream cancels the body of its fetch and closes the connection when its client leaves', async () => {
     const fetches = sized(50, 20)
     const large = Buffer.alloc(8_388_608, 'x')
     const answers = { begun: 0, open: 0 }
@@ -134,7 +134,7 @@ describe.each(SOME_EXPRESS_VERSIONS)('on %s', (_name, express) => {
       const text = (response.body as ReadableStream<Uint8Array>).pipeThrough(new TextDecoderStream())
       ends.push(await res.sse.stream(text))
     })
-    // Every tenth leaves while an item is sent, and the others while one is waited for.
+    // Every tenth client leaves while an item is being sent, and the others while the next item is awaited.
     const clients = await Promise.all(
       Array.from({ length: fetches }, (_, n) => TestClient.open(`${url}?path=${n % 10 === 0 ? 'large' : 'small'}`)),
     )
@@ -142,14 +142,14 @@ describe.each(SOME_EXPRESS_VERSIONS)('on %s', (_name, express) => {
     expect(answers).toEqual({ begun: fetches, open: fetches })
     expect(await connections()).toBe(fetches)
     for (const client of clients) client.leave()
-    await until(() => answers.open === 0, 'all answers are over')
-    await until(() => ends.length === fetches, 'all streams are over')
+    await until(() => answers.open === 0, 'all answers have ended')
+    await until(() => ends.length === fetches, 'all streams have ended')
     let open = await connections()
     for (; open > 0; open = await connections()) await nextTurn()
     expect(new Set(ends)).toEqual(new Set([false]))
   })
 
-  describe('a web stream that has a reader already', () => {
+  describe('a web stream that already has a reader', () => {
     it('is refused before the head is sent, so the handler can still answer 500', async () => {
       const outcomes: unknown[] = []
       const app = express()
@@ -177,7 +177,7 @@ describe.each(SOME_EXPRESS_VERSIONS)('on %s', (_name, express) => {
       expect(client.text).toBe('sorry')
     })
 
-    it('leaves the stream idle, which takes another source', async () => {
+    it('leaves the stream idle, so that it accepts another source', async () => {
       const streams: SseStream[] = []
       const { url } = await support.serveWith(express, async (_req, res) => {
         streams.push(res.sse)

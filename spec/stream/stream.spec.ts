@@ -48,7 +48,7 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
       expect(client.text).toBe('retry: 2000\ndata: first\n\n')
     })
 
-    it('goes through the `serialize` option, strings excepted', async () => {
+    it('passes everything but strings through the `serialize` option', async () => {
       const { stream, client } = await openStream({ serialize: (value) => `<${typeof value}>` })
       await stream.send('x')
       await stream.send(5n)
@@ -64,7 +64,7 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
       ['a symbol', Symbol('s'), /Symbol\(s\)/],
       ['a BigInt', 7n, /7n/],
       ['a cycle', cycle, /self/],
-    ])('rejects %s, and the stream goes on', async (_what, value, message) => {
+    ])('rejects %s, and leaves the stream open', async (_what, value, message) => {
       const { stream, client } = await openStream()
       await expect(stream.send(value)).rejects.toMatchObject({
         code: 'SSE_INVALID_DATA',
@@ -81,7 +81,7 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
       ['an id with a carriage return', { id: '1\rdata: forged' }],
       ['an id with NUL', { id: 'a\0b' }],
       ['a retry that is a string', { retry: '5\n\ndata: forged' }],
-    ])('rejects %s, sends nothing of it, and the stream goes on', async (_what, fields) => {
+    ])('rejects %s, sends none of it, and leaves the stream open', async (_what, fields) => {
       const { stream, client } = await openStream()
       await expect(stream.send('x', fields)).rejects.toMatchObject({ code: 'SSE_INVALID_EVENT' })
       await stream.send('after')
@@ -89,7 +89,7 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
       expect(client.text).toBe('retry: 2000\ndata: after\n\n')
     })
 
-    it('rejects what is wrong before it opens the stream', async () => {
+    it('rejects invalid data before it opens the stream', async () => {
       const app = express()
       app.use(sseMiddleware())
       app.get('/', async (_req, res) => {
@@ -100,7 +100,7 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
       expect(answer.body).toEqual({ code: 'SSE_INVALID_DATA', state: 'idle' })
     })
 
-    it('keeps the order of sends that nobody awaits', async () => {
+    it('keeps the order of unawaited sends', async () => {
       const { stream, client } = await openStream()
       const sent = Array.from({ length: 2000 }, (_, n) => stream.send(n))
       expect(new Set(await Promise.all(sent))).toEqual(new Set([true]))
@@ -108,7 +108,7 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
       expect(client.data).toEqual(Array.from({ length: 2000 }, (_, n) => n))
     })
 
-    it('an event of several megabytes arrives whole, with what follows after it', async () => {
+    it('delivers an event of several megabytes whole, and the next after it', async () => {
       const { stream, client } = await openStream()
       const big = 'ü'.repeat(2_000_000)
       expect(await stream.send(big)).toBe(true)
@@ -127,7 +127,7 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
       return { hub, stream, client, subscription }
     }
 
-    it('ids are refused in send and in stream, and events without one are mixed in', async () => {
+    it('send and stream refuse an id, and send an event without one between the events of the hub', async () => {
       const { hub, stream, client } = await subscribed()
       await expect(stream.send('x', { id: '1' })).rejects.toMatchObject({ code: 'SSE_ID_RESERVED' })
       await expect(stream.send('x', { id: '' })).rejects.toMatchObject({ code: 'SSE_ID_RESERVED' })
@@ -142,14 +142,14 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
       ])
     })
 
-    it('event names that begin with "stream-" are refused', async () => {
+    it('send and stream refuse an event name that begins with "stream-"', async () => {
       const { stream } = await subscribed()
       await expect(stream.send('x', { event: 'stream-reset' })).rejects.toMatchObject({ code: 'SSE_INVALID_EVENT' })
       await expect(stream.stream(['x'], (data) => ({ data, event: 'stream-x' }))).rejects.toMatchObject({ code: 'SSE_INVALID_EVENT' })
       expect(stream.state).toBe('open')
     })
 
-    it('a second subscribe is refused, on the same hub, on another, and after the first was closed', async () => {
+    it('subscribe is refused, on the same hub, on another, and after the subscription is closed', async () => {
       const { hub, stream, subscription } = await subscribed()
       await expect(stream.subscribe(hub, ['b'])).rejects.toMatchObject({ code: 'SSE_ALREADY_SUBSCRIBED' })
       await expect(stream.subscribe(new Hub(), ['b'])).rejects.toMatchObject({ code: 'SSE_ALREADY_SUBSCRIBED' })
@@ -158,7 +158,7 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
       expect(hub.channel('b').subscriberCount).toBe(0)
     })
 
-    it('a subscribe with a wrong argument does not use up the one subscription', async () => {
+    it('subscribe with an invalid argument does not use up the one subscription', async () => {
       const hub = new Hub()
       const { stream, client } = await openStream()
       await expect(stream.subscribe({} as Hub, ['a'])).rejects.toThrow(/hub must be a Hub/)
@@ -181,15 +181,15 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
       expect(client.comments).toEqual(['hello', 'a', 'data: forged', '', 'data: forged', '', 'event: x', ''])
     })
 
-    it('refuses what is not a string', async () => {
+    it('refuses text that is not a string', async () => {
       const { stream } = await openStream()
       await expect(stream.comment(5 as unknown as string)).rejects.toThrow(/text must be a string, got 5/)
       expect(stream.state).toBe('open')
     })
   })
 
-  describe('a response that the program used otherwise', () => {
-    it('makes open throw, and everything else reject, once its head is sent', async () => {
+  describe('on a response that the program uses directly', () => {
+    it('throws from open and rejects everything else once the head is sent', async () => {
       const outcomes: unknown[] = []
       const { url } = await serveWith(async (_req, res) => {
         res.write('mine')
@@ -209,7 +209,7 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
       expect(outcomes).toEqual(Array(5).fill('SSE_HEAD_SENT'))
     })
 
-    it('stops the source that stream was given', async () => {
+    it('stops the source of a stream() that it rejects', async () => {
       let stopped = false
       const { url } = await serveWith(async (_req, res) => {
         res.json('mine')
@@ -225,7 +225,7 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
       expect(stopped).toBe(true)
     })
 
-    it('makes close a no-op that leaves the response to the program', async () => {
+    it('ignores close, which leaves the response to the program', async () => {
       const { url } = await serveWith((_req, res) => {
         res.write('mine')
         res.sse.close()
@@ -237,7 +237,7 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
       expect(client.text).toBe('mine closed')
     })
 
-    it('that was ended while the stream is open makes send resolve false, at once and later', async () => {
+    it('resolves send to false, at once and later, after the program ends the response', async () => {
       const responses: Response[] = []
       const { url } = await serveWith((_req, res) => {
         responses.push(res)
@@ -256,7 +256,7 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
     })
   })
 
-  it('leaves the gathering of small packets to nobody: Nagle is off', async () => {
+  it("turns Nagle's algorithm off", async () => {
     const calls: unknown[] = []
     const { url } = await serveWith((req, res) => {
       jest.spyOn(req.socket, 'setNoDelay').mockImplementation((on) => (calls.push(on), req.socket))
@@ -266,7 +266,7 @@ describe.each(EXPRESS_VERSIONS)('a stream on %s', (_name, express) => {
     expect(calls).toEqual([true])
   })
 
-  it('has the status of its own, whatever the program had set before', async () => {
+  it('sends its own status instead of one that the program has set', async () => {
     const { url } = await serveWith((_req, res) => {
       res.status(500)
       res.sse.close()

@@ -13,14 +13,14 @@ afterEach(stopServers)
 
 const MODULES = { 'Express 4': 'express4', 'Express 5': 'express' } as Readonly<Record<string, string>>
 
-/** The same for each of the ways. */
+/** Expects one outcome for every way. */
 const forEach = (ways: readonly string[], outcome: Pick<Outcome, 'reports' | 'seen'>) =>
   Object.fromEntries(ways.map((way) => [way, outcome]))
 
 describe.each(EXPRESS_VERSIONS)('on %s', (name, express) => {
   afterAll(stopDemoProcesses)
 
-  describe('in a process that makes calls which reject', () => {
+  describe('in a process that makes rejecting calls,', () => {
     let program: DemoProcess
     beforeAll(async () => {
       program = new DemoProcess('spec/support/unobserved-process.ts', { args: [MODULES[name] as string] })
@@ -32,29 +32,29 @@ describe.each(EXPRESS_VERSIONS)('on %s', (name, express) => {
       return Object.fromEntries(all.flatMap(({ call: of, way, ...outcome }) => (of === call && ways.includes(way) ? [[way, outcome]] : [])))
     }
 
-    it('the process goes on to its end, and exits with the code 0', () => {
+    it('the process runs to its end and exits with code 0', () => {
       expect(program.output).not.toContain('Rejection')
       expect(program.exitCode).toBe(0)
     })
 
     describe.each(REJECTING_CALLS)('$name', ({ name: call, where, error }) => {
-      it('is reported once where nobody handles it', () => {
+      it('is reported once if nothing handles the rejection', () => {
         const ways = Object.keys(UNOBSERVED_WAYS)
         expect(outcomesOf(call, ways)).toEqual(forEach(ways, { reports: [[where, error]], seen: [] }))
       })
 
-      it('rejects for those who handle it, and is not reported', () => {
+      it('rejects and is not reported if a handler is attached', () => {
         const ways = Object.keys(OBSERVED_WAYS)
         expect(outcomesOf(call, ways)).toEqual(forEach(ways, { reports: [], seen: [error] }))
       })
 
-      it('rejects for those who come after it was reported, too', () => {
+      it('rejects for a handler that is attached after the report', () => {
         expect(outcomesOf(call, [LATE_WAY])).toEqual(forEach([LATE_WAY], { reports: [[where, error]], seen: [error] }))
       })
     })
   })
 
-  it('a process that publishes when its streams close exits with the code 0 after a graceful shutdown', async () => {
+  it('a process that publishes when its streams close exits with code 0 after a graceful shutdown', async () => {
     const program = new DemoProcess('spec/support/shutdown-process.ts', { args: [MODULES[name] as string] })
     const [, port] = await program.prints(/listening on (\d+)/)
     const clients = await Promise.all(Array.from({ length: 3 }, () => TestClient.open(`http://127.0.0.1:${port}/events`)))
@@ -68,7 +68,7 @@ describe.each(EXPRESS_VERSIONS)('on %s', (name, express) => {
     for (const client of clients) expect(client.named('stream-end')).toHaveLength(1)
   })
 
-  /** An app whose error handling answers with the status of the error. What it is given is in `errors`, what is reported in `reports`. */
+  /** Serves an app whose error handler answers with the error's status. `errors` lists what it receives, `reports` what `onError` receives. */
   const serveApp = async (handler: (req: Request, res: Response) => unknown, options?: SseMiddlewareOptions) => {
     const errors: unknown[] = []
     const reports: [string, string][] = []
@@ -80,47 +80,47 @@ describe.each(EXPRESS_VERSIONS)('on %s', (name, express) => {
     app.get('/good', (_req: Request, res: Response) => res.sse.subscribe(hub, 'a'))
     app.use((error: { readonly status?: number }, _req: Request, res: Response, _next: NextFunction) => {
       errors.push(error)
-      // Later, as a page of errors that is rendered.
+      // The answer is asynchronous, as it is with a rendered error page.
       setImmediate(() => res.status(error.status ?? 500).send('sorry'))
     })
     const { url } = await serve(app)
-    const goesOn = async () => {
+    const stillServes = async () => {
       const client = await (await TestClient.open(`${url}/good`)).live()
       client.leave()
     }
-    return { url, hub, errors, reports, goesOn }
+    return { url, hub, errors, reports, stillServes }
   }
 
-  describe('a subscribe that the program got wrong', () => {
+  describe('a subscribe with a wrong option', () => {
     const WRONG = /rewind must be an integer/
 
     it.each<[string, (promise: Promise<Subscription>) => unknown]>([
-      ['nobody looks at it', () => {}],
-      ['only .then(f) does', (promise) => void promise.then(() => {})],
-      ['only .finally(f) does', (promise) => void promise.finally(() => {})],
-      ['.then(f) does twice', (promise) => void [promise.then(() => {}), promise.then(() => {})]],
-    ])('is answered by the error handling, and reported, where %s', async (_how, look) => {
-      const { url, errors, reports, goesOn } = await serveApp((_req, res) => look(res.sse.subscribe(new Hub(), 'a', { rewind: -1 })))
+      ['nothing', () => {}],
+      ['only .then(f)', (promise) => void promise.then(() => {})],
+      ['only .finally(f)', (promise) => void promise.finally(() => {})],
+      ['.then(f) twice', (promise) => void [promise.then(() => {}), promise.then(() => {})]],
+    ])('is answered by the error handler and reported if the program attaches %s', async (_how, look) => {
+      const { url, errors, reports, stillServes } = await serveApp((_req, res) => look(res.sse.subscribe(new Hub(), 'a', { rewind: -1 })))
       const client = await TestClient.open(url)
       expect(client.status).toBe(500)
       await client.over()
       expect(client.text).toBe('sorry')
       expect(errors).toEqual([expect.objectContaining({ message: expect.stringMatching(WRONG) as string })])
       expect(reports).toEqual([['subscribe', expect.stringMatching(WRONG)]])
-      await goesOn()
+      await stillServes()
     })
 
-    it('is answered once and not reported where it is returned by a handler that Express 5 waits for', async () => {
-      const { url, errors, reports, goesOn } = await serveApp((_req, res) => res.sse.subscribe(new Hub(), 'a', { rewind: -1 }))
+    it('is answered once, and is not reported on Express 5, if the handler returns it', async () => {
+      const { url, errors, reports, stillServes } = await serveApp((_req, res) => res.sse.subscribe(new Hub(), 'a', { rewind: -1 }))
       const client = await TestClient.open(url)
       expect(client.status).toBe(500)
       expect(errors).toEqual([expect.objectContaining({ message: expect.stringMatching(WRONG) as string })])
-      // Express 4 does not look at what a handler returns.
+      // Express 4 ignores the promise that a handler returns.
       expect(reports.map(([where]) => where)).toEqual(name === 'Express 5' ? [] : ['subscribe'])
-      await goesOn()
+      await stillServes()
     })
 
-    it('leaves the answer to the program where that handles it', async () => {
+    it('leaves the answer to the program if that handles the rejection', async () => {
       const { url, errors, reports } = await serveApp((_req, res) => {
         res.sse.subscribe(new Hub(), 'a', { rewind: -1 }).catch(() => setImmediate(() => res.status(409).send('handled')))
       })
@@ -129,7 +129,7 @@ describe.each(EXPRESS_VERSIONS)('on %s', (name, express) => {
       expect([errors, reports]).toEqual([[], []])
     })
 
-    it('leaves the answer to the first subscription where it is the second, and the first is under way', async () => {
+    it('leaves the answer to a first subscribe that is still pending', async () => {
       const hub = new Hub({ backplane: new SimulatedEngine().backplane() })
       const { url, errors, reports } = await serveApp((_req, res) => {
         void res.sse.subscribe(hub, 'a')
@@ -142,7 +142,7 @@ describe.each(EXPRESS_VERSIONS)('on %s', (name, express) => {
       await hub.close()
     })
 
-    it('ends no stream that is open, and passes nothing on', async () => {
+    it('leaves an open stream open, and does not reach the error handler', async () => {
       const { url, errors, reports } = await serveApp((_req, res) => {
         void res.sse.send('before')
         void res.sse.subscribe(new Hub(), 'a', { rewind: -1 })
@@ -155,11 +155,11 @@ describe.each(EXPRESS_VERSIONS)('on %s', (name, express) => {
     })
   })
 
-  it('a publish that is returned by a handler is answered by Express 5, and reported on Express 4', async () => {
+  it('a publish that a handler returns is answered by Express 5, and reported on Express 4', async () => {
     const hubErrors: string[] = []
     const hub = new Hub({ onError: (_error, { where }) => hubErrors.push(where) })
-    const { url, errors, goesOn } = await serveApp((_req, res) => {
-      // Express 4 leaves it to the handler to answer.
+    const { url, errors, stillServes } = await serveApp((_req, res) => {
+      // On Express 4 the handler itself must answer.
       if (name === 'Express 4') setImmediate(() => setImmediate(() => res.status(500).send('sorry')))
       return hub.publish('a', 'stream-open', 1)
     })
@@ -167,10 +167,10 @@ describe.each(EXPRESS_VERSIONS)('on %s', (name, express) => {
     expect(client.status).toBe(500)
     expect(errors.map((error) => (error as SseError).code)).toEqual(name === 'Express 5' ? ['SSE_INVALID_EVENT'] : [])
     expect(hubErrors).toEqual(name === 'Express 5' ? [] : ['publish'])
-    await goesOn()
+    await stillServes()
   })
 
-  describe('a channel of an impossible name that a client asks for', () => {
+  describe('a subscribe to an invalid channel that the client named', () => {
     const QUERIES = [
       ['two rooms', '?room=a&room=b'],
       ['a room of 300 characters', `?room=${'x'.repeat(300)}`],
@@ -181,7 +181,7 @@ describe.each(EXPRESS_VERSIONS)('on %s', (name, express) => {
 
     it.each(QUERIES)('is refused with 400 for %s, and neither rejects nor is reported', async (_what, query) => {
       const subscriptions: Subscription[] = []
-      const { url, hub, errors, reports, goesOn } = await serveApp(async (req, res) => {
+      const { url, hub, errors, reports, stillServes } = await serveApp(async (req, res) => {
         subscriptions.push(await res.sse.subscribe(hub, [req.query['room'] as string]))
       })
       const client = await TestClient.open(`${url}/${query}`)
@@ -197,21 +197,23 @@ describe.each(EXPRESS_VERSIONS)('on %s', (name, express) => {
       ])
       expect(subscriptions).toEqual([expect.objectContaining({ isClosed: true, channels: [] })])
       expect(hub.stats()).toMatchObject({ subscribers: 0, channels: 0 })
-      await goesOn()
+      await stillServes()
       expect(reports).toEqual([])
     })
 
-    it.each(QUERIES)('is refused with 400 for %s where nobody looks at the promise', async (_what, query) => {
-      const { url, hub, errors, reports, goesOn } = await serveApp((req, res) => void res.sse.subscribe(hub, [req.query['room'] as string]))
+    it.each(QUERIES)('is refused with 400 for %s if nothing handles the promise', async (_what, query) => {
+      const { url, hub, errors, reports, stillServes } = await serveApp(
+        (req, res) => void res.sse.subscribe(hub, [req.query['room'] as string]),
+      )
       const client = await TestClient.open(`${url}/${query}`)
       expect(client.status).toBe(400)
       expect(errors).toHaveLength(1)
-      await goesOn()
+      await stillServes()
       expect(reports).toEqual([])
     })
 
-    it.each(QUERIES)('ends a stream that is open for good, for %s', async (_what, query) => {
-      const { url, hub, errors, reports, goesOn } = await serveApp(async (req, res) => {
+    it.each(QUERIES)('closes an open stream permanently for %s', async (_what, query) => {
+      const { url, hub, errors, reports, stillServes } = await serveApp(async (req, res) => {
         await res.sse.send('before')
         await res.sse.subscribe(hub, [req.query['room'] as string])
       })
@@ -222,7 +224,7 @@ describe.each(EXPRESS_VERSIONS)('on %s', (name, express) => {
         ['stream-close', ''],
       ])
       expect(client.response.complete).toBe(true)
-      await goesOn()
+      await stillServes()
       expect([errors, reports]).toEqual([[], []])
     })
   })
@@ -233,7 +235,7 @@ describe('a publish in memory that succeeds', () => {
     ['without subscribers', (hub: Hub) => hub.publish('a', 'item', 1)],
     ['through a handle', (hub: Hub) => hub.channel('a').publish('item', 1)],
     ['with an idempotency key', (hub: Hub) => hub.publish('a', 'item', 1, { idempotencyKey: 'k' })],
-  ])('gives an ordinary promise, %s', async (_how, publish) => {
+  ])('returns an ordinary promise %s', async (_how, publish) => {
     const hub = new Hub()
     const items = hub.events('a')
     const promise = publish(hub)

@@ -1,6 +1,6 @@
 import { Watchdog, type Watched } from '../../lib/stream/watchdog.ts'
 
-/** Something to be watched, that counts its visits. */
+/** A watched object that counts its visits. */
 class Counted implements Watched {
   index = -1
   visits = 0
@@ -22,7 +22,7 @@ describe('the watchdog', () => {
   beforeEach(() => void jest.useFakeTimers())
   afterEach(() => void jest.useRealTimers())
 
-  it('has one timer for all it watches, and none while it watches nothing', () => {
+  it('uses one timer for everything that it watches, and none while it watches nothing', () => {
     const watchdog = new Watchdog([1_000])
     expect(jest.getTimerCount()).toBe(0)
     const watched = many(100)
@@ -36,7 +36,7 @@ describe('the watchdog', () => {
     expect(jest.getTimerCount()).toBe(1)
   })
 
-  it('goes on with the others, in this tick and the next, when a visit throws', () => {
+  it('visits the others in this tick and the next when a visit throws', () => {
     const watchdog = new Watchdog([1_000])
     const watched = many(20)
     const broken = new Counted(() => {
@@ -68,7 +68,7 @@ describe('the watchdog', () => {
     [[1, false], 10, 1],
     [[false, false, false], 1_000, 1],
     [[2_147_483_647], 1_000, 2_147_483],
-  ])('told to tell %j apart, has ticks of %i ms', (durations, tickMs, ticks) => {
+  ])('measures durations of %j in ticks of %i ms', (durations, tickMs, ticks) => {
     const watchdog = new Watchdog(durations)
     const one = new Counted()
     watchdog.add(one)
@@ -79,7 +79,7 @@ describe('the watchdog', () => {
     expect(watchdog.ticksIn(Math.max(...durations.map(Number), 1))).toBe(ticks)
   })
 
-  it('visits everyone in each tick', () => {
+  it('visits every watched object in each tick', () => {
     const watchdog = new Watchdog([50])
     const watched = many(1_000)
     for (const one of watched) watchdog.add(one)
@@ -88,7 +88,7 @@ describe('the watchdog', () => {
     expect(new Set(watched.map(({ visits }) => visits))).toEqual(new Set([3]))
   })
 
-  it('visits everyone who stays while others remove themselves', () => {
+  it('visits every object that stays while others remove themselves', () => {
     const watchdog = new Watchdog([50])
     const leaving = many(500, (one) => watchdog.remove(one))
     const staying = many(500)
@@ -101,7 +101,7 @@ describe('the watchdog', () => {
     expect(new Set(leaving.map(({ visits }) => visits))).toEqual(new Set([1]))
   })
 
-  it('visits everyone who stays, whoever is removed by another', () => {
+  it('visits every object that stays while objects remove each other', () => {
     const watchdog = new Watchdog([50])
     const all: Counted[] = []
     const removed = new Set<Counted>()
@@ -125,7 +125,7 @@ describe('the watchdog', () => {
     for (const [one, visits] of before) expect(one.visits).toBe(visits)
   })
 
-  it('that removes everyone in a visit stops, and starts again with the next', () => {
+  it('stops when a visit removes every object, and starts again when one is added', () => {
     const watchdog = new Watchdog([50])
     const all = many(20, () => {
       for (const one of all) watchdog.remove(one)
@@ -140,7 +140,7 @@ describe('the watchdog', () => {
     expect(next.visits).toBe(1)
   })
 
-  it('removing what is not watched, or twice, changes nothing', () => {
+  it('ignores the removal of an object that it does not watch', () => {
     const watchdog = new Watchdog([50])
     const [a, b] = many(2) as [Counted, Counted]
     watchdog.remove(a)
@@ -153,7 +153,7 @@ describe('the watchdog', () => {
     watchdog.remove(b)
   })
 
-  it('yields to the event loop when visits take long, and goes on where it was', () => {
+  it('yields to the event loop when visits take long, and resumes with the next object', () => {
     jest.useFakeTimers({ now: 0 })
     const watchdog = new Watchdog([50_000])
     // Each visit takes a millisecond of the fake clock.

@@ -1,15 +1,15 @@
 const BLANK_LINE = Buffer.from('\n\n')
 const DATA_LINE = Buffer.from('\ndata:')
-/** The end of a line, and some of a line whose beginning was looked at. */
+/** Stand-ins for text that was already scanned: the end of a line, and the start of a long line. */
 const LINE_FEED = Buffer.from('\n')
 const LINE_PART = Buffer.from('…')
-/** The beginning of a block that is shown. */
+/** Number of bytes of a block that a report shows. */
 const SHOWN = 200
 
-/** Looks for a blank line in an event stream that has no `data:` line before it: many parsers take it for an event. */
+/** Finds blank lines without a `data:` line before them in an event stream. Many parsers dispatch an event for these. */
 export class BlockScanner {
   readonly #onViolation: (block: string) => void
-  /** The unread end of what came: it begins with the line feed before its first line. */
+  /** Unscanned bytes, starting with the line feed before their first line. */
   #rest = LINE_FEED
   #hasData = false
   #shown = ''
@@ -28,7 +28,7 @@ export class BlockScanner {
       this.#shown = ''
       from = end + 1
     }
-    // Of a block without an end only its last line is kept.
+    // Only the last line of an incomplete block is kept.
     const open = all.subarray(from)
     this.#hasData ||= open.indexOf(DATA_LINE) !== -1
     const line = open.lastIndexOf(LINE_FEED)
@@ -38,7 +38,7 @@ export class BlockScanner {
   }
 }
 
-/** The text of a block, without the line feed before its first line. */
+/** Returns the text of a block without the line feed before its first line. */
 function shownOf(block: Buffer): string {
   const text = block.toString('utf8', 0, SHOWN)
   return text.startsWith('\n') ? text.slice(1) : text

@@ -14,7 +14,7 @@ const ARGS = [
   '--disable-sync',
 ]
 
-/** Whether the long run tests with Chromium: it takes seconds to start. Without one, the tests are skipped, and it says so. */
+/** Returns true in the long run if Chromium is installed, and warns if it is not. Chromium takes seconds to start. */
 export function hasChromium(what: string): boolean {
   if (!isLong) return false
   const isThere = existsSync(CHROMIUM) || process.env['CI'] === 'true'
@@ -23,7 +23,7 @@ export function hasChromium(what: string): boolean {
 }
 
 export async function launchChromium(): Promise<Browser> {
-  // Loaded where there is a Chromium: it takes longer than most specs.
+  // The module is loaded only on use, because loading it takes longer than most specs.
   const { chromium } = await import('playwright-core')
   return chromium.launch({ executablePath: CHROMIUM, args: ARGS })
 }

@@ -1,7 +1,7 @@
 import http from 'node:http'
 import { createParser, type EventSourceMessage } from 'eventsource-parser'
 
-/** Waits for a condition, which is asked again about every millisecond. A hang fails in the end, and a busy machine does not. */
+/** Waits for a condition, and checks it about every millisecond. The timeout is long, so that only a hang fails, and not a busy machine. */
 export async function until(condition: () => boolean, what: string, timeoutMs = 60_000): Promise<void> {
   const end = Date.now() + timeoutMs
   while (!condition()) {
@@ -16,7 +16,7 @@ export interface ClientOptions {
   readonly body?: string
 }
 
-/** A client that reads an event stream with eventsource-parser and can pause, resume and leave. */
+/** A client that parses an event stream with eventsource-parser, and can pause, resume and leave. */
 export class TestClient {
   readonly events: EventSourceMessage[] = []
   readonly comments: string[] = []
@@ -43,7 +43,7 @@ export class TestClient {
     response.on('close', () => (this.ended = true))
   }
 
-  /** Settles when the head of the answer has come. */
+  /** Opens a stream, and resolves when the head of the answer has arrived. */
   static async open(url: string, { method = 'GET', headers = {}, body }: ClientOptions = {}): Promise<TestClient> {
     return new Promise((resolve, reject) => {
       const request = http.request(url, { method, agent: false, headers: { accept: 'text/event-stream', ...headers } })
@@ -57,12 +57,12 @@ export class TestClient {
     return this.response.statusCode ?? 0
   }
 
-  /** The data of the events that belong to channels, parsed from JSON. */
+  /** Data of {@link channelEvents}, parsed from JSON. */
   get data(): unknown[] {
     return this.channelEvents.map((event) => JSON.parse(event.data) as unknown)
   }
 
-  /** The events that belong to channels: without `stream-open` and its like. */
+  /** Events of channels: all except `stream-open` and the other events of the protocol. */
   get channelEvents(): EventSourceMessage[] {
     return this.events.filter((event) => !event.event?.startsWith('stream-'))
   }
@@ -75,18 +75,18 @@ export class TestClient {
     return this.events.findLast((event) => event.id !== undefined)?.id ?? ''
   }
 
-  /** Waits for `stream-open`: the client is live. */
+  /** Waits for `stream-open`, after which the client is live. */
   async live(): Promise<this> {
     await until(() => this.named('stream-open').length > 0, 'the client is live')
     return this
   }
 
   async received(count: number): Promise<void> {
-    await until(() => this.channelEvents.length >= count, `${count} events came (${this.channelEvents.length} did)`)
+    await until(() => this.channelEvents.length >= count, `${count} events arrived (${this.channelEvents.length} have)`)
   }
 
   async over(): Promise<void> {
-    await until(() => this.ended, 'the response is over')
+    await until(() => this.ended, 'the response has ended')
   }
 
   pause(): void {

@@ -5,9 +5,9 @@ import express from 'express'
 import { Hub, MemoryBackplane, sseMiddleware, SseError } from '../../lib/index.ts'
 
 /**
- * A process of its own that prints, in a line of JSON for each of its arguments, what a hub reports to which three clients
- * subscribe. An argument lists what is special: `memory` (the hub has a MemoryBackplane) and `pm2` (the process says that pm2
- * started it). The first argument is `cluster` where a worker does it, or `alone`.
+ * Runs in a process of its own. The first argument is `cluster`, to use a worker of a cluster, or `alone`. For each further
+ * argument it makes a hub, subscribes three clients, and prints the reports of the hub as a line of JSON. These arguments
+ * list special conditions: `memory` (the hub has a MemoryBackplane) and `pm2` (the process appears to be started by pm2).
  */
 const [how = '', ...hubs] = process.argv.slice(2)
 

@@ -6,7 +6,7 @@ import { TYPESCRIPT } from './typescript.ts'
 const ROOT = path.join(__dirname, '../..')
 const running = new Set<DemoProcess>()
 
-/** A file of the demo that runs in a process of its own, until {@link stopDemoProcesses}. */
+/** A process that runs a TypeScript file until {@link stopDemoProcesses}. */
 export class DemoProcess {
   output = ''
   readonly #file: string
@@ -43,16 +43,16 @@ export class DemoProcess {
   async prints(pattern: RegExp): Promise<RegExpExecArray> {
     await until(() => pattern.test(this.output) || this.isOver, `${this.#file} prints ${pattern}`)
     const found = pattern.exec(this.output)
-    if (found === null) throw new Error(`it is over, and printed: ${this.output}`)
+    if (found === null) throw new Error(`the process has ended, and printed: ${this.output}`)
     return found
   }
 
   async over(): Promise<void> {
-    await until(() => this.isOver, `${this.#file} is over`)
+    await until(() => this.isOver, `${this.#file} has ended`)
   }
 }
 
-/** Ends every process of this file at once. Call it in `afterEach` or `afterAll`. */
+/** Kills every process that a spec has started. Call it in `afterEach` or `afterAll`. */
 export async function stopDemoProcesses(): Promise<void> {
   const all = [...running]
   running.clear()

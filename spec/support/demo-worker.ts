@@ -1,7 +1,7 @@
 import { EventEmitter, once } from 'node:events'
 import { createWorker, type WorkerOptions } from '../../demo/worker.ts'
 
-/** The worker of the demo, for a process of its own: it rests after the step that its parent names, until that names a later one. */
+/** Runs the worker of the demo in a process of its own. It pauses after the step that its parent names, until the parent names a later one. */
 const [, , options = '{}', first] = process.argv
 const resting = new EventEmitter()
 let lastStep = Number(first ?? Infinity)
@@ -16,7 +16,7 @@ process.on('message', (step) => {
   lastStep = Number(step)
   resting.emit('over')
 })
-// Its parent is gone.
+// The parent process has ended.
 process.on('disconnect', () => process.exit())
 process.once('SIGTERM', () => {
   void stop().then(() => process.disconnect())

@@ -3,7 +3,7 @@ import type express from 'express'
 import type { NextFunction, Request, Response } from 'express'
 import { Hub, type SseError, sseMiddleware, type SseStream } from 'express-sse-hub'
 
-/** A request as each of the tools that call an app without a server can make it. */
+/** A request that every tool which calls an app without a server can make. */
 export interface ToolRequest {
   readonly url: string
   readonly method?: 'GET' | 'HEAD'
@@ -18,7 +18,7 @@ export interface ToolAnswer {
 
 export type ToolCall = (request: ToolRequest) => Promise<ToolAnswer>
 
-/** What is sent many times: more than the buffers of a response hold. */
+/** Text that is sent `KIBS` times, which is more than the buffers of a response hold. */
 const KIB = 'x'.repeat(1_000)
 const KIBS = 200
 
@@ -26,10 +26,10 @@ const OPENED = 'id: <id>/\nevent: stream-open\ndata: {"channels":["a"],"replayed
 const REPLAYED = `retry: 2000\nid: <id>/a\nevent: item\ndata: 2\n\nid: <id>/a\nevent: item\ndata: 3\n\n${OPENED}`
 const CLOSE = 'retry: 2000000000\nevent: stream-close\ndata: \n\n'
 
-/** An app whose streams end by themselves. `GET /state` says what became of those before. */
+/** Makes an app whose streams end by themselves. `GET /state` returns the state of all previous streams. */
 export function finiteApp(factory: typeof express) {
   const streams: SseStream[] = []
-  /** What was reported since the last `GET /state`. */
+  /** Reports since the last `GET /state`. */
   const reports: string[] = []
   const onError = (error: unknown): void => void reports.push(String(error))
   const hubs: Hub[] = []
@@ -74,10 +74,10 @@ export function finiteApp(factory: typeof express) {
       })(),
       { event: 'token', end: true },
     )
-    if (!isWhole) reports.push('it was cut')
+    if (!isWhole) reports.push('the stream was cut')
   })
   app.get('/large', async (_req, res) => {
-    for (let n = 0; n < KIBS; n++) if (!(await res.sse.send(KIB))) reports.push('it had no room')
+    for (let n = 0; n < KIBS; n++) if (!(await res.sse.send(KIB))) reports.push('the send had no room')
     res.sse.close()
   })
   app.get('/rewind', async (_req, res) => {
@@ -105,18 +105,18 @@ export function finiteApp(factory: typeof express) {
   return app
 }
 
-/** Tests that streams which end come whole through a tool that calls an app without a server. */
+/** Defines tests that a tool which calls an app without a server receives complete streams. */
 export function testFiniteStreams(start: () => ToolCall | Promise<ToolCall>): void {
   let call: ToolCall
   beforeAll(async () => {
     call = await start()
   })
 
-  /** What became of all streams so far. */
+  /** Returns the state of all streams so far. */
   const state = async () =>
     JSON.parse((await call({ url: '/state' })).body) as { states: string[]; aborted: boolean[]; subscribers: number[]; reports: string[] }
 
-  const expectAllOver = async () => {
+  const expectAllClosed = async () => {
     const all = await state()
     expect(all.reports).toEqual([])
     expect(new Set(all.states)).toEqual(new Set(['closed']))
@@ -126,19 +126,19 @@ export function testFiniteStreams(start: () => ToolCall | Promise<ToolCall>): vo
 
   it.each([
     ['sends', '/sends', 'retry: 2000\ndata: 1\n\nid: 7\nevent: item\ndata: {"n":2}\n\n: bye\n'],
-    ['sends that nobody awaits, and the end for good', '/unawaited', `retry: 2000\ndata: äöü €\n\ndata: two\ndata: lines\n\n${CLOSE}`],
+    ['unawaited sends, and a permanent close', '/unawaited', `retry: 2000\ndata: äöü €\n\ndata: two\ndata: lines\n\n${CLOSE}`],
     ['a source', '/source', `retry: 2000\nevent: token\ndata: a\n\nevent: token\ndata: b\n\n${CLOSE}`],
-    ['more than a response takes at once', '/large', `retry: 2000\n${`data: ${KIB}\n\n`.repeat(KIBS)}`],
+    ['more data than a response buffers', '/large', `retry: 2000\n${`data: ${KIB}\n\n`.repeat(KIBS)}`],
     ['a subscription with a rewind', '/rewind', `${REPLAYED}id: <id>/a\nevent: item\ndata: 4\n\n${CLOSE}`],
-    ['a subscription that is resumed, and closed', '/resume', REPLAYED],
-  ])('gives all of %s, and no stream stays open', async (_what, url, body) => {
+    ['a subscription that resumes and is closed', '/resume', REPLAYED],
+  ])('receives all of %s, and no stream stays open', async (_what, url, body) => {
     const answer = await call({ url })
     expect(answer.status).toBe(200)
     expect(answer.body.replaceAll(/\w{10}-\d+/g, '<id>')).toBe(body)
-    await expectAllOver()
+    await expectAllClosed()
   })
 
-  it('gives the head that a client gets', async () => {
+  it('receives the head that a client receives', async () => {
     const { headers } = await call({ url: '/sends' })
     const { 'content-type': type, 'cache-control': control, 'x-accel-buffering': buffering, 'set-cookie': cookie } = headers
     expect([type, control, buffering]).toEqual(['text/event-stream; charset=utf-8', 'no-cache, no-store, no-transform', 'no'])
@@ -146,25 +146,25 @@ export function testFiniteStreams(start: () => ToolCall | Promise<ToolCall>): vo
     for (const name of ['content-length', 'content-encoding', 'etag', 'connection']) expect(headers).not.toHaveProperty(name)
   })
 
-  it('gives nothing but the head for HEAD', async () => {
+  it('receives only the head for HEAD', async () => {
     const answer = await call({ url: '/sends', method: 'HEAD' })
     expect([answer.status, answer.headers['content-type'], answer.body]).toEqual([200, 'text/event-stream; charset=utf-8', ''])
-    await expectAllOver()
+    await expectAllClosed()
   })
 
-  it('answers 204 where the end comes first', async () => {
+  it('receives 204 from a stream that is closed before its head', async () => {
     const answer = await call({ url: '/nothing' })
     expect([answer.status, answer.body]).toEqual([204, ''])
-    await expectAllOver()
+    await expectAllClosed()
   })
 
-  it('answers 406 where event streams are not accepted', async () => {
+  it('receives 406 if it does not accept event streams', async () => {
     const answer = await call({ url: '/unawaited', headers: { accept: 'image/png' } })
     expect([answer.status, answer.body]).toEqual([406, 'SSE_NOT_ACCEPTABLE'])
-    await expectAllOver()
+    await expectAllClosed()
   })
 
-  it('ends a subscription when its hub closes, which waits for nothing more', async () => {
+  it('receives the end of a subscription when the hub closes, and does not keep the hub from closing', async () => {
     const { body } = await call({ url: '/shutdown' })
     const text = body.replaceAll(/\w{10}-\d+/g, '<id>')
     expect(text.startsWith(REPLAYED)).toBe(true)

@@ -4,21 +4,22 @@ import { createGunzip } from 'node:zlib'
 import { createParser, type EventSourceMessage } from 'eventsource-parser'
 import { until } from './client.ts'
 
-/** A client that takes gzip, reads events as they can be decoded, and needs the stream to end as gzip does. */
+/** A client that accepts gzip, parses events as soon as they can be decompressed, and records how the stream ends. */
 export class GzipClient {
   readonly events: EventSourceMessage[] = []
+  readonly comments: string[] = []
   readonly response: http.IncomingMessage
-  /** What came over the wire. */
+  /** Chunks received over the wire, still compressed. */
   readonly bytes: Buffer[] = []
   text = ''
-  /** How the stream ended: `'end'`, or what gunzip had against it. */
+  /** `'end'` after a complete stream, or the error message of gunzip. */
   end: string | undefined
   readonly #request: http.ClientRequest
 
   private constructor(request: http.ClientRequest, response: http.IncomingMessage) {
     this.#request = request
     this.response = response
-    const parser = createParser({ onEvent: (event) => this.events.push(event) })
+    const parser = createParser({ onEvent: (event) => this.events.push(event), onComment: (comment) => this.comments.push(comment) })
     response.on('data', (chunk: Buffer) => this.bytes.push(chunk)).on('error', () => {})
     const body = response.pipe(response.headers['content-encoding'] === 'gzip' ? createGunzip() : new PassThrough())
     body.setEncoding('utf8')
@@ -29,7 +30,7 @@ export class GzipClient {
     body.on('end', () => (this.end = 'end')).on('error', (error) => (this.end ??= error.message))
   }
 
-  /** Settles when the head of the answer has come. */
+  /** Opens a stream, and resolves when the head of the answer has arrived. */
   static async open(url: string, headers: http.OutgoingHttpHeaders = {}): Promise<GzipClient> {
     const request = http.get(url, {
       agent: false,
@@ -58,12 +59,12 @@ export class GzipClient {
   }
 
   async received(name: string, count = 1): Promise<this> {
-    await until(() => this.names.filter((one) => one === name).length >= count, `${count} times ${name} came, of ${this.names.join()}`)
+    await until(() => this.names.filter((one) => one === name).length >= count, `${count} events ${name} arrived, of ${this.names.join()}`)
     return this
   }
 
   async over(): Promise<void> {
-    await until(() => this.end !== undefined, 'the response is over')
+    await until(() => this.end !== undefined, 'the response has ended')
   }
 
   /** Cuts the connection. */

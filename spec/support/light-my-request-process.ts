@@ -2,7 +2,7 @@ import type express from 'express'
 import inject from 'light-my-request'
 import { finiteApp, type ToolAnswer, type ToolRequest } from './finite-streams.ts'
 
-// In a process of its own: light-my-request changes the prototypes of the Express that it is given.
+// This runs in a process of its own, because light-my-request changes the prototypes of Express.
 const app = finiteApp(require(process.argv[2] as string) as typeof express)
 
 async function answer({ url, method = 'GET', headers = {} }: ToolRequest): Promise<ToolAnswer> {

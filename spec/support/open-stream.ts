@@ -4,7 +4,7 @@ import { sseMiddleware, type SseMiddlewareOptions, type SseStream } from 'expres
 import { TestClient } from './client.ts'
 import { serve, type TestServer } from './servers.ts'
 
-/** An app of one route, `/`, behind the middleware. */
+/** Serves an app with the middleware and one route, `/`. */
 export async function serveWith(
   factory: typeof express,
   handler: (req: Request, res: Response) => unknown,
@@ -16,7 +16,7 @@ export async function serveWith(
   return serve(app)
 }
 
-/** Opens a stream, and gives it with its response and with the client that reads it. */
+/** Opens a stream, and returns it with its response and the client that reads it. */
 export async function openStream(
   factory: typeof express,
   options?: SseMiddlewareOptions,

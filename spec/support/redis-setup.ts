@@ -1,14 +1,15 @@
 import { spawnSync } from 'node:child_process'
 import net from 'node:net'
 
-/** Runs once before all suites: says which of the suites that need Redis can run. */
+/** Runs once before all suites, and finds out which of the suites that need Redis can run. */
 export default async function setUp(): Promise<void> {
   const url = new URL(process.env['REDIS_URL'] ?? 'redis://127.0.0.1:6379')
   process.env['REDIS_URL'] = url.href
   const missing: string[] = []
-  if (!(await answers(url.hostname, Number(url.port || 6_379)))) missing.push(`there is no Redis at ${url.host}: its suites are skipped`)
+  if (!(await answers(url.hostname, Number(url.port || 6_379))))
+    missing.push(`there is no Redis at ${url.host}: the suites that need it are skipped`)
   if (spawnSync('redis-server', ['--version']).status !== 0) {
-    missing.push('there is no redis-server to start: the suites of failures are skipped')
+    missing.push('redis-server is not installed: the suites of failures are skipped')
   }
   process.env['MISSING_REDIS'] = missing.join('; ')
   if (missing.length === 0) return

@@ -11,20 +11,20 @@ import { freePort } from './free-port.ts'
 
 export const REDIS_URL = process.env['REDIS_URL'] ?? 'redis://127.0.0.1:6379'
 
-/** A suite that needs Redis, and is skipped where there is none. */
+/** `describe` for a suite that needs Redis. The suite is skipped if there is none. */
 export const describeRedis = process.env['MISSING_REDIS'] ? describe.skip : describe
 
-/** A prefix that nobody else uses. */
+/** Returns a unique prefix. */
 export function freshPrefix(): string {
   return `spec-${randomUUID()}`
 }
 
-/** A hub over Redis. */
+/** Makes a hub over Redis. */
 export function redisHub(prefix: string, options: HubOptions = {}, backplane: RedisBackplaneOptions = {}, url = REDIS_URL): Hub {
   return new Hub({ ...options, backplane: new RedisBackplane({ url }, { prefix, ...backplane }) })
 }
 
-/** Deletes the keys of prefixes, whatever `keyPrefix` is before them. */
+/** Deletes all keys with these prefixes, including keys behind a `keyPrefix`. */
 export async function deleteKeys(prefixes: readonly string[], url = REDIS_URL): Promise<void> {
   const redis = new Redis(url)
   for (const prefix of prefixes) {
@@ -35,7 +35,7 @@ export async function deleteKeys(prefixes: readonly string[], url = REDIS_URL): 
   redis.disconnect()
 }
 
-/** A redis-server of a test's own, which may be stopped, killed and started again on the same port. */
+/** A redis-server of one test, which can stop, kill and restart it on the same port. */
 export class RedisServer {
   readonly port: number
   readonly url: string
@@ -49,14 +49,14 @@ export class RedisServer {
     this.#args = args
   }
 
-  /** Starts one. Without arguments it keeps nothing on disk. */
+  /** Starts a server. Without arguments, the server stores nothing on disk. */
   static async start(...args: string[]): Promise<RedisServer> {
     const server = new RedisServer(await freePort(), args)
     await server.run()
     return server
   }
 
-  /** Starts it again after {@link kill}, with what it kept on disk. */
+  /** Starts the server again after {@link kill}, with the data that it stored on disk. */
   async run(): Promise<void> {
     const kept = this.#args.length > 0 ? this.#args : ['--save', '', '--appendonly', 'no']
     const server = spawn('redis-server', ['--port', String(this.port), '--bind', '127.0.0.1', '--dir', this.#folder, ...kept], {
@@ -76,7 +76,7 @@ export class RedisServer {
     this.#process?.kill(signal)
   }
 
-  /** Ends it at once, as a crash does. */
+  /** Kills the server, as a crash does. */
   async kill(): Promise<void> {
     const server = this.#process
     if (server === null || server.exitCode !== null || server.signalCode !== null) return
@@ -94,7 +94,7 @@ export class RedisServer {
     }
   }
 
-  /** Ends it, and deletes what it kept. */
+  /** Kills the server, and deletes its data on disk. */
   async stop(): Promise<void> {
     this.signal('SIGCONT')
     await this.kill()

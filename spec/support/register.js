@@ -1,7 +1,7 @@
-/* oxlint-disable no-underscore-dangle -- Node's own names begin with it */
+/* oxlint-disable no-underscore-dangle -- the names of Node's hooks begin with an underscore */
 /**
- * Lets a process of its own run TypeScript: `node --require spec/support/register.js file.ts`. It starts in half the time that a
- * loader of ES modules takes, which counts in specs that start many processes.
+ * Lets Node run TypeScript: `node --require spec/support/register.js file.ts`. A process starts in half the time that it needs
+ * with a loader of ES modules, which matters in specs that start many processes.
  */
 const { readFileSync } = require('node:fs')
 const Module = require('node:module')

@@ -1,21 +1,21 @@
 import { Hub, type HubOptions, type SseStream, type StandardSchema } from 'express-sse-hub'
 import { silentBackplane } from './silent-backplane.ts'
 
-/** What the calls are made on. */
+/** Objects that the calls use. */
 export interface CallParts {
   readonly onError: NonNullable<HubOptions['onError']>
-  /** A stream that is open. */
+  /** An open stream. */
   readonly stream: SseStream
 }
 
-/** A call of the program that rejects, because the program is wrong or an engine is away. */
+/** A call that rejects because of a fault of the program or an unreachable engine. */
 export interface RejectingCall {
   readonly name: string
-  /** What `onError` is told of where it comes from. */
+  /** `where` of the report to `onError`. */
   readonly where: string
-  /** The code of the error; its message where it has none. */
+  /** Code of the error, or its message if it has no code. */
   readonly error: string
-  /** Makes ready, and gives what makes the call. */
+  /** Prepares the call, and returns a function that makes it. */
   readonly prepare: (parts: CallParts) => (() => Promise<unknown>) | Promise<() => Promise<unknown>>
 }
 
@@ -71,31 +71,31 @@ export const REJECTING_CALLS: readonly RejectingCall[] = [
   { name: 'publish, whose schema throws', where: 'publish', error: 'SSE_INVALID_DATA', prepare: validated('broken') },
   { name: 'publish, whose asynchronous schema throws', where: 'publish', error: 'SSE_INVALID_DATA', prepare: validated('brokenLater') },
   {
-    name: 'publish of what passes its schema and has no text',
+    name: 'publish of data that passes its schema but cannot be serialized',
     where: 'publish',
     error: 'SSE_INVALID_DATA',
     prepare: validated('good', new Map()),
   },
   {
-    name: 'publish of a promise that rejects',
+    name: 'publish of a rejecting promise',
     where: 'publish',
     error: 'SSE_INVALID_DATA',
     prepare: onHub((hub) => hub.publish('a', 'item', later())),
   },
   {
-    name: 'publish with a serialize that gives a promise that rejects',
+    name: 'publish with a serialize that returns a rejecting promise',
     where: 'publish',
     error: 'SSE_INVALID_DATA',
     prepare: onHub((hub) => hub.publish('a', 'item', 1), { serialize: later as never }),
   },
   {
-    name: 'publish of an impossible event',
+    name: 'publish of an invalid event',
     where: 'publish',
     error: 'SSE_INVALID_EVENT',
     prepare: onHub((hub) => hub.publish('a', 'stream-open', 1)),
   },
   {
-    name: 'publish to an impossible channel',
+    name: 'publish to an invalid channel',
     where: 'publish',
     error: 'SSE_INVALID_CHANNEL',
     prepare: onHub((hub) => hub.publish('', 'item', 1)),
@@ -107,7 +107,7 @@ export const REJECTING_CALLS: readonly RejectingCall[] = [
     prepare: onHub((hub) => hub.channel('a').publish('a\nb', 1)),
   },
   {
-    name: 'publish with an option there is not',
+    name: 'publish with an unknown option',
     where: 'publish',
     error: "publish: there is no option 'id'; the options are key, idempotencyKey",
     prepare: onHub((hub) => hub.publish('a', 'item', 1, { id: '1' } as never)),
@@ -123,13 +123,13 @@ export const REJECTING_CALLS: readonly RejectingCall[] = [
     },
   },
   {
-    name: 'publish over a backplane that is away',
+    name: 'publish over an unreachable backplane',
     where: 'publish',
     error: 'SSE_BACKPLANE_UNAVAILABLE',
     prepare: onHub((hub) => hub.publish('a', 'item', 1), { backplane: silentBackplane() }),
   },
   {
-    name: 'disconnect of an impossible owner',
+    name: 'disconnect of an invalid owner',
     where: 'disconnect',
     error: 'SSE_INVALID_OWNER',
     prepare: onHub((hub) => hub.disconnect('')),
@@ -145,40 +145,40 @@ export const REJECTING_CALLS: readonly RejectingCall[] = [
     },
   },
   {
-    name: 'disconnect over a backplane that is away',
+    name: 'disconnect over an unreachable backplane',
     where: 'disconnect',
     error: 'SSE_BACKPLANE_UNAVAILABLE',
     prepare: onHub((hub) => hub.disconnect('me'), { backplane: silentBackplane() }),
   },
   {
-    name: 'stats of all processes over a backplane that is away',
+    name: 'stats of all processes over an unreachable backplane',
     where: 'stats',
     error: 'SSE_BACKPLANE_UNAVAILABLE',
     prepare: onHub((hub) => hub.stats({ all: true }), { backplane: silentBackplane() }),
   },
   {
-    name: 'send of an impossible event',
+    name: 'send of an invalid event',
     where: 'send',
     error: 'SSE_INVALID_EVENT',
     prepare: onStream((stream) => stream.send('x', { event: 'a\nb' })),
   },
-  { name: 'send of what has no text', where: 'send', error: 'SSE_INVALID_DATA', prepare: onStream((stream) => stream.send(undefined)) },
-  { name: 'send of a promise that rejects', where: 'send', error: 'SSE_INVALID_DATA', prepare: onStream((stream) => stream.send(later())) },
+  { name: 'send of undefined', where: 'send', error: 'SSE_INVALID_DATA', prepare: onStream((stream) => stream.send(undefined)) },
+  { name: 'send of a rejecting promise', where: 'send', error: 'SSE_INVALID_DATA', prepare: onStream((stream) => stream.send(later())) },
   {
-    name: 'comment of no text',
+    name: 'comment of a number',
     where: 'comment',
     error: 'comment: text must be a string, got 5',
     prepare: onStream((stream) => stream.comment(5 as never)),
   },
-  { name: 'stream of no source', where: 'stream', error: 'SSE_INVALID_EVENT', prepare: onStream((stream) => stream.stream('text')) },
+  { name: 'stream of a string', where: 'stream', error: 'SSE_INVALID_EVENT', prepare: onStream((stream) => stream.stream('text')) },
   {
-    name: 'stream of what has no text',
+    name: 'stream of undefined',
     where: 'stream',
     error: 'SSE_INVALID_DATA',
     prepare: onStream((stream) => stream.stream(['x', undefined])),
   },
   {
-    name: 'stream of a source that fails',
+    name: 'stream of a failing source',
     where: 'stream',
     error: 'it broke',
     prepare: onStream((stream) =>
@@ -191,13 +191,13 @@ export const REJECTING_CALLS: readonly RejectingCall[] = [
   },
   { name: 'stream whose toEvent throws', where: 'stream', error: 'it broke', prepare: onStream((stream) => stream.stream(['x'], broken)) },
   {
-    name: 'stream whose toEvent gives a promise that rejects',
+    name: 'stream whose toEvent returns a rejecting promise',
     where: 'stream',
     error: 'SSE_INVALID_EVENT',
     prepare: onStream((stream) => stream.stream(['x'], later as never)),
   },
   {
-    name: 'stream whose toEvent gives a promise that rejects as data',
+    name: 'stream whose toEvent returns a rejecting promise as data',
     where: 'stream',
     error: 'SSE_INVALID_DATA',
     prepare: onStream((stream) => stream.stream(['x'], () => ({ data: later() }))),
@@ -221,7 +221,7 @@ export const REJECTING_CALLS: readonly RejectingCall[] = [
     prepare: onStream((stream) => stream.stream(brokenIterable(() => Promise.reject(new Error('return() broke'))))),
   },
   {
-    name: 'subscribe to no hub',
+    name: 'subscribe to an object that is not a hub',
     where: 'subscribe',
     error: 'subscribe: hub must be a Hub, as in subscribe(hub, channels), got {}',
     prepare: onStream((stream) => stream.subscribe({} as never, 'a')),

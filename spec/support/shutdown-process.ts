@@ -2,7 +2,7 @@ import type { AddressInfo } from 'node:net'
 import type express from 'express'
 import { Hub, SseError, sseMiddleware } from 'express-sse-hub'
 
-/** Says which of its streams have closed, and shuts down when it is told to: what is published then comes too late. */
+/** Publishes whenever a stream closes, and shuts down gracefully on SIGTERM, after which these publishes are too late. */
 function main(factory: typeof express): void {
   const onError = (error: unknown, { where }: { readonly where: string }): void =>
     console.log(`${where}: ${error instanceof SseError ? error.code : String(error)}`)
@@ -10,7 +10,7 @@ function main(factory: typeof express): void {
   const app = factory()
   app.use(sseMiddleware({ onError }))
   app.get('/events', (_req, res) => {
-    // oxlint-disable-next-line typescript/no-misused-promises -- that is what it is about
+    // oxlint-disable-next-line typescript/no-misused-promises -- this is the case under test
     res.on('close', () => hub.publish('presence', 'left', { at: Date.now() }))
     void res.sse.subscribe(hub, 'presence')
   })

@@ -4,28 +4,28 @@ import { type EventInput, Hub, type HubEvent } from 'express-sse-hub'
 import { serve } from './servers.ts'
 import { silentBackplane } from './silent-backplane.ts'
 
-/** What a source gives: a promise is waited for, and one that rejects makes the source fail. */
+/** Items of a source. The source awaits a promise, and fails if it rejects. */
 export type Items = readonly (string | Promise<string>)[]
 
 export interface TestSource {
   readonly source: AsyncIterable<unknown> | Iterable<unknown>
   readonly toEvent?: (item: never) => EventInput
-  /** What has become of the source, in order. */
+  /** Things that have happened to the source, in order. */
   readonly happened: () => readonly unknown[]
 }
 
-/** One kind of source, and what becomes of it in each situation. */
+/** A kind of source, and the things that happen to it in each situation. */
 export interface SourceKind {
   readonly make: (items: Items) => TestSource | Promise<TestSource>
-  /** The same, and it fails. Without it, `make` of a promise that rejects does. */
+  /** Makes a failing source. Without it, `make` with a rejecting promise does. */
   readonly makeFailing?: () => TestSource
-  /** The client left while an item was being sent. */
+  /** The client leaves while an item is being sent. */
   readonly leftBetween: readonly unknown[]
-  /** The client left while an item was waited for. */
+  /** The client leaves while an item is pending. */
   readonly leftWaiting: readonly unknown[]
-  /** The same, and the item that was waited for failed afterwards. */
-  readonly cameLate: readonly unknown[]
-  /** How often it is reported that it failed then: not at all where the source is over by then. */
+  /** The client leaves while an item is pending, and the item arrives or fails afterwards. */
+  readonly arrivedLate: readonly unknown[]
+  /** Number of reports of that late failure: 0 if the source has ended by then. */
   readonly reports: 0 | 1
   readonly failed: readonly unknown[]
   readonly error: RegExp
@@ -34,7 +34,7 @@ export interface SourceKind {
 
 const BROKEN = /^source broke$/
 
-/** An iterator of an array has no `return()`: it is asked for nothing more. */
+/** An array iterator has no `return()`. It is just not read further. */
 const arrayIterator: SourceKind = {
   make: (items) => {
     const iterator = items.values()
@@ -49,7 +49,7 @@ const arrayIterator: SourceKind = {
   },
   leftBetween: ['2 left'],
   leftWaiting: ['1 left'],
-  cameLate: ['1 left'],
+  arrivedLate: ['1 left'],
   reports: 1,
   failed: ['1 left'],
   error: BROKEN,
@@ -70,9 +70,9 @@ const syncGenerator: SourceKind = {
   },
   leftBetween: ['return() called', 'cleaned up'],
   leftWaiting: ['return() called', 'cleaned up'],
-  cameLate: ['return() called', 'cleaned up'],
+  arrivedLate: ['return() called', 'cleaned up'],
   reports: 1,
-  // The promise failed, not the generator, which is stopped therefore.
+  // The generator is stopped because the promise failed, and not the generator itself.
   failed: ['return() called', 'cleaned up'],
   error: BROKEN,
   ended: ['cleaned up'],
@@ -91,9 +91,9 @@ const asyncGenerator: SourceKind = {
     return { source: watchReturn(generator, log), happened: () => log }
   },
   leftBetween: ['return() called', 'cleaned up'],
-  // It cleans up when what it waits for is there, which is never.
+  // The generator cleans up once the pending item arrives, which never happens.
   leftWaiting: ['return() called'],
-  cameLate: ['return() called', 'cleaned up'],
+  arrivedLate: ['return() called', 'cleaned up'],
   reports: 1,
   failed: ['cleaned up'],
   error: BROKEN,
@@ -116,7 +116,7 @@ const asyncIterator: SourceKind = {
   },
   leftBetween: ['return() called'],
   leftWaiting: ['return() called'],
-  cameLate: ['return() called'],
+  arrivedLate: ['return() called'],
   reports: 1,
   failed: [],
   error: BROKEN,
@@ -127,18 +127,18 @@ const readable: SourceKind = {
   make: (items) => {
     const log: string[] = []
     const rest = items.values()
-    let asked: Promise<unknown> = Promise.resolve()
+    let pending: Promise<unknown> = Promise.resolve()
     const source = new Readable({
       highWaterMark: 1,
       read() {
         const { done, value } = rest.next()
-        asked = Promise.resolve(done ? null : value).then((item) => this.push(item))
-        asked.catch((error: Error) => this.destroy(error))
+        pending = Promise.resolve(done ? null : value).then((item) => this.push(item))
+        pending.catch((error: Error) => this.destroy(error))
       },
-      // It is closed when what it has asked for has come, which may fail.
+      // The source closes when the pending item has arrived or failed.
       destroy(error, closed) {
         log.push('destroyed')
-        asked.then(() => closed(error), closed)
+        pending.then(() => closed(error), closed)
       },
     }).setEncoding('utf8')
     source.on('end', () => log.push('ended'))
@@ -146,7 +146,7 @@ const readable: SourceKind = {
   },
   leftBetween: ['destroyed'],
   leftWaiting: ['destroyed'],
-  cameLate: ['destroyed'],
+  arrivedLate: ['destroyed'],
   reports: 1,
   failed: ['destroyed'],
   error: BROKEN,
@@ -157,22 +157,22 @@ const webStream: SourceKind = {
   make: (items) => {
     const log: string[] = []
     const rest = items.values()
-    let asked: Promise<unknown> = Promise.resolve()
+    let pending: Promise<unknown> = Promise.resolve()
     const source = new ReadableStream<string>(
       {
         pull: (controller) => {
           const { done, value } = rest.next()
-          asked = Promise.resolve(value).then((item) => {
+          pending = Promise.resolve(value).then((item) => {
             if (log.length > 0) return
             if (done) controller.close()
             else controller.enqueue(item as string)
           })
-          return asked as Promise<void>
+          return pending as Promise<void>
         },
-        // It is cancelled when what it has asked for has come, which may fail.
+        // The source is cancelled when the pending item has arrived or failed.
         cancel: () => {
           log.push('cancel() called')
-          return asked as Promise<void>
+          return pending as Promise<void>
         },
       },
       { highWaterMark: 0 },
@@ -181,7 +181,7 @@ const webStream: SourceKind = {
   },
   leftBetween: ['cancel() called', 'locked'],
   leftWaiting: ['cancel() called', 'unlocked'],
-  cameLate: ['cancel() called', 'unlocked'],
+  arrivedLate: ['cancel() called', 'unlocked'],
   reports: 1,
   failed: ['locked'],
   error: BROKEN,
@@ -206,8 +206,8 @@ const responseBody: SourceKind = {
   },
   leftBetween: ['connection closed'],
   leftWaiting: ['connection closed'],
-  cameLate: ['connection closed'],
-  // Its connection is closed by then.
+  arrivedLate: ['connection closed'],
+  // The connection is closed by then.
   reports: 0,
   failed: ['connection closed'],
   error: /^terminated$/,
@@ -228,15 +228,15 @@ const hubEvents: SourceKind = {
   makeFailing: () => eventsOf(new Hub({ backplane: silentBackplane(), onError() {} })),
   leftBetween: ['return() called', '0 consumers'],
   leftWaiting: ['return() called', '0 consumers'],
-  cameLate: ['return() called', '0 consumers'],
-  // What a publisher waits for is no fault of the iterator.
+  arrivedLate: ['return() called', '0 consumers'],
+  // The failing promise belongs to the publisher, not to the iterator.
   reports: 0,
   failed: ['0 consumers'],
   error: /backplane/,
   ended: ['0 consumers'],
 }
 
-/** Every kind of source that `stream` takes. */
+/** Every kind of source that `stream` accepts. */
 export const SOURCE_KINDS: readonly (readonly [name: string, kind: SourceKind])[] = [
   ['an array iterator', arrayIterator],
   ['a generator', syncGenerator],
@@ -254,7 +254,7 @@ function eventsOf(hub: Hub): TestSource {
   return { source, toEvent: ({ data }: HubEvent) => ({ data }), happened: () => [...log, `${hub.channel('a').subscriberCount} consumers`] }
 }
 
-/** Writes down when the `return()` of an iterator is called. */
+/** Logs the calls of an iterator's `return()`. */
 function watchReturn<T extends { return?(...args: never[]): unknown }>(iterator: T, log: string[]): T {
   const original = iterator.return?.bind(iterator)
   iterator.return = (...args) => {

@@ -2,7 +2,7 @@ import type { AddressInfo } from 'node:net'
 import express from 'express'
 import { sseMiddleware } from '../../lib/index.ts'
 
-/** A process of its own with one stream that never ends: it prints its URL. */
+/** Runs in a process of its own, prints its URL, and serves a stream that never ends. */
 const app = express()
 app.use(sseMiddleware())
 app.get('/', (_req, res) => void res.sse.send('first'))

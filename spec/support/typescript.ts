@@ -1,4 +1,4 @@
 import path from 'node:path'
 
-/** Arguments of a Node process of its own that runs files of the library, the demo or a spec as they are. */
+/** Arguments that let a Node process run the TypeScript files of the library, the demo and the specs. */
 export const TYPESCRIPT: readonly string[] = ['--require', path.join(__dirname, 'register.js')]

@@ -7,23 +7,23 @@ import type { Response } from 'express'
 import { SseError, sseMiddleware } from 'express-sse-hub'
 import { type CallParts, REJECTING_CALLS } from './rejecting-calls.ts'
 
-/** What came of one call that was looked at in one way. */
+/** Result of a call whose promise was used in one way. */
 export interface Outcome {
   readonly call: string
   readonly way: string
-  /** What `onError` was told: where, and of what error. */
+  /** Calls of `onError`. */
   readonly reports: readonly (readonly [where: string, error: string])[]
-  /** What those who looked at it were told. */
+  /** Errors that the handlers of the rejection received. */
   readonly seen: readonly string[]
 }
 
-type Look = (promise: Promise<unknown>, see: (error: unknown) => void) => unknown
+type Use = (promise: Promise<unknown>, see: (error: unknown) => void) => unknown
 
 const nothing = (): void => {}
 
-/** Ways in which nobody handles a rejection. */
-export const UNOBSERVED_WAYS: Readonly<Record<string, Look>> = {
-  'nobody looks at it': nothing,
+/** Ways to use a promise that leave its rejection unhandled. */
+export const UNOBSERVED_WAYS: Readonly<Record<string, Use>> = {
+  'not used at all': nothing,
   '.then(f) alone': (promise) => promise.then(nothing),
   '.finally(f) alone': (promise) => promise.finally(nothing),
   '.then(f).finally(f)': (promise) => promise.then(nothing).finally(nothing),
@@ -32,8 +32,8 @@ export const UNOBSERVED_WAYS: Readonly<Record<string, Look>> = {
   '.then(f) alone, twice': (promise) => [promise.then(nothing), promise.then(nothing)],
 }
 
-/** Ways in which somebody handles it. */
-export const OBSERVED_WAYS: Readonly<Record<string, Look>> = {
+/** Ways to use a promise that handle its rejection. */
+export const OBSERVED_WAYS: Readonly<Record<string, Use>> = {
   await: async (promise, see) => {
     try {
       await promise
@@ -53,10 +53,10 @@ export const OBSERVED_WAYS: Readonly<Record<string, Look>> = {
   'returned by an async function': (promise, see) => (async () => promise)().catch(see),
 }
 
-/** Somebody handles it after it was reported. */
+/** Handles the rejection after it was reported. */
 export const LATE_WAY = '.catch(f) after it was reported'
 
-/** Makes every call, and looks at it in every way, in a process that dies of an unhandled rejection as any does. */
+/** Makes every call, and uses its promise in every way, in a process that crashes on an unhandled rejection. */
 async function main(factory: typeof express): Promise<void> {
   const responses: Response[] = []
   const reports: [where: string, error: string][] = []
@@ -70,15 +70,15 @@ async function main(factory: typeof express): Promise<void> {
   const server = app.listen(0, '127.0.0.1')
   await once(server, 'listening')
   for (const { name, prepare } of REJECTING_CALLS) {
-    for (const [way, look] of [...Object.entries(UNOBSERVED_WAYS), ...Object.entries(OBSERVED_WAYS), [LATE_WAY, nothing] as const]) {
+    for (const [way, use] of [...Object.entries(UNOBSERVED_WAYS), ...Object.entries(OBSERVED_WAYS), [LATE_WAY, nothing] as const]) {
       const client = await get(server)
       const res = responses.pop() as Response
       const call = await prepare({ onError, stream: res.sse })
       const seen: string[] = []
       const see = (error: unknown): void => void seen.push(textOf(error))
       const promise = call()
-      void look(promise, see)
-      // A promise that nobody looks at is reported in the next turn: here it is over in far fewer.
+      void use(promise, see)
+      // An unhandled rejection is reported within a few turns of the event loop. 12 turns are more than enough.
       for (let n = 0; n < 12; n++) await nextTurn()
       if (way === LATE_WAY) await promise.catch(see)
       console.log(JSON.stringify({ call: name, way, reports: reports.splice(0), seen } satisfies Outcome))

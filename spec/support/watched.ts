@@ -1,4 +1,4 @@
-/** A generator that tells when it was started and when its `finally` ran. */
+/** Yields the items, and logs its start and the execution of its `finally`. */
 export function* watched(log: string[], items: Iterable<unknown> = endless()) {
   try {
     log.push('started')

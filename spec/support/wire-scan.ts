@@ -6,9 +6,9 @@ import { BlockScanner } from './block-scanner.ts'
 import { ChunkedBody } from './chunked-body.ts'
 
 /**
- * Scans everything that servers in the process of a spec send as an event stream: no blank line may stand without a
- * `data:` line before it. Jest runs this file before each spec. Node's own modules are the same for all specs of a
- * process, so they are changed once.
+ * Scans every event stream that servers in the process of a spec send. A blank line must not occur without a `data:` line
+ * before it. Jest runs this file before each spec. All specs of a process share Node's own modules, so the file patches
+ * them once.
  */
 const SCANNED = Symbol.for('express-sse-hub.spec.scanned')
 const FOUND = Symbol.for('express-sse-hub.spec.found')
@@ -19,11 +19,11 @@ const found = (shared[FOUND] ??= [])
 class ConnectionScanner {
   #head = ''
   #body: ((bytes: Buffer) => void) | null = null
-  /** What is compressed, until the connection is over. */
+  /** Compressed bytes. They are scanned when the connection closes. */
   readonly #compressed: Buffer[] = []
 
   feed(bytes: Buffer): void {
-    // A head is written at the beginning of a write.
+    // Node starts a head only at the start of a write.
     if (bytes.subarray(0, 7).toString('latin1') === 'HTTP/1.') {
       this.#head = ''
       this.#body = null
@@ -44,7 +44,7 @@ class ConnectionScanner {
     if (rest.length > 0) this.#body(rest)
   }
 
-  /** The connection is over. */
+  /** Scans the compressed bytes, after the connection has closed. */
   end(): void {
     if (this.#compressed.length === 0) return
     new BlockScanner((block) => found.push(block)).feed(
@@ -118,7 +118,7 @@ if (!(SCANNED in ServerResponse.prototype)) {
   scanHttp2()
 }
 
-/** What was found since the last call. */
+/** Returns the violations since the last call. */
 export function takeFound(): string[] {
   return found.splice(0)
 }

@@ -3,7 +3,7 @@ import { obey } from '../support/orders.ts'
 
 export type LatencyOrders = {
   open: (input: { readonly port: number }) => Promise<void>
-  /** The milliseconds from publishing to arrival, of so many events since the last time, once they are there. */
+  /** Resolves when `count` events have arrived since the last call, to the milliseconds from their publish to their arrival. */
   take: (input: { readonly count: number }) => Promise<number[]>
 }
 
@@ -19,18 +19,18 @@ async function open({ port }: { readonly port: number }): Promise<void> {
     socket.on('error', reject)
     socket.on('data', (data) => {
       resolve()
-      // The clock of the machine, which all its processes share.
+      // All processes of the machine share this clock.
       const now = Number(process.hrtime.bigint() / 1_000n)
       text += data.toString('latin1')
       let end = 0
       for (const match of text.matchAll(STAMP)) {
         latencies.push((now - Number(match[2])) / 1_000)
         const sequence = Number(match[1])
-        if (last !== -1 && sequence !== last + 1) throw new Error(`VIOLATION: event ${sequence} came after ${last}`)
+        if (last !== -1 && sequence !== last + 1) throw new Error(`VIOLATION: event ${sequence} arrived after ${last}`)
         last = sequence
         end = match.index + match[0].length
       }
-      // An event may come in parts.
+      // An event may arrive in parts.
       text = text.slice(Math.max(end, text.length - 100))
     })
   })
@@ -39,12 +39,12 @@ async function open({ port }: { readonly port: number }): Promise<void> {
 async function take({ count }: { readonly count: number }): Promise<number[]> {
   const end = performance.now() + 30_000
   while (latencies.length < count) {
-    if (performance.now() > end) throw new Error(`${latencies.length} of ${count} events came`)
+    if (performance.now() > end) throw new Error(`${latencies.length} of ${count} events arrived`)
     await new Promise((resolve) => setTimeout(resolve, 5))
   }
   const taken = latencies
   latencies = []
-  if (taken.length > count) throw new Error(`VIOLATION: ${taken.length} events came of ${count}`)
+  if (taken.length > count) throw new Error(`VIOLATION: ${taken.length} events arrived instead of ${count}`)
   return taken
 }
 

@@ -2,26 +2,27 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { obey } from '../support/orders.ts'
 import { Subscriber } from './subscriber.ts'
 
-/** Connections to open. */
+/** An order to open connections. */
 export interface ConnectOrder {
   readonly port: number
   readonly path: string
   readonly headers?: readonly string[]
-  /** The channels of each connection, of which there are as many. They are asked for by `?c=` when `named`. */
+  /** Channels of each connection. */
   readonly channels: readonly (readonly number[])[]
+  /** If true, clients name their channels in the query `?c=`. */
   readonly named?: boolean
-  /** The place of the first event that each is due, of every channel. 0 unless given. */
+  /** Index of the first event that each connection expects, in every channel. Default: 0. */
   readonly from?: number
-  /** How many may be on their way at the same time. */
+  /** Limit of the connections that are being opened at the same time. */
   readonly window: number
-  /** Whether they read on after the head of the answer. */
+  /** If false, clients stop reading after the head of the answer. */
   readonly reads?: boolean
-  /** Whether bytes are only counted, as of a compressed stream. */
+  /** If true, clients only count bytes, as of a compressed stream. */
   readonly opaque?: boolean
 }
 
 export interface LoadReport {
-  /** Events that arrived. */
+  /** Number of received events. */
   readonly deliveries: number
   readonly bytes: number
   /** CPU seconds of this process. */
@@ -35,10 +36,10 @@ export type LoadOrders = {
   close: () => Promise<void>
 }
 
-/** How long the last of the events may take to arrive. */
+/** Time limit for the arrival of the last event. */
 const REACH_TIMEOUT_MS = 60_000
 const subscribers: Subscriber[] = []
-/** Reads of all sockets land here one after the other, because each is looked through before the next. */
+/** Read buffer of all sockets. They can share it, because each read is scanned before the next. */
 const shared = Buffer.allocUnsafeSlow(262_144)
 let opened = 0
 
@@ -54,18 +55,18 @@ async function connect(order: ConnectOrder): Promise<void> {
   await Promise.all(Array.from({ length: order.window }, openNext))
 }
 
-/** Settles when every subscriber has everything. */
+/** Resolves when every subscriber has received every event. */
 async function reach({ published }: { readonly published: readonly number[] }): Promise<LoadReport> {
   const end = performance.now() + REACH_TIMEOUT_MS
   for (const subscriber of subscribers) {
     while (!subscriber.has(published)) {
       if (performance.now() > end) {
-        throw new Error(`a subscriber did not get everything in ${REACH_TIMEOUT_MS} ms: ${subscriber.describe(published)}`)
+        throw new Error(`a subscriber did not receive every event in ${REACH_TIMEOUT_MS} ms: ${subscriber.describe(published)}`)
       }
       await sleep(2)
     }
   }
-  // Nothing may come twice or beyond: who has more than was published says so too.
+  // The report also fails if a subscriber has received an event twice, or more events than were published.
   return report()
 }
 

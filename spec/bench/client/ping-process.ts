@@ -12,7 +12,7 @@ export type PingOrders = { ping: (order: PingOrder) => Promise<number[]> }
 
 const agent = new http.Agent({ keepAlive: true })
 
-/** Asks at a fixed pace, whether answers are late or not, and gives how many milliseconds each took. */
+/** Sends requests at a fixed pace, even if answers are late, and returns the milliseconds that each took. */
 async function ping({ port, count, intervalMs }: PingOrder): Promise<number[]> {
   const start = performance.now()
   const answers: Promise<number>[] = []

@@ -1,5 +1,5 @@
 import net from 'node:net'
-import { channelOf, DIGITS, MARKER, placeOf } from '../support/sequence.ts'
+import { channelOf, DIGITS, MARKER, indexOf } from '../support/sequence.ts'
 import type { ConnectOrder } from './load-process.ts'
 
 const HEAD_END = '\r\n\r\n'
@@ -7,20 +7,20 @@ const MARK = Buffer.from(MARKER)
 const WHOLE = MARK.length + DIGITS
 const QUOTE = 0x22
 const ZERO = 0x30
-/** Source addresses of the loopback network, so that ports do not run out. */
+/** Number of source addresses of the loopback network. With several, the ports do not run out. */
 const SOURCES = 8
 
 /**
- * One connection to an event stream, which checks that every event is the one that is due: it looks for the sequence
- * numbers in the bytes, and parses nothing else.
+ * A connection to an event stream. It checks that every event is the expected one. For speed it searches the bytes for
+ * the sequence numbers, and parses nothing else.
  */
 export class Subscriber {
   deliveries = 0
   bytes = 0
-  /** What was wrong first, or `''`. */
+  /** First fault, or `''`. */
   violation = ''
   readonly #channels: readonly number[]
-  /** The place that is due next, of each channel. */
+  /** Index of the next expected event of each channel. */
   readonly #due: number[]
   readonly #order: ConnectOrder
   readonly #number: number
@@ -29,7 +29,7 @@ export class Subscriber {
   #head = ''
   #onHead: (() => void) | null = null
   #onFailure: ((error: Error) => void) | null = null
-  /** The beginning of a marker or number at the end of the last bytes. */
+  /** Start of a marker or number at the end of the last bytes. */
   #carry: Buffer | null = null
   #isClosed = false
 
@@ -41,7 +41,7 @@ export class Subscriber {
     this.#shared = shared
   }
 
-  /** Settles when the head of the answer is there. */
+  /** Connects, and resolves when the head of the answer has arrived. */
   async open(): Promise<void> {
     const { port, path, headers = [], named = false, reads = true } = this.#order
     const target = named ? `${path}?c=${this.#channels.join(',')}` : path
@@ -68,19 +68,19 @@ export class Subscriber {
     })
   }
 
-  /** Whether all that each channel was given has come. */
+  /** Returns true once every published event of each channel has arrived. */
   has(published: readonly number[]): boolean {
     if (this.violation !== '') throw new Error(`VIOLATION: ${this.violation}`)
-    return this.#channels.every((channel, slot) => (this.#due[slot] ?? 0) >= (published[channel] ?? 0))
+    return this.#channels.every((channel, n) => (this.#due[n] ?? 0) >= (published[channel] ?? 0))
   }
 
   describe(published: readonly number[]): string {
-    return this.#channels.map((channel, slot) => `channel ${channel}: ${this.#due[slot]} of ${published[channel]}`).join(', ')
+    return this.#channels.map((channel, n) => `channel ${channel}: ${this.#due[n]} of ${published[channel]}`).join(', ')
   }
 
   close(): void {
     this.#isClosed = true
-    // Leaves no port in TIME_WAIT behind.
+    // A reset leaves no port in TIME_WAIT.
     this.#socket?.resetAndDestroy()
   }
 
@@ -130,7 +130,7 @@ export class Subscriber {
     this.#keep(bytes.subarray(Math.max(from, bytes.length - WHOLE + 1)))
   }
 
-  /** Keeps what may be the beginning of a marker with its number. */
+  /** Keeps a possible start of a marker with its number. */
   #keep(tail: Buffer): void {
     for (let at = tail.indexOf(QUOTE); at !== -1; at = tail.indexOf(QUOTE, at + 1)) {
       const rest = tail.subarray(at)
@@ -143,12 +143,13 @@ export class Subscriber {
 
   #see(bytes: Buffer, at: number): void {
     let sequence = 0
-    for (let n = at; n < at + DIGITS; n++) sequence = sequence * 10 + (bytes[n] ?? 0) - ZERO
-    const slot = this.#channels.length === 1 && channelOf(sequence) === this.#channels[0] ? 0 : this.#channels.indexOf(channelOf(sequence))
-    const due = this.#due[slot]
-    const place = placeOf(sequence)
-    if (place !== due) this.violation ||= `client ${this.#number} got event ${place} of channel ${channelOf(sequence)} where ${due} was due`
-    this.#due[slot] = place + 1
+    for (let digit = at; digit < at + DIGITS; digit++) sequence = sequence * 10 + (bytes[digit] ?? 0) - ZERO
+    const n = this.#channels.length === 1 && channelOf(sequence) === this.#channels[0] ? 0 : this.#channels.indexOf(channelOf(sequence))
+    const due = this.#due[n]
+    const index = indexOf(sequence)
+    if (index !== due)
+      this.violation ||= `client ${this.#number} received event ${index} of channel ${channelOf(sequence)} instead of ${due}`
+    this.#due[n] = index + 1
     this.deliveries++
   }
 }

@@ -2,10 +2,10 @@ import http, { type IncomingMessage } from 'node:http'
 import { createGunzip } from 'node:zlib'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { obey } from '../support/orders.ts'
-import { DIGITS, MARKER, placeOf } from '../support/sequence.ts'
+import { DIGITS, MARKER, indexOf } from '../support/sequence.ts'
 
 export type UnzipOrders = {
-  /** Resolves to the content encoding of the answers. */
+  /** Opens streams, and resolves to the content encoding of their answers. */
   open: (input: { readonly port: number; readonly clients: number }) => Promise<string>
   reach: (input: { readonly published: number }) => Promise<void>
 }
@@ -31,9 +31,9 @@ async function open({ port, clients }: { readonly port: number; readonly clients
       text += chunk
       let end = 0
       for (const match of text.matchAll(SEQUENCE)) {
-        const place = placeOf(Number(match[1]))
-        if (place !== due[n]) violation ||= `client ${n} unzipped event ${place} where ${due[n]} was due`
-        due[n] = place + 1
+        const index = indexOf(Number(match[1]))
+        if (index !== due[n]) violation ||= `client ${n} unzipped event ${index} instead of ${due[n]}`
+        due[n] = index + 1
         end = match.index + match[0].length
       }
       text = text.slice(Math.max(end, text.length - 100))
@@ -49,7 +49,7 @@ async function reach({ published }: { readonly published: number }): Promise<voi
     await sleep(5)
   }
   if (violation !== '') throw new Error(`VIOLATION: ${violation}`)
-  if (due.some((each) => each !== published)) throw new Error(`VIOLATION: ${due.join()} events were unzipped of ${published}`)
+  if (due.some((each) => each !== published)) throw new Error(`VIOLATION: clients unzipped ${due.join()} events instead of ${published}`)
 }
 
 obey({ open, reach } satisfies UnzipOrders)

@@ -6,7 +6,7 @@ import { digits, isMet, type ScenarioResult, shown, type Table, type Target } fr
 
 const PACKAGES = ['express', 'better-sse', 'express-sse', 'compression', 'ioredis']
 
-/** The circumstances of the measurements, which the report has in addition to the results. */
+/** Facts about the benchmark itself, for the report. */
 export interface RunInfo {
   readonly quick: boolean
   readonly seconds: number
@@ -15,7 +15,7 @@ export interface RunInfo {
   readonly disturbed: number
 }
 
-/** The report: the machine, the targets, and the tables of every scenario. */
+/** Writes the report: the machine, the targets, and the tables of every scenario. */
 export function markdown(results: readonly ScenarioResult[], run: RunInfo): string {
   const sections = [
     '# Results of the benchmark',
@@ -46,7 +46,7 @@ function limitText({ bound, limit, unit }: Target): string {
   return `${bound === 'most' ? '≤' : '≥'} ${digits(limit)}${unit}`
 }
 
-/** Whether a target was met. The terminal shows it too. */
+/** Result of a target, for the report and the terminal. */
 export function verdict(target: Target): string {
   if (target.measured === undefined) return 'not measured'
   return isMet(target) ? 'met' : '**not met**'

@@ -7,18 +7,18 @@ export interface Table {
   readonly rows: readonly (readonly string[])[]
 }
 
-/** A target of the package, and the measured figure. */
+/** A target of the package, with the measured value. */
 export interface Target {
   readonly text: string
-  /** `undefined` if it could not be measured. */
+  /** `undefined` if the value could not be measured. */
   readonly measured: Figure | undefined
   readonly limit: number
-  /** Whether the limit is an upper or a lower one. */
+  /** Kind of the limit: a maximum or a minimum. */
   readonly bound: 'most' | 'least'
   readonly unit: string
 }
 
-/** A bar of a chart: the cost of a server at a number of events per turn, which is the group. */
+/** A point of the chart: the cost of a server at a number of events per turn. */
 export interface ChartPoint {
   readonly server: string
   readonly group: string
@@ -27,7 +27,7 @@ export interface ChartPoint {
 
 export interface ScenarioResult {
   readonly title: string
-  /** The method of measurement, in whole sentences. */
+  /** Description of the measurement, in complete sentences. */
   readonly method: readonly string[]
   readonly tables: readonly Table[]
   readonly targets: readonly Target[]
@@ -39,14 +39,14 @@ export function isMet({ measured, limit, bound }: Target): boolean {
   return bound === 'most' ? measured.median <= limit : measured.median >= limit
 }
 
-/** Formats a number with three significant digits: `2.31`, `0.0451` or `12,345`. */
+/** Formats a number with three significant digits, or as an integer: `2.31`, `0.0451` or `12,345`. */
 export function digits(value: number): string {
   if (!Number.isFinite(value)) return '–'
   if (Math.abs(value) >= 1_000) return Math.round(value).toLocaleString('en')
   return value === 0 ? '0' : Number(value.toPrecision(3)).toString()
 }
 
-/** Formats a figure with its spread: `2.31 (2.25–2.40)`. */
+/** Formats a figure as `2.31 (2.25–2.40)`. */
 export function shown(value: Figure | undefined, unit = ''): string {
   if (value === undefined) return '–'
   const spread = value.rounds > 1 ? ` (${digits(value.min)}–${digits(value.max)})` : ''

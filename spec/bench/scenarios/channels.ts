@@ -37,7 +37,7 @@ const CASES = {
 } as const satisfies Record<string, Case>
 type CaseName = keyof typeof CASES
 
-/** What several channels on a stream cost, against one. */
+/** Measures the cost of several channels on a stream, compared with one. */
 export async function channels(context: BenchContext): Promise<ScenarioResult> {
   const { quick, log } = context
   const names = Object.keys(CASES) as CaseName[]
@@ -58,9 +58,9 @@ export async function channels(context: BenchContext): Promise<ScenarioResult> {
   return {
     title: 'Channels: each of 1,000 clients on 5 of 100',
     method: [
-      'Server CPU seconds of express-sse-hub per million deliveries of 200 bytes. A turn begins when the one before was written.',
-      'What a delivery costs depends on how many events go out in one write: a client that is due ten events in a turn costs one write for ten, one that is due a single event costs a write for it. So the target compares cases in which each client gets ten events in a turn, from one channel or from five.',
-      'Where events go to any channel, a client gets one event in every second turn, and each delivery is a write of its own: that compares with one event a turn on one channel.',
+      'Server CPU seconds of express-sse-hub per million deliveries of 200 bytes. A turn starts when the previous turn has been written.',
+      'The cost of a delivery depends on the number of events in one write: ten events in a turn cost one write, and so does a single event. The target therefore compares cases in which each client receives ten events in a turn, from one channel or from five.',
+      'If events go to random channels, a client receives one event in every second turn, and each delivery is a write of its own. This case compares with one event a turn on one channel.',
     ],
     tables: [
       {
@@ -86,7 +86,7 @@ export async function channels(context: BenchContext): Promise<ScenarioResult> {
   }
 }
 
-/** Five different channels for each client, the same in every run. */
+/** Five different channels for each client, the same in every benchmark. */
 function picks(): number[][] {
   const random = randomFrom(5)
   return Array.from({ length: CLIENTS }, () => {

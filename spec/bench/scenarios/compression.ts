@@ -20,7 +20,7 @@ const CASES = {
 type CaseName = keyof typeof CASES
 const SLOW: CaseName = 'Express with compression()'
 
-/** What compression saves on the wire, and what it costs. */
+/** Measures the bytes that compression saves, and its CPU cost. */
 export async function compression(context: BenchContext): Promise<ScenarioResult> {
   const { quick, log } = context
   const names = Object.keys(CASES) as CaseName[]
@@ -58,8 +58,8 @@ export async function compression(context: BenchContext): Promise<ScenarioResult
   return {
     title: `Compression: ${CLIENTS} clients that accept gzip`,
     method: [
-      `JSON of orders with names, prices and times, one event a turn, and the next when that was written. The client process counts the bytes of all; ${CHECKED} more clients unzip as they come and check that every event is there.`,
-      'CPU is that of the server process per million deliveries, with all its threads.',
+      `Events are JSON of orders with names, prices and times. A turn publishes one event, and the next turn starts when it has been written. The client process counts the bytes of all clients. ${CHECKED} more clients unzip their streams and check that every event arrives.`,
+      'CPU is the time of the server process with all its threads, per million deliveries.',
     ],
     tables: SIZES.map((bytes) => ({
       caption: `Events of about ${bytes} bytes`,
@@ -85,7 +85,7 @@ export async function compression(context: BenchContext): Promise<ScenarioResult
   }
 }
 
-/** One of the cases, with clients of its own that unzip as they read. */
+/** A case, with clients that unzip while they read. */
 interface Test {
   readonly name: CaseName
   readonly rig: Rig
@@ -98,7 +98,7 @@ async function begin({ name, rig: { server, clients }, checkers }: Test): Promis
   await clients.connect(server, { clients: CLIENTS, headers: ['Accept-Encoding: gzip'], opaque: true })
 }
 
-/** The bytes on the wire per delivery, and the CPU seconds of the server per million of them. */
+/** Measures the bytes on the wire per delivery, and the CPU seconds of the server per million deliveries. */
 async function measure(
   { name, rig: { server, clients }, checkers }: Test,
   bytes: number,
@@ -121,7 +121,7 @@ async function measure(
   return result
 }
 
-/** The bytes that have come, once no more do. */
+/** Waits until no more bytes arrive, and returns their total. */
 async function silence(clients: Load): Promise<number> {
   let { bytes } = await clients.report()
   for (;;) {

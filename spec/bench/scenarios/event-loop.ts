@@ -10,7 +10,7 @@ const SERVERS = ['express-sse-hub', 'better-sse'] as const
 const PING_MS = 12
 const PHASES = ['idle', 'publishing'] as const
 
-/** How late another route of the app answers while events go out to very many clients. */
+/** Measures the delay of another route of the app while events go out to very many clients. */
 export async function eventLoop(context: BenchContext): Promise<ScenarioResult> {
   const { quick, maxConnections, log } = context
   const connections = quick ? 2_000 : maxConnections
@@ -21,9 +21,9 @@ export async function eventLoop(context: BenchContext): Promise<ScenarioResult> 
     try {
       await measure(name, round)
     } catch (error) {
-      // A peer that does not get through is told of, and no reason to have no result.
+      // A failing peer is mentioned in the report, and the scenario still has a result.
       if (name === 'express-sse-hub') throw error
-      failures.push(`${name} did not get through: ${error instanceof Error ? error.message.split('\n', 1)[0] : String(error)}.`)
+      failures.push(`${name} failed: ${error instanceof Error ? error.message.split('\n', 1)[0] : String(error)}.`)
       log(failures.at(-1) ?? '')
     }
   })
@@ -35,7 +35,7 @@ export async function eventLoop(context: BenchContext): Promise<ScenarioResult> 
         const publish = async (turns: number): Promise<unknown> => server.publish({ turns, perTurn: 1, intervalMs: 100, bytes: 200 })
         const ping = async (during: number): Promise<number[]> =>
           pinger.ask('ping', { port: server.port, count: (during * 1_000) / PING_MS, intervalMs: PING_MS })
-        // Code and buffers are warm, and the garbage of accepting is gone.
+        // Warm up code and buffers, and collect the garbage of accepting.
         await publish(5)
         await clients.reach(server)
         await ping(1)
@@ -75,8 +75,8 @@ export async function eventLoop(context: BenchContext): Promise<ScenarioResult> 
   return {
     title: `Event loop: another route while ${connections.toLocaleString('en')} clients are published to`,
     method: [
-      `10 events of 200 bytes a second go to all ${connections.toLocaleString('en')} clients for ${seconds} s, while another process asks for \`/ping\` every ${PING_MS} ms.`,
-      'The latency that the other process sees includes that it and the clients, who read 20,000 sockets, wait for the same cores. The delay of the event loop is what the server process measured itself (`monitorEventLoopDelay`, by timers of 1 ms, which is in it).',
+      `10 events of 200 bytes a second go to all ${connections.toLocaleString('en')} clients for ${seconds} s, while another process requests \`/ping\` every ${PING_MS} ms.`,
+      'The latency that the other process measures includes waiting for the cores that it shares with the clients, which read 20,000 sockets. The server process measures the delay of its event loop itself (with `monitorEventLoopDelay`; the values include the 1 ms of its timers).',
       ...failures,
     ],
     tables: [
@@ -94,7 +94,7 @@ export async function eventLoop(context: BenchContext): Promise<ScenarioResult> 
     ],
     targets: [
       {
-        text: 'p99 of the latency while publishing, less that when idle',
+        text: 'p99 of the latency while publishing, minus the idle latency',
         measured: figure(growth('p99')),
         limit: 10,
         bound: 'most',

@@ -12,16 +12,16 @@ const BYTES = 200
 const CLIENTS = 1_000
 const CHANNELS = [1, 100, 10_000]
 const ROUNDS = 3
-/** How much more one of several is taken for growth: less is the machine. */
+/** A smaller ratio is attributed to the machine, and a larger one to growth. */
 const FLAT = 1.25
 
-/** Whether a delivery costs the same however many clients and channels there are. */
+/** Checks that the cost of a delivery does not depend on the number of clients and channels. */
 export async function growth(context: BenchContext): Promise<ScenarioResult> {
   const { quick, maxConnections, log } = context
   const counts = quick ? [100, 1_000] : [100, 1_000, maxConnections]
   const channelCounts = quick ? [1, 100] : CHANNELS
   const samples = new Samples()
-  /** @param connections are opened one after the other: the channels of each client. */
+  /** @param connections are opened one after the other. */
   const measure = async (
     key: string,
     connections: readonly LoadOptions[],
@@ -32,7 +32,7 @@ export async function growth(context: BenchContext): Promise<ScenarioResult> {
       async (rigs) => {
         for (const { server, clients } of rigs) {
           for (const load of connections) await clients.connect(server, load)
-          // Every channel there is has an event.
+          // Every channel has an event.
           const channels = connections.reduce((most, load) => Math.max(most, ...(load.channels ?? [[0]]).flat()), 0) + 1
           await server.publish({ turns: 1, perTurn: channels, channels, intervalMs: 0, bytes: BYTES })
         }
@@ -72,14 +72,14 @@ export async function growth(context: BenchContext): Promise<ScenarioResult> {
   return {
     title: 'Growth: cost per delivery by the number of clients and of channels',
     method: [
-      `Server CPU seconds per million deliveries of ${BYTES} bytes, ten per client and turn. Where socket-writer, which is little more than the calls of the kernel, grows too, it is the kernel and the caches of the processor that do.`,
-      `Of the channels that are there, one has the ${CLIENTS.toLocaleString('en')} clients that are published to; each of the others has an event, and more clients that follow it.`,
-      `Where all channels are used, ${CLIENTS.toLocaleString('en')} clients are spread over them, so fewer share what an event costs once, to be made, encoded and kept: with 1,000 channels and more each event has one client, and a delivery is a whole publish. At 10,000 channels each client is on ten of them.`,
+      `Server CPU seconds per million deliveries of ${BYTES} bytes, ten per client and turn. The server socket-writer does little more than call the kernel, so its growth is that of the kernel and the caches of the processor.`,
+      `In the case of existing channels, one channel has the ${CLIENTS.toLocaleString('en')} clients that receive the events. Each of the others has one event and other clients.`,
+      `In the case of used channels, events go to all channels, and ${CLIENTS.toLocaleString('en')} clients are spread over them. Fewer clients then share the fixed cost of an event, which is made, encoded and stored once. From 1,000 channels on, each event has one client, and a delivery costs a whole publish. With 10,000 channels, each client is on ten of them.`,
     ],
     tables: [
       tableOf('clients', 'clients', counts, samples),
-      tableOf('channels that are there', 'channels', channelCounts, samples),
-      tableOf('channels that are used', 'used', channelCounts, samples),
+      tableOf('existing channels', 'channels', channelCounts, samples),
+      tableOf('used channels', 'used', channelCounts, samples),
     ],
     targets: [
       {
@@ -124,12 +124,12 @@ function tableOf(caption: string, key: string, counts: readonly number[], sample
           shown(ratio(of('express-sse-hub'), of('socket-writer')), '×'),
         ]
       }),
-      ['the most against the least', ...flatness, ''],
+      ['maximum against minimum', ...flatness, ''],
     ],
   }
 }
 
-/** About as many deliveries whatever the number of clients is. */
+/** Number of turns that keeps the number of deliveries roughly constant. */
 function turnsFor(clients: number): number {
   return Math.min(Math.max(Math.round(100_000 / clients), 12), 400)
 }

@@ -8,7 +8,7 @@ import { figure, ratio } from '../support/statistics.ts'
 const SERVERS: readonly ServerName[] = ['bare-node', 'bare-express', 'express-sse-hub', 'better-sse']
 const WARM_UP = 200
 
-/** What a connection costs each server in memory while nothing is published. */
+/** Measures the memory of an idle connection on each server. */
 export async function memory(context: BenchContext): Promise<ScenarioResult> {
   const { quick, maxConnections, log } = context
   const connections = quick ? 2_000 : maxConnections
@@ -38,8 +38,8 @@ export async function memory(context: BenchContext): Promise<ScenarioResult> {
   return {
     title: `Memory: ${connections.toLocaleString('en')} idle connections`,
     method: [
-      `Resident memory of the server process after ${connections.toLocaleString('en')} connections less that before the first, both after the garbage collector ran twice, by the connection; before it ${WARM_UP} connections were opened and closed.`,
-      'Of express-sse-hub each connection is subscribed. The buffers of the kernel are in no process.',
+      `Growth of the server's resident memory from before the first to after ${connections.toLocaleString('en')} connections, divided by their number. Garbage is collected twice before each reading. ${WARM_UP} connections are opened and closed first.`,
+      'The connections of express-sse-hub are subscribed. Kernel buffers do not count, because they belong to no process.',
     ],
     tables: [
       {

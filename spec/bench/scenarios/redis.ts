@@ -12,15 +12,16 @@ const URL = process.env['REDIS_URL'] ?? 'redis://127.0.0.1:6379'
 const SERVERS = ['redis-hub', 'redis-bare'] as const
 const IN_FLIGHT = 100
 
-// Redis is no process of the bench, so that nobody else uses the machine cannot be told here.
+// This scenario cannot wait for a quiet machine, because Redis is not a process of the bench.
 
-/** What it takes to publish in one process and to deliver from another, against Redis by hand. */
+/** Measures the latency and rate of a publish in one process and a delivery from another, compared with hand-written Redis. */
 export async function redis(context: BenchContext): Promise<ScenarioResult> {
   const { quick, log } = context
   const samples = new Samples()
   const prefix = `bench-${randomUUID()}`
   const title = 'Redis: published in one process, delivered by another'
-  if (!(await isThere())) return { title, method: [`There is no Redis at ${URL}: it was left out.`], tables: [], targets: targets(samples) }
+  if (!(await isThere()))
+    return { title, method: [`There is no Redis at ${URL}. The scenario was omitted.`], tables: [], targets: targets(samples) }
   try {
     await interleave(SERVERS, quick ? 1 : 5, async (name, round) => {
       await measureLatency(name, `${prefix}-l${round}`, context, samples)
@@ -35,8 +36,8 @@ export async function redis(context: BenchContext): Promise<ScenarioResult> {
   return {
     title,
     method: [
-      'Latency is from the call of `publish` in one process until the bytes arrived in the client process, which is connected to the other; one event of 200 bytes at a time, 200 a second. By hand it is `PUBLISH`, the `message` event, and a write to the socket, without a log.',
-      `The rate is that of one process with ${IN_FLIGHT} publishes in flight. By hand each is a pipeline of \`XADD\` and \`PUBLISH\`, trimmed to about 1,000 entries, without positions, ages, or the order of both being sure.`,
+      'Latency is the time from the call of `publish` in one process to the arrival of the bytes in the client process, which is connected to the other. Events have 200 bytes, and 200 are published a second, one at a time. The version by hand is `PUBLISH`, the `message` event, and a write to the socket, without a log.',
+      `The rate is that of one process with ${IN_FLIGHT} publishes in flight. The version by hand pipelines \`XADD\`, trimmed to about 1,000 entries, and \`PUBLISH\`, without positions, ages, or a guaranteed order of the two.`,
     ],
     tables: [
       {

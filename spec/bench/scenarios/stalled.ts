@@ -7,14 +7,14 @@ import type { ServerName } from '../support/server.ts'
 import { figure } from '../support/statistics.ts'
 
 const PEERS: readonly ServerName[] = ['express-sse-hub', 'better-sse', 'express-sse', 'express-tutorial']
-/** So that nobody is destroyed meanwhile. */
+/** Longer than the measurement, so that no client is destroyed. */
 const STALL_TIMEOUT_MS = 3_600_000
 const BYTES = 2_000
 const PEER_BYTES = 4_000
 const PER_TURN = 50
 const FEW = 10
 
-/** What clients who never read cost the server in memory. */
+/** Measures the memory that the server needs for clients that never read. */
 export async function stalled({ quick, log }: BenchContext): Promise<ScenarioResult> {
   const clients = quick ? 300 : 1_000
   const megabytes = quick ? 20 : 200
@@ -46,8 +46,8 @@ export async function stalled({ quick, log }: BenchContext): Promise<ScenarioRes
   return {
     title: `Stalled: ${clients.toLocaleString('en')} clients that never read, ${megabytes} MB published`,
     method: [
-      `Events of ${BYTES} bytes, ${PER_TURN} a turn, and the next turn when they are published; \`stallTimeoutMs\` is so long that nobody is destroyed.`,
-      'The peak of resident memory since the process began, less what it was when all were connected, by the client. It includes the log and garbage. What the kernel holds for the sockets is not in it.',
+      `Events of ${BYTES} bytes, ${PER_TURN} a turn. The next turn starts when they are published. \`stallTimeoutMs\` is long enough that no client is destroyed.`,
+      'The peak of resident memory since the start of the process, minus the value when all clients were connected, divided by the number of clients. It includes the log and garbage, but not the kernel buffers of the sockets.',
     ],
     tables: [
       {
@@ -69,7 +69,7 @@ export async function stalled({ quick, log }: BenchContext): Promise<ScenarioRes
   }
 }
 
-/** In MiB, with some clients that read and check, and some that do not. */
+/** Measures the growth of memory in MiB, with some clients that read and check, and some that never read. */
 async function growthOf(name: ServerName, megabytes: number, log: (line: string) => void): Promise<number> {
   return withRig(
     name === 'express-sse-hub' ? { name, options: { stallTimeoutMs: STALL_TIMEOUT_MS } } : { name },

@@ -16,7 +16,7 @@ const CASES = {
 } as const satisfies Record<string, (typeof SERVERS)[number]>
 type Case = keyof typeof CASES
 
-/** All clients come back at once and have missed the same events, against accepting them alone. */
+/** Measures the simultaneous reconnect of all clients after the same missed events, compared with only accepting them. */
 export async function storm(context: BenchContext): Promise<ScenarioResult> {
   const { quick, log } = context
   const connections = Math.min(quick ? 2_000 : 10_000, context.maxConnections)
@@ -52,8 +52,8 @@ export async function storm(context: BenchContext): Promise<ScenarioResult> {
   return {
     title: `Storm: ${connections.toLocaleString('en')} clients reconnect at once, with ${MISSED} events of ${BYTES} bytes missed`,
     method: [
-      'Two client processes open the connections, up to 500 each at a time. The time ends when every client has all it missed, in the cases of accepting alone when it has the head of its answer.',
-      `Each server has opened and closed ${WARM_UP.toLocaleString('en')} connections of the same kind before; the cases take turns, and collect the garbage first. The clients share the cores with the server, so CPU is the more robust figure.`,
+      'Two client processes open the connections, up to 500 each at a time. The time ends when every client has received all missed events, or the head of its answer in the cases that only accept.',
+      `Each server first opens and closes ${WARM_UP.toLocaleString('en')} connections of the same kind. The cases take turns, and collect garbage first. The clients share the cores with the server, so CPU is the more robust figure.`,
     ],
     tables: [
       {
@@ -109,11 +109,11 @@ interface Connected {
   readonly ms: number
   /** Microseconds of the server's CPU per connection. */
   readonly cpu: number
-  /** What the buffers outside of the heap grew by, in MiB. */
+  /** Growth of the buffers outside the heap, in MiB. */
   readonly buffers: number
 }
 
-/** Opens connections at once, which have missed what was published after `lastEventId`, if anything, and closes them again. */
+/** Opens all connections at once, with `lastEventId` if there is one, and closes them again. */
 async function measure(
   { server, clients }: Rig,
   connections: number,

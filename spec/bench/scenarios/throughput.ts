@@ -11,18 +11,18 @@ const CLIENTS = 1_000
 const BYTES = 200
 const FAST: readonly ServerName[] = ['express-sse-hub', 'socket-writer', 'nchan']
 const SLOW: readonly ServerName[] = ['node-buffer', 'express-tutorial', 'better-sse', 'express-sse']
-/** Events that are published before there is a client. */
+/** Number of events that are published before the first client connects. */
 const UNHEARD = 3_000
-/** A round measures the fast ones so often, in turn, because the machine is not as fast at every time. */
+/** Number of measurements of a fast and of a slow server in a round. Fast servers need more, because the speed of the machine varies. */
 const TIMES = { fast: 5, slow: 1 }
-/** Events per turn, and at each time the turns of fast and of slow servers: first those that warm it up, then those that count. */
+/** Events per turn, and the turns of each measurement of a fast and of a slow server: first to warm up, then measured. */
 const LOADS = [
   { perTurn: 1, fast: [15, 40], slow: [10, 30] },
   { perTurn: 10, fast: [6, 20], slow: [2, 6] },
   { perTurn: 20, fast: [5, 15], slow: [2, 4] },
 ] as const
 
-/** What delivering to 1,000 clients of one channel costs each server, by how much is published in a turn of the event loop. */
+/** Measures the cost of a delivery to 1,000 clients of one channel on each server, for several numbers of events in a turn of the event loop. */
 export async function throughput(context: BenchContext): Promise<ScenarioResult> {
   const servers = [...FAST, ...SLOW].filter((name) => name !== 'nchan' || hasNchan())
   const rounds = context.quick ? 1 : 5
@@ -35,7 +35,7 @@ export async function throughput(context: BenchContext): Promise<ScenarioResult>
       context.log(`round ${round + 1} ${name}: ${LOADS.map(({ perTurn }) => cost.of(`${name} ${perTurn}`).at(-1)?.toFixed(3)).join(' / ')}`)
     }
   }
-  // Who is measured as often in a round is compared time by time.
+  // Servers with the same number of measurements in a round are compared measurement by measurement.
   const against = (peer: ServerName, perTurn: number): Figure => {
     const from = isFast(peer) ? times : cost
     return ratio(from.of(`express-sse-hub ${perTurn}`), from.of(`${peer} ${perTurn}`))
@@ -52,10 +52,10 @@ export async function throughput(context: BenchContext): Promise<ScenarioResult>
     title: 'Throughput: 1,000 clients of one channel, events of 200 bytes',
     method: [
       'CPU seconds of the server process per million deliveries, median of the rounds and their spread; ratios are taken round by round.',
-      'A turn of the event loop publishes 1, 10 or 20 events, and the next begins when all have been written, so that the process does not sleep in between: waking up costs much, how much depends on the machine, and it would hide what delivering does.',
-      `Each server is measured for some tenths of a second at a time, right after turns that warm it up, and the servers take turns: the first three of them ${TIMES.fast} times in a round, of which the table has the mean, and the ratios to these are taken time by time, because the machine is not as fast at every time.`,
-      'The last columns say how busy the one client process was until the last was published: below 100 %, it kept up.',
-      'Of nginx with nchan the CPU of its worker and master counts, not that of the process that publishes to it.',
+      'A turn of the event loop publishes 1, 10 or 20 events, and the next starts when all have been written, so that the process does not sleep in between. The cost of waking up is high, depends on the machine, and would hide the cost of delivery.',
+      `Each measurement takes some tenths of a second, immediately after turns that warm the server up, and the servers take turns. The first three servers are measured ${TIMES.fast} times in a round, because the speed of the machine varies. The table shows the mean of these, and the ratios between these servers are taken measurement by measurement.`,
+      'The last columns show the load of the single client process until the last publish. Below 100 %, it kept up.',
+      'For nginx with nchan, the CPU of its worker and master counts, and that of the publishing process does not.',
     ],
     tables: [
       {
@@ -80,7 +80,7 @@ export async function throughput(context: BenchContext): Promise<ScenarioResult>
   }
 }
 
-/** One round: every server is started afresh, and they take turns of some tenths of a second. */
+/** Runs one round. Every server starts anew, and the servers take turns of some tenths of a second. */
 async function measure(
   names: readonly ServerName[],
   { quick, machine }: BenchContext,
@@ -90,7 +90,7 @@ async function measure(
     names.map((name) => ({ name })),
     async (rigs) => {
       for (const { name, server, clients } of rigs) {
-        // So that what a publish runs is compiled by then; there is little of it when a thousand writes follow each.
+        // V8 compiles the code of a publish now. Later publishes are too few for that, because a thousand writes follow each.
         if (name !== 'nchan') await server.publish({ turns: UNHEARD / 10, perTurn: 10, intervalMs: 0, bytes: BYTES })
         await clients.connect(server, { clients: CLIENTS, from: name === 'nchan' ? 0 : UNHEARD })
       }
@@ -120,11 +120,11 @@ async function measure(
 interface Spent {
   /** CPU seconds of the server per million deliveries. */
   readonly perMillion: number
-  /** CPU seconds of the clients per second: past 1, they have not kept up. */
+  /** CPU seconds of the clients per second. Above 1, the clients have not kept up. */
   readonly clientBusy: number
 }
 
-/** Publishes turns that warm the server up, and at once those that count. */
+/** Publishes turns that warm the server up, and immediately afterwards the measured turns. */
 async function publishTo({ server, clients }: Rig, warmUp: number, order: PublishOrder): Promise<Spent> {
   const before = await clients.report()
   const start = performance.now()

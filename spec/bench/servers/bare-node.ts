@@ -1,6 +1,6 @@
 import { type BenchServer, EVENT_STREAM } from './bench-server.ts'
 
-/** The same as `bare-express`, with `node:http` alone. */
+/** `node:http` with responses that are held open and never written to, as in `bare-express`. */
 export function makeServer(): BenchServer {
   return {
     listener(_req, res) {

@@ -7,14 +7,14 @@ export interface BenchEvent {
   readonly data: object
 }
 
-/** What every server of the bench is to the process that it runs in. */
+/** Interface of every server of the bench to the process that runs it. */
 export interface BenchServer {
   readonly listener: RequestListener
-  /** Publishes the events of one turn. May give the id that a client resumes after the last of them by. */
+  /** Publishes the events of one turn. It may return the id with which a client resumes after the last of them. */
   publish(events: readonly BenchEvent[]): unknown
 }
 
-/** What a server may be told when it is made. Each looks at what concerns it. */
+/** Options of the servers. Each server uses the options that apply to it. */
 export interface ServerOptions {
   readonly stallTimeoutMs?: number
   readonly compress?: boolean | 'shared'

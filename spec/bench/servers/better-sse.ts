@@ -2,7 +2,7 @@ import { createChannel, createSession } from 'better-sse'
 import express from 'express'
 import type { BenchServer } from './bench-server.ts'
 
-/** The package better-sse, as its README shows it. */
+/** The package better-sse, used as in its README. */
 export function makeServer(): BenchServer {
   const channel = createChannel()
   const app = express()

@@ -8,7 +8,7 @@ export function makeServer(): BenchServer {
   let id = 0
   const app = express().use(compression())
   app.get('/events', (_req, res) => {
-    // `no-transform` would keep it from compressing.
+    // `no-transform` would prevent compression.
     res.set({ 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-cache' }).flushHeaders()
     responses.add(res)
     res.on('close', () => responses.delete(res))

@@ -4,10 +4,13 @@ import { type BenchServer, channelsOf, type ServerOptions } from './bench-server
 
 const NAMES = Array.from({ length: 10_000 }, (_, channel) => `bench-${channel}`)
 
-/** The hub delivers after the publish, in slices: a turn of the bench is done when all have it, or nobody was given anything for so many turns of the event loop. */
+/**
+ * The hub delivers after the publish, in slices. A turn of the bench ends when every event is delivered, or when nothing
+ * was delivered for this number of turns of the event loop.
+ */
 const IDLE_TURNS = 3
 
-/** This package, as its README shows it, with the defaults of the hub. */
+/** This package, used as in its README, with the defaults of the hub. */
 export function makeServer({ stallTimeoutMs, compress }: ServerOptions): BenchServer {
   const hub = new Hub()
   const app = express().use(sseMiddleware({ stallTimeoutMs, compress }))

@@ -2,7 +2,7 @@ import express from 'express'
 import SSE from 'express-sse'
 import type { BenchServer } from './bench-server.ts'
 
-/** The package express-sse, as its README shows it. */
+/** The package express-sse, used as in its README. */
 export function makeServer(): BenchServer {
   const sse = new SSE()
   const app = express()

@@ -1,7 +1,7 @@
 import express, { type Response } from 'express'
 import { type BenchServer, EVENT_STREAM } from './bench-server.ts'
 
-/** Express as tutorials show it: every event is encoded and written for every client. */
+/** Express as in tutorials. It encodes and writes every event for every client. */
 export function makeServer(): BenchServer {
   const responses = new Set<Response>()
   let id = 0

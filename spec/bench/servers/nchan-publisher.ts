@@ -1,7 +1,7 @@
 import net from 'node:net'
 import type { BenchServer, ServerOptions } from './bench-server.ts'
 
-/** Not a server: publishes to nginx, over one connection on which the requests of a turn are pipelined. */
+/** Publishes to nginx, which serves the clients. It pipelines the requests of a turn on one connection. */
 export async function makeServer({ nchanPort = 0 }: ServerOptions): Promise<BenchServer> {
   const socket = net.connect(nchanPort, '127.0.0.1')
   await new Promise((resolve, reject) => {
@@ -13,7 +13,7 @@ export async function makeServer({ nchanPort = 0 }: ServerOptions): Promise<Benc
   let settle: (() => void) | undefined
   let fail: ((error: Error) => void) | undefined
   socket.on('data', (data) => {
-    // A status line is short and comes whole: nginx writes one answer at a time.
+    // A status line arrives whole, because it is short and nginx writes one answer at a time.
     const answers = data.toString('latin1').match(/HTTP\/1\.1 \d\d\d/g) ?? []
     const refused = answers.find((answer) => !answer.startsWith('HTTP/1.1 20'))
     if (refused !== undefined) fail?.(new Error(`nginx answered ${refused}`))

@@ -1,7 +1,7 @@
 import type { ServerResponse } from 'node:http'
 import { type BenchServer, EVENT_STREAM } from './bench-server.ts'
 
-/** Plain `node:http`: each event is encoded once, and written to each response by itself. */
+/** Plain `node:http`. It encodes each event once, and writes it separately to each response. */
 export function makeServer(): BenchServer {
   const responses = new Set<ServerResponse>()
   let id = 0

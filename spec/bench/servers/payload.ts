@@ -1,16 +1,16 @@
 import { randomFrom } from '../../support/random.ts'
 
-/** Makes the data of an event that has a sequence number. */
+/** Makes the data of an event with a sequence number. */
 export type Payload = (seq: number) => object
 
-/** Data of which the JSON has exactly so many bytes. */
+/** Data whose JSON has exactly `bytes` bytes. */
 export function filler(bytes: number): Payload {
   const empty = JSON.stringify({ seq: 100_000_000_000, text: '' }).length
   const text = 'x'.repeat(Math.max(bytes - empty, 0))
   return (seq) => ({ seq, text })
 }
 
-/** The same, with the time at which it was made, in microseconds of the clock that all processes of the machine share. */
+/** Data like {@link filler}, with its creation time in microseconds of the clock that all processes of the machine share. */
 export function timed(bytes: number): Payload {
   const empty = JSON.stringify({ seq: 100_000_000_000, at: '0000000000000000', text: '' }).length
   const text = 'x'.repeat(Math.max(bytes - empty, 0))
@@ -42,7 +42,7 @@ const CURRENCIES = ['EUR', 'USD', 'GBP']
 const PAYMENTS = ['card', 'invoice', 'transfer']
 const STATES = ['created', 'paid', 'packed', 'shipped', 'delivered', 'returned']
 
-/** Orders as a shop might send them: of about 200 bytes, or with as many line items as make it so many bytes. */
+/** Orders as a shop might send them, of about 200 bytes, or with enough line items to reach `bytes`. */
 export function orders(bytes: number): Payload {
   const random = randomFrom(7)
   const upTo = (max: number): number => Math.floor(random() * max)

@@ -2,7 +2,7 @@ import type { Socket } from 'node:net'
 import { Redis } from 'ioredis'
 import { type BenchServer, EVENT_STREAM, type ServerOptions } from './bench-server.ts'
 
-/** Redis pub/sub by hand, and a socket that is written to: nothing is kept, unless `stored`, and nothing is resumed. */
+/** Hand-written Redis pub/sub that writes to sockets. It stores nothing, unless `stored`, and resumes nothing. */
 export function makeServer({ redisUrl = '', prefix = '', stored = false }: ServerOptions): BenchServer {
   const publisher = new Redis(redisUrl)
   const subscriber = new Redis(redisUrl)
@@ -15,7 +15,7 @@ export function makeServer({ redisUrl = '', prefix = '', stored = false }: Serve
   })
   return {
     listener(req, res) {
-      // As the hub does: a process without clients hears nothing.
+      // As in the hub, a process without clients is not subscribed.
       if (sockets.size === 0) void subscriber.subscribe(channel)
       res.removeHeader('Transfer-Encoding')
       res.shouldKeepAlive = false

@@ -3,7 +3,7 @@ import { Hub, sseMiddleware } from 'express-sse-hub'
 import { RedisBackplane } from 'express-sse-hub/redis'
 import type { BenchServer, ServerOptions } from './bench-server.ts'
 
-/** One of several processes of this package over Redis. */
+/** This package over Redis, in one of several processes. */
 export function makeServer({ redisUrl = '', prefix = '' }: ServerOptions): BenchServer {
   const hub = new Hub({ backplane: new RedisBackplane({ url: redisUrl }, { prefix }) })
   const app = express().use(sseMiddleware())

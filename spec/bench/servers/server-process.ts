@@ -8,20 +8,20 @@ import { sequenceNumber } from '../support/sequence.ts'
 import type { BenchEvent, BenchServer, MakeServer, ServerOptions } from './bench-server.ts'
 import { filler, orders, timed } from './payload.ts'
 
-/** Turns of the event loop with events in each. */
+/** An order to publish events in turns of the event loop. */
 export interface PublishOrder {
   readonly turns: number
   readonly perTurn: number
-  /** A turn begins so long after the one before, or when that is done. */
+  /** Interval between the starts of turns. A turn waits for the end of the previous turn. */
   readonly intervalMs: number
   readonly bytes: number
   readonly payload?: 'filler' | 'orders' | 'timed'
-  /** How many channels the events go to, 1 unless given, and how they are spread over them. */
+  /** Number of channels, and the distribution of the events over them. Default: 1. */
   readonly channels?: number
   readonly spread?: 'in-turn' | 'random'
 }
 
-/** Single events, so many of them in flight at any time. */
+/** An order to publish single events, with a fixed number in flight. */
 export interface FloodOrder {
   readonly count: number
   readonly inFlight: number
@@ -29,13 +29,13 @@ export interface FloodOrder {
 }
 
 export interface PublishReport {
-  /** How many events each channel was given since the process began. */
+  /** Number of events of each channel since the start of the process. */
   readonly published: number[]
   readonly lastId: string
   readonly ms: number
 }
 
-/** The memory of the process in bytes, and the delay of its event loop in milliseconds since it was last asked. */
+/** Memory of the process in bytes, and the delay of its event loop in milliseconds since the last report. */
 export interface ServerReport {
   readonly rss: number
   readonly peakRss: number
@@ -54,7 +54,7 @@ export type ServerOrders = {
   report: (input: { readonly collect: boolean }) => Promise<ServerReport>
 }
 
-/** How many connections may wait to be accepted. */
+/** Limit of the connections that wait to be accepted. */
 const BACKLOG = 4_096
 const PAYLOADS = { filler, orders, timed }
 const [, , name = '', options = '{}'] = process.argv
@@ -67,7 +67,7 @@ async function listen(): Promise<number> {
   const { makeServer } = require(`./${name}.js`) as { readonly makeServer: MakeServer }
   bench = await makeServer(JSON.parse(options) as ServerOptions)
   const server = http.createServer(bench.listener)
-  // A server that stands still for longer than this would cut off whoever asks it something else meanwhile.
+  // With a timeout, a server that is blocked for longer would cut off other requests.
   server.keepAliveTimeout = 0
   await new Promise<void>((resolve) => server.listen({ port: 0, host: '127.0.0.1', backlog: BACKLOG }, resolve))
   return (server.address() as AddressInfo).port
@@ -92,16 +92,16 @@ async function publish({
     const events: BenchEvent[] = []
     for (let n = 0; n < perTurn; n++) {
       const channel = spread === 'random' ? Math.floor(random() * channels) : nextChannel++ % channels
-      const place = published[channel] ?? 0
-      published[channel] = place + 1
-      events.push({ channel, data: makeData(sequenceNumber(channel, place)) })
+      const index = published[channel] ?? 0
+      published[channel] = index + 1
+      events.push({ channel, data: makeData(sequenceNumber(channel, index)) })
     }
     lastId = await bench?.publish(events)
   }
   return { published, lastId: String(lastId), ms: performance.now() - start }
 }
 
-/** Gives how many milliseconds it took. */
+/** Returns the time that it took, in milliseconds. */
 async function flood({ count, inFlight, bytes }: FloodOrder): Promise<number> {
   const makeData = filler(bytes)
   const start = performance.now()
@@ -113,7 +113,7 @@ async function flood({ count, inFlight, bytes }: FloodOrder): Promise<number> {
   return performance.now() - start
 }
 
-/** At least one turn of the event loop passes. */
+/** Waits until a time, and for at least one turn of the event loop. */
 async function untilTime(time: number): Promise<void> {
   const ms = time - performance.now()
   if (ms >= 1) await sleep(ms)

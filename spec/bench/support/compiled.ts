@@ -3,17 +3,17 @@ import { cpSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 
 const ROOT = path.join(__dirname, '../../..')
-// Below node_modules, so that imports of packages are found, and nothing else looks at it.
+// The folder is below node_modules, so that imports of packages resolve and other tools ignore it.
 const FOLDER = path.join(ROOT, 'node_modules/.cache/express-sse-hub-bench', String(process.pid))
 
-/** Where {@link compile} put the files that the processes of the bench run. */
+/** Folder of the files that {@link compile} makes for the processes of the bench. */
 export function compiled(): string {
   return FOLDER
 }
 
 /**
- * Compiles the bench to plain JavaScript, which all its servers and clients run alike, and puts a copy of the built
- * package beside it, as if it were installed: a build meanwhile does not change what is measured.
+ * Compiles the bench to plain JavaScript, which all its servers and clients run, and installs a copy of the built package
+ * next to it, so that a build during the benchmark does not affect the measurements.
  */
 export function compile(): void {
   removeCompiled()

@@ -3,9 +3,9 @@ import type { Rig } from './rig.ts'
 import type { BenchContext } from './scenario.ts'
 
 /**
- * Publishes to the clients that are connected: some turns to warm up, and at once those that are counted.
+ * Publishes to the connected clients: first some turns to warm up, and immediately afterwards the turns that are measured.
  *
- * @returns the CPU seconds of the server per million deliveries.
+ * @returns CPU seconds of the server per million deliveries.
  */
 export async function costOf(
   { server, clients }: Rig,

@@ -3,18 +3,18 @@ import { readdirSync, readFileSync } from 'node:fs'
 
 let ticks = 0
 
-/** The CPU seconds that processes have used so far, user and system, all their threads, as the operating system counts them. */
+/** CPU seconds that the processes have used so far, in user and system mode, with all their threads. */
 export function cpuSeconds(pids: readonly number[]): number {
   return pids.reduce((sum, pid) => sum + cpuOf(pid), 0)
 }
 
-/** A process and those that it started. */
+/** Ids of a process and its children. */
 export function withChildren(pid: number): number[] {
   const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim()
   return [pid, ...(children === '' ? [] : children.split(' ').map(Number))]
 }
 
-/** How the operating system counts: usually 100. */
+/** Clock ticks per second of the operating system, usually 100. */
 export function ticksPerSecond(): number {
   if (ticks === 0) ticks = Number(execFileSync('getconf', ['CLK_TCK'], { encoding: 'utf8' }))
   return ticks
@@ -24,7 +24,7 @@ function cpuOf(pid: number): number {
   return nanosecondsOf(pid) ?? ticksOf(pid)
 }
 
-/** In nanoseconds where the kernel tells, because a tick is 10 ms, which is a lot of half a second. */
+/** CPU seconds with a resolution of nanoseconds, if the kernel has them. A tick is 10 ms, which is too coarse for half a second. */
 function nanosecondsOf(pid: number): number | undefined {
   try {
     const threads = readdirSync(`/proc/${pid}/task`)
@@ -37,7 +37,7 @@ function nanosecondsOf(pid: number): number | undefined {
 
 function ticksOf(pid: number): number {
   const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
-  // The name in parentheses may hold spaces; utime and stime are the 14th and 15th fields.
+  // The name in parentheses may contain spaces. The 14th and 15th fields are utime and stime.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
   return (Number(fields[11]) + Number(fields[12])) / ticksPerSecond()
 }

@@ -2,11 +2,11 @@ import type { ConnectOrder, LoadOrders, LoadReport } from '../client/load-proces
 import type { Server } from './server.ts'
 import { Worker } from './worker.ts'
 
-/** What {@link Load.connect} does unless it is told otherwise. */
+/** Options of {@link Load.connect}. */
 export type LoadOptions = Partial<Omit<ConnectOrder, 'port' | 'channels'>> & {
-  /** How many clients, of channel 0 alone. */
+  /** Number of clients, each of channel 0 alone. */
   readonly clients?: number
-  /** Or the channels of each. */
+  /** Channels of each client, instead of `clients`. */
   readonly channels?: readonly (readonly number[])[]
 }
 
@@ -22,7 +22,7 @@ export class Load {
     return new Load(await Promise.all(Array.from({ length: processes }, async () => Worker.start<LoadOrders>('client/load-process'))))
   }
 
-  /** Opens connections: settles when all have the head of their answer. */
+  /** Opens connections, and resolves when every client has the head of its answer. */
   async connect(server: Server, { clients = 0, channels, ...options }: LoadOptions): Promise<void> {
     const all = channels ?? Array.from({ length: clients }, () => [0])
     const share = Math.ceil(all.length / this.#workers.length)
@@ -39,7 +39,7 @@ export class Load {
     )
   }
 
-  /** Settles when every client has everything that the server published, and rejects when one has anything else. */
+  /** Resolves when every client has received everything that the server published, and rejects if one has received anything else. */
   async reach(server: Server): Promise<LoadReport> {
     return sum(await Promise.all(this.#workers.map(async (worker) => worker.ask('reach', { published: server.published }))))
   }

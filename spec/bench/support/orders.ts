@@ -1,4 +1,4 @@
-/** What a process of the bench does when it is told to, by the name of the order. */
+/** Actions of a process of the bench, by the name of the order. */
 export type Orders = Record<string, (input: never) => unknown>
 
 interface OrderMessage {
@@ -9,7 +9,7 @@ interface OrderMessage {
 
 export type AnswerMessage = { readonly number: number; readonly result: unknown } | { readonly number: number; readonly error: string }
 
-/** Obeys the parent process until it is gone. */
+/** Executes the orders of the parent process until that ends. */
 export function obey(orders: Orders): void {
   process.on('message', ({ number, name, input }: OrderMessage) => {
     void answer(number, async () => orders[name]?.(input as never))

@@ -3,26 +3,26 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { cpuSeconds, ticksPerSecond, withChildren } from './cpu.ts'
 import { runningPids } from './worker.ts'
 
-/** What other processes of the machine may use meanwhile, in CPU seconds per second. */
+/** CPU time that other processes may use during a measurement, in seconds per second. */
 const MAX_FOREIGN = 0.12
 const SAMPLE_MS = 100
 const MAX_TRIES = 3
 
-/** Does what is measured when nobody else uses the machine, and again when somebody turned out to. */
+/** Makes measurements while the machine is otherwise idle, and repeats a measurement that other processes disturbed. */
 export class QuietMachine {
-  /** How often something was measured, and how often somebody else used the machine at the last try too. */
+  /** Counts of measurements, of those disturbed in their last try too, and of repetitions. */
   measured = 0
   disturbed = 0
   repeated = 0
   readonly #maxWaitMs: number
   #waitedMs = 0
 
-  /** @param maxWaitMs how long it waits in all for the machine to be quiet. */
+  /** @param maxWaitMs limit of the total time that it waits for a quiet machine. */
   constructor(maxWaitMs: number) {
     this.#maxWaitMs = maxWaitMs
   }
 
-  /** @param action may be called several times; it starts and ends no process. */
+  /** @param action may be called several times. It must not start or end processes. */
   async during<T>(action: () => Promise<T>): Promise<T> {
     this.measured++
     for (let tries = 1; ; tries++) {
@@ -50,13 +50,13 @@ export class QuietMachine {
   }
 }
 
-/** What processes that are not of the bench use from now on. */
+/** Measures the CPU time of the processes outside the bench, from the construction on. */
 class ForeignLoad {
   readonly #start = performance.now()
   readonly #machine = machineSeconds()
   readonly #ours = benchSeconds()
 
-  /** In CPU seconds per second. */
+  /** CPU time in seconds per second. */
   share(): number {
     return (machineSeconds() - this.#machine - (benchSeconds() - this.#ours)) / ((performance.now() - this.#start) / 1_000)
   }
@@ -67,8 +67,8 @@ function benchSeconds(): number {
 }
 
 /**
- * What all cores did in user, nice, system, interrupts and soft interrupts. The latter are in the time of the processes
- * too: what a send to the loopback network causes runs within it.
+ * Time of all cores in user, nice, system, interrupts and soft interrupts. Soft interrupts also count in the time of the
+ * processes, because a send to the loopback network runs the work of the receiver within the send.
  */
 function machineSeconds(): number {
   const [user = 0, nice = 0, system = 0, , , irq = 0, softirq = 0] =

@@ -2,22 +2,22 @@ import type { ServerOptions } from '../servers/bench-server.ts'
 import { Load } from './load.ts'
 import { Server, type ServerName } from './server.ts'
 
-/** A server with the processes that connect to it. */
+/** A server and the client processes that connect to it. */
 export interface Rig {
   readonly name: ServerName
   readonly server: Server
   readonly clients: Load
 }
 
-/** Which rig is wanted. */
+/** Description of a rig. */
 export interface RigOrder {
   readonly name: ServerName
   readonly options?: ServerOptions
-  /** How many processes the clients are spread over, 1 unless given. */
+  /** Number of client processes. Default: 1. */
   readonly processes?: number
 }
 
-/** Does something with servers and clients that are started for it, and ends them whatever happens. */
+/** Starts servers and clients for an action, and stops them even if the action fails. */
 export async function withRigs<T>(orders: readonly RigOrder[], action: (rigs: readonly Rig[]) => Promise<T>): Promise<T> {
   const started: { stop(): Promise<void> }[] = []
   const keep = async <S extends { stop(): Promise<void> }>(starting: Promise<S>): Promise<S> => {
@@ -39,7 +39,7 @@ export async function withRigs<T>(orders: readonly RigOrder[], action: (rigs: re
   }
 }
 
-/** The same with one of them. */
+/** Starts one server and its clients for an action, as {@link withRigs} does. */
 export async function withRig<T>(order: RigOrder, action: (rig: Rig) => Promise<T>): Promise<T> {
   return withRigs([order], async ([rig]) => action(rig as Rig))
 }

@@ -1,20 +1,20 @@
 import type { ScenarioResult } from '../report/result.ts'
 import type { QuietMachine } from './quiet.ts'
 
-/** What a scenario is run with. */
+/** Context of a scenario. */
 export interface BenchContext {
-  /** Fewer rounds and smaller counts, to see that all works. */
+  /** Use fewer rounds and smaller counts, to see that everything works. */
   readonly quick: boolean
-  /** How many connections one server process may have at most. */
+  /** Limit of the connections of a server process. */
   readonly maxConnections: number
-  /** Measures when nobody else uses the machine. */
+  /** Measures while the machine is otherwise idle. */
   readonly machine: QuietMachine
   readonly log: (line: string) => void
 }
 
 export type Scenario = (context: BenchContext) => Promise<ScenarioResult>
 
-/** The rounds of a measurement: every one in each round, and first in turn, so that what changes on the machine hits all alike. */
+/** Runs the rounds of a measurement. The order rotates from round to round, so that changes of the machine affect all names alike. */
 export async function interleave<T>(names: readonly T[], rounds: number, run: (name: T, round: number) => Promise<void>): Promise<void> {
   for (let round = 0; round < rounds; round++) {
     for (let n = 0; n < names.length; n++) {
@@ -24,7 +24,7 @@ export async function interleave<T>(names: readonly T[], rounds: number, run: (n
   }
 }
 
-/** Lists of measured values by a key. */
+/** Lists of measured values by key. */
 export class Samples {
   readonly #values = new Map<string, number[]>()
 

@@ -1,21 +1,21 @@
-/** Stands before the number in the data of every event. */
+/** Text before the sequence number in the data of every event. */
 export const MARKER = '"seq":'
 
-/** How many digits the number has. */
+/** Number of digits of a sequence number. */
 export const DIGITS = 12
 
 const FIRST = 100_000_000_000
 const PER_CHANNEL = 10_000_000
 
-/** The number that an event carries: its channel, from 0 to 9,999, and its place in it. */
-export function sequenceNumber(channel: number, place: number): number {
-  return FIRST + channel * PER_CHANNEL + place
+/** Sequence number of an event, from its channel (0 to 9,999) and its index in the channel. */
+export function sequenceNumber(channel: number, index: number): number {
+  return FIRST + channel * PER_CHANNEL + index
 }
 
 export function channelOf(sequence: number): number {
   return Math.floor((sequence - FIRST) / PER_CHANNEL)
 }
 
-export function placeOf(sequence: number): number {
+export function indexOf(sequence: number): number {
   return (sequence - FIRST) % PER_CHANNEL
 }

@@ -1,10 +1,11 @@
 import type { ServerOptions } from '../servers/bench-server.ts'
 import type { FloodOrder, PublishOrder, PublishReport, ServerOrders, ServerReport } from '../servers/server-process.ts'
-import { cpuSeconds } from './cpu.ts'
-import { Nginx } from './nginx.ts'
+import type { Nginx } from '../../support/nginx.ts'
+import { cpuSeconds, withChildren } from './cpu.ts'
+import { startNchan } from './nginx.ts'
 import { Worker } from './worker.ts'
 
-/** The servers that take part, by the file in `servers/`; `nchan` is nginx with its module. */
+/** Servers of the benchmark, by their file in `servers/`. `nchan` is nginx with the module of this name. */
 export type ServerName =
   | 'express-sse-hub'
   | 'socket-writer'
@@ -19,11 +20,11 @@ export type ServerName =
   | 'redis-hub'
   | 'redis-bare'
 
-/** A server in a process of its own, seen from the process that runs the bench. */
+/** A server in a process of its own, as the main process of the bench sees it. */
 export class Server {
   readonly name: ServerName
   readonly port: number
-  /** How many events each channel was given. */
+  /** Number of published events of each channel. */
   published: readonly number[] = []
   lastId = ''
   readonly #worker: Worker<ServerOrders>
@@ -37,17 +38,17 @@ export class Server {
   }
 
   static async start(name: ServerName, options: ServerOptions = {}): Promise<Server> {
-    const nginx = name === 'nchan' ? await Nginx.start() : undefined
+    const nginx = name === 'nchan' ? await startNchan() : undefined
     const file = nginx === undefined ? name : 'nchan-publisher'
-    const given: ServerOptions = nginx === undefined ? options : { nchanPort: nginx.port }
-    const worker = await Worker.start<ServerOrders>('servers/server-process', [file, JSON.stringify(given)], ['--expose-gc'])
+    const serverOptions: ServerOptions = nginx === undefined ? options : { nchanPort: nginx.port }
+    const worker = await Worker.start<ServerOrders>('servers/server-process', [file, JSON.stringify(serverOptions)], ['--expose-gc'])
     const port = await worker.ask('listen', undefined)
     return new Server(name, nginx?.port ?? port, worker, nginx)
   }
 
-  /** The CPU seconds of what serves the clients: of nginx without its publisher. */
+  /** CPU seconds of the processes that serve the clients. The publisher to nginx does not count. */
   cpu(): number {
-    return cpuSeconds(this.#nginx?.pids() ?? [this.#worker.pid])
+    return cpuSeconds(this.#nginx === undefined ? [this.#worker.pid] : withChildren(this.#nginx.pid))
   }
 
   async publish(order: PublishOrder): Promise<PublishReport> {
@@ -57,12 +58,12 @@ export class Server {
     return report
   }
 
-  /** Gives how many milliseconds it took. */
+  /** Returns the time that it took, in milliseconds. */
   async flood(order: FloodOrder): Promise<number> {
     return this.#worker.ask('flood', order)
   }
 
-  /** @param collect whether garbage is collected before. */
+  /** @param collect if true, garbage is collected first. */
   async report(collect = false): Promise<ServerReport> {
     return this.#worker.ask('report', { collect })
   }

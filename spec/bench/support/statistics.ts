@@ -1,4 +1,4 @@
-/** What several rounds of one measurement came to. */
+/** Summary of several rounds of a measurement. */
 export interface Figure {
   readonly median: number
   readonly min: number
@@ -10,7 +10,7 @@ export function figure(values: readonly number[]): Figure {
   return { median: percentile(values, 50), min: Math.min(...values), max: Math.max(...values), rounds: values.length }
 }
 
-/** The ratios of two measurements, round by round: what changed on the machine between rounds changes both. */
+/** Ratios of two measurements, round by round, because a change of the machine between rounds affects both. */
 export function ratio(values: readonly number[], references: readonly number[]): Figure {
   return figure(values.slice(0, references.length).map((value, round) => value / (references[round] ?? NaN)))
 }
@@ -19,7 +19,7 @@ export function mean(values: readonly number[]): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length
 }
 
-/** The nearest rank, and the mean of the two in the middle for the median of an even count. */
+/** Percentile by nearest rank. The median of an even count is the mean of the two middle values. */
 export function percentile(values: readonly number[], percent: number): number {
   const sorted = values.toSorted((a, b) => a - b)
   const at = (index: number): number => sorted[Math.min(Math.max(index, 0), sorted.length - 1)] ?? NaN

@@ -3,7 +3,7 @@ import path from 'node:path'
 import type { AnswerMessage, Orders } from './orders.ts'
 import { compiled } from './compiled.ts'
 
-/** How long a process may take to obey one order. */
+/** Time limit for one order. */
 const ORDER_TIMEOUT_MS = 180_000
 
 interface Pending {
@@ -12,10 +12,10 @@ interface Pending {
   readonly timer: NodeJS.Timeout
 }
 
-/** By which signal each is ended: nginx, killed, would leave its worker behind. */
+/** Running processes, each with the signal that ends it. A killed nginx would leave its worker running. */
 const running = new Map<ChildProcess, NodeJS.Signals>()
 
-/** Spawns a process that {@link killAll} ends, whatever happens. */
+/** Spawns a process that {@link killAll} ends. */
 export function spawnTracked(
   command: string,
   args: readonly string[],
@@ -32,12 +32,12 @@ export function killAll(): void {
   for (const [child, signal] of running) child.kill(signal)
 }
 
-/** The processes of the bench that are running, this one included. */
+/** Ids of the running processes of the bench, including this one. */
 export function runningPids(): number[] {
   return [process.pid, ...[...running.keys()].map(({ pid }) => pid ?? 0).filter((pid) => pid > 0)]
 }
 
-/** A process of the bench that obeys orders: plain Node with compiled files, without a transpiler in it. */
+/** A process of the bench that executes orders. It runs compiled files in plain Node, without a transpiler. */
 export class Worker<O extends Orders> {
   readonly pid: number
   readonly #child: ChildProcess
@@ -54,20 +54,20 @@ export class Worker<O extends Orders> {
     child.on('exit', (code, signal) => this.#failAll(new Error(`${file} ended with ${signal ?? code}`)))
   }
 
-  /** @param file the path below the folder of the bench, without its ending. */
+  /** @param file path in the folder of the bench, without the extension. */
   static async start<O extends Orders>(file: string, args: readonly string[] = [], flags: readonly string[] = []): Promise<Worker<O>> {
     const child = spawnTracked(process.execPath, [...flags, path.join(compiled(), 'bench', `${file}.js`), ...args], {
       ipc: true,
       endBy: 'SIGKILL',
     })
     const worker = new Worker<O>(child, file)
-    await worker.#answer(0, `${file} to begin`)
+    await worker.#answer(0, `${file} to start`)
     return worker
   }
 
   async ask<N extends keyof O & string>(name: N, input: Parameters<O[N]>[0]): Promise<Awaited<ReturnType<O[N]>>> {
     const number = ++this.#count
-    const answer = this.#answer(number, `${this.#file} to obey ${name}`)
+    const answer = this.#answer(number, `${this.#file} to execute ${name}`)
     this.#child.send({ number, name, input })
     return (await answer) as Awaited<ReturnType<O[N]>>
   }
