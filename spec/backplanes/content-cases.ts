@@ -1,7 +1,7 @@
 import type { HubEvent } from 'express-sse-hub'
 import { type Case, type Client, Ledger } from './kit.ts'
 
-/** Line breaks are those of the wire, where every one is a LF. */
+/** A value as the wire carries it, where every line break is a LF. */
 const asRead = (value: unknown): unknown => (typeof value === 'string' ? value.replaceAll(/\r\n?/g, '\n') : value)
 
 const VALUES: readonly unknown[] = [
@@ -17,7 +17,7 @@ const VALUES: readonly unknown[] = [
   '\u2028\u2029\ufeff\u00a0\u200b',
   '\0 and \u0001\t\u007f',
   '%s %d ${x} {} [] "quoted" \'single\' \\ \\n /',
-  // Strings that are read as something else where it is forgotten that they are strings.
+  // Strings that would be read as another type by an engine that does not keep them apart.
   '12',
   'null',
   'true',
@@ -87,13 +87,13 @@ const EVENTS: readonly string[] = [
   'tab\t\0',
 ]
 
-/** What both are given of an event, by stream and by `events()`. */
+/** The events of a client without those of the hub itself. */
 const wire = ({ events }: Client): unknown => events.filter(({ event }) => !event?.startsWith('stream-'))
 
-/** What is carried comes out as it went in. */
+/** Events arrive unchanged. */
 export const contentCases: readonly Case[] = [
   {
-    name: 'carries strings and JSON values as they are, live and replayed',
+    name: 'carries strings and JSON values unchanged, live and replayed',
     async run(kit) {
       const nodes = await kit.nodes(3)
       const [node, other, third] = nodes
@@ -114,7 +114,7 @@ export const contentCases: readonly Case[] = [
         })
       }
       for (const { client, reader } of [...live, await observe(node), await observe(third as typeof node)]) {
-        await Promise.all([client.heard('marker'), reader.heard('marker')])
+        await Promise.all([client.received('marker'), reader.received('marker')])
         expect(reader.items).toEqual(published)
         expect(client.texts).toEqual(
           VALUES.map((value) => asRead(typeof value === 'string' ? value : JSON.stringify(value))).concat('marker'),
@@ -137,16 +137,16 @@ export const contentCases: readonly Case[] = [
       for (const [n, payload] of [...payloads, 'marker'].entries()) ids.push(await nodes[n % 2]!.publish('a', 'item', payload))
       const readers = [...live, ...(await Promise.all(nodes.map((each) => kit.reader(each, ['a'], { lastEventId: first }))))]
       for (const reader of readers) {
-        await reader.heard('marker')
+        await reader.received('marker')
         expect(reader.items.map(({ id }) => id)).toEqual(ids)
-        // Compared so that a failure does not print megabytes.
+        // Compared as booleans, so that a failure does not print megabytes.
         const same = reader.data.slice(0, 3).map((data, n) => JSON.stringify(data) === JSON.stringify(payloads[n]))
         expect(same).toEqual([true, true, true])
       }
     },
   },
   {
-    name: 'keeps channels apart, whatever characters are in their names',
+    name: 'keeps channels apart whatever characters their names contain',
     async run(kit) {
       const nodes = await kit.nodes(3)
       const [node, other] = nodes
@@ -155,22 +155,22 @@ export const contentCases: readonly Case[] = [
       const own = await Promise.all(CHANNELS.map(async (name) => ({ name, client: await kit.client(other, [name]) })))
       const published: unknown[] = []
       for (const [n, channel] of CHANNELS.entries()) {
-        // The same key in each of them.
+        // Every channel has an event with the same key.
         const id = await nodes[n % 2]!.publish(channel, 'item', { n }, { idempotencyKey: 'key' })
         expect(await nodes[(n + 1) % 2]!.publish(channel, 'item', 'again', { idempotencyKey: 'key' })).toBe(id)
         published.push({ id, channel, event: 'item', data: { n } })
       }
       expect(new Set((published as { id: string }[]).map(({ id }) => id)).size).toBe(CHANNELS.length)
       await other.publish('a', 'item', 'marker')
-      await all.heard('marker')
+      await all.received('marker')
       expect(all.items.slice(0, -1)).toEqual(published)
       for (const [n, { name, client }] of own.entries()) {
-        await client.heard(JSON.stringify({ n }))
+        await client.received(JSON.stringify({ n }))
         if (name !== 'a') expect([name, client.texts]).toEqual([name, [JSON.stringify({ n })]])
       }
       for (const each of nodes) {
         const replayed = await kit.client(each, CHANNELS, { lastEventId: first })
-        await replayed.heard('marker')
+        await replayed.received('marker')
         expect([replayed.resets, replayed.texts]).toEqual([[], [...CHANNELS.map((_, n) => JSON.stringify({ n })), 'marker']])
         for (const [n, name] of CHANNELS.entries()) {
           const one = await kit.client(each, [name], { lastEventId: first })
@@ -180,7 +180,7 @@ export const contentCases: readonly Case[] = [
     },
   },
   {
-    name: 'carries names of events as they are, live and replayed',
+    name: 'carries event names unchanged, live and replayed',
     async run(kit) {
       const nodes = await kit.nodes(3)
       const [node, other] = nodes
@@ -189,7 +189,7 @@ export const contentCases: readonly Case[] = [
       for (const [n, event] of EVENTS.entries()) await nodes[n % 2]!.publish('a', event, n)
       await node.publish('a', 'item', 'marker')
       for (const reader of [live, ...(await Promise.all(nodes.map((each) => kit.reader(each, ['a'], { lastEventId: first }))))]) {
-        await reader.heard('marker')
+        await reader.received('marker')
         expect(reader.items.map(({ event, data }) => [event, data])).toEqual([...EVENTS.map((event, n) => [event, n]), ['item', 'marker']])
       }
     },
@@ -213,7 +213,7 @@ export const contentCases: readonly Case[] = [
       const values = [...VALUES, 'marker']
       for (const [n, value] of values.entries()) await nodes[n % 2]!.publish(n % 3 === 0 ? 'a' : 'b', 'item', value)
       for (const { seen, client } of [...live, ...(await Promise.all(nodes.map(filtered)))]) {
-        await client.heard('marker')
+        await client.received('marker')
         expect(client.texts).toEqual([...VALUES.filter((value) => typeof value === 'number').map(String), 'marker'])
         expect(seen).toEqual(live[0]?.seen)
         expect(seen.map(({ channel, data }) => [channel, typeof data])).toEqual(

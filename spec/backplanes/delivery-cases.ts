@@ -1,30 +1,30 @@
 import { turn } from '../support/fake-connection.ts'
-import { aside, type Case, codeOf, type Client, freshName, type Kit, Ledger } from './kit.ts'
+import { inBackground, type Case, codeOf, type Client, freshName, type Kit, Ledger } from './kit.ts'
 
 /**
- * A client comes to a node with an id, while others publish to its channel at every moment of the node's first read of it.
- * Also gives the node, and the id.
+ * Connects a client with an id to a node, while other nodes publish to the channel at each stage of the node's first read of it.
+ * Returns the client, its node, the id, and a publisher.
  */
-async function comeWhileRead(kit: Kit, ledger: Ledger, hooked: { readonly read?: () => unknown } = {}) {
+async function connectDuringRead(kit: Kit, ledger: Ledger, hooked: { readonly read?: () => unknown } = {}) {
   const [publisher, other] = await kit.nodes(2)
   const node = await kit.node(
     {},
     {
       channel: 'a',
-      watched: () => ledger.publish(publisher, 'a', 'watched, and not read yet'),
+      watched: () => ledger.publish(publisher, 'a', 'before the read'),
       reading: () =>
-        Promise.all([ledger.burst(publisher, ['a'], 'during the read', 10), ledger.burst(other, ['a'], 'during the read, too', 10)]),
+        Promise.all([ledger.burst(publisher, ['a'], 'during the read', 10), ledger.burst(other, ['a'], 'during the read, by another', 10)]),
       read: async () => {
-        await ledger.publish(other, 'a', 'read, and not known yet')
+        await ledger.publish(other, 'a', 'after the read')
         await hooked.read?.()
       },
     },
   )
   const first = await ledger.publish(publisher, 'a', 'first')
   await ledger.publish(publisher, 'a', 'long before')
-  const [client] = await Promise.all([kit.client(node, ['a'], { lastEventId: first }), ledger.burst(other, ['a'], 'beside', 10)])
+  const [client] = await Promise.all([kit.client(node, ['a'], { lastEventId: first }), ledger.burst(other, ['a'], 'meanwhile', 10)])
   await ledger.publish(publisher, 'a', 'right after')
-  await client.heard('right after')
+  await client.received('right after')
   return { client, node, first, publisher }
 }
 
@@ -33,10 +33,10 @@ function expectAll(client: Client, texts: readonly string[]): void {
   expect(client.resets).toEqual([])
 }
 
-/** What those who follow channels are given, while they do. */
+/** Delivery to connected clients. */
 export const deliveryCases: readonly Case[] = [
   {
-    name: 'gives all nodes all events of many publishers in one order, on each channel and across channels',
+    name: 'delivers the events of many publishers to all nodes in one order, within and across channels',
     async run(kit) {
       const ledger = new Ledger()
       const nodes = await kit.nodes(3)
@@ -55,31 +55,31 @@ export const deliveryCases: readonly Case[] = [
       for (const name of channels) await ledger.publish(nodes[1], name, `marker of ${name}`)
       const order = ledger.after(begin)
       for (const { names, reader, client } of consumers) {
-        await Promise.all([reader.heard(`marker of ${names.at(-1)}`), client.heard(`marker of ${names.at(-1)}`)])
+        await Promise.all([reader.received(`marker of ${names.at(-1)}`), client.received(`marker of ${names.at(-1)}`)])
         expectAll(client, ledger.after(begin, names))
         expect(reader.data).toEqual(client.texts)
       }
-      // Each publisher's own come in the order of its calls.
+      // The events of each publisher are in the order of its calls.
       for (const n of nodes.keys()) {
         expect(order.filter((text) => text.startsWith(`of ${n} `))).toEqual(Array.from({ length: 45 }, (_, i) => `of ${n} ${i}`))
       }
     },
   },
   {
-    name: 'lets a client that is live hear what any node publishes right after',
+    name: 'delivers to a live client the next event of any node',
     async run(kit) {
       const [node, other] = await kit.nodes(2)
       for (const [round, publisher] of [other, node, other, other, node, other].entries()) {
         const name = freshName()
         const client = await kit.client(node, [name])
         await publisher.publish(name, 'item', `round ${round}`)
-        await client.heard(`round ${round}`)
+        await client.received(`round ${round}`)
         expectAll(client, [`round ${round}`])
       }
     },
   },
   {
-    name: 'lets events() hear what its hub publishes right after the call, and nothing from before',
+    name: 'starts events() with what its hub publishes right after the call, and nothing from before',
     async run(kit) {
       const [node, other] = await kit.nodes(2)
       for (let round = 0; round < 6; round++) {
@@ -88,22 +88,22 @@ export const deliveryCases: readonly Case[] = [
         const events = node.events([name])
         await node.publish(name, 'item', `one ${round}`)
         await node.publish(name, 'item', `two ${round}`)
-        const reader = kit.consumer(events)
-        await reader.heard(`two ${round}`)
+        const reader = kit.readerOf(events)
+        await reader.received(`two ${round}`)
         expect(reader.data).toEqual([`one ${round}`, `two ${round}`])
       }
     },
   },
   {
-    name: 'gives a client that resumes what is published before, during and right after the read of its channel, once and in order',
+    name: 'delivers to a resuming client every event before, during and right after the read of its channel, once and in order',
     async run(kit) {
       const ledger = new Ledger()
-      const { client, first } = await comeWhileRead(kit, ledger)
+      const { client, first } = await connectDuringRead(kit, ledger)
       expectAll(client, ledger.after(first))
     },
   },
   {
-    name: 'gives a client without an id what is published from the moment on at which it came',
+    name: 'delivers to a client without an id every event since it subscribed',
     async run(kit) {
       const ledger = new Ledger()
       const publisher = await kit.node()
@@ -119,32 +119,32 @@ export const deliveryCases: readonly Case[] = [
       const before = await ledger.publish(publisher, 'a', 'before')
       const client = await kit.client(node, ['a'])
       await ledger.publish(publisher, 'a', 'right after')
-      await client.heard('right after')
+      await client.received('right after')
       expectAll(client, ledger.after(before))
     },
   },
   {
-    name: 'gives a burst that comes between the read of a channel and its going live, once and in order',
+    name: 'delivers a burst between the read of a channel and its live delivery once and in order',
     async run(kit) {
       const ledger = new Ledger()
       const [publisher, other] = await kit.nodes(2)
       const burst = (name: string) =>
-        Promise.all([ledger.burst(publisher, ['a', 'b'], name, 100), ledger.burst(other, ['b', 'a'], `${name}, too`, 100)])
+        Promise.all([ledger.burst(publisher, ['a', 'b'], name, 100), ledger.burst(other, ['b', 'a'], `${name}, by another`, 100)])
       const node = await kit.node({}, { channel: 'b', reading: () => burst('reading'), read: () => burst('read') })
       const first = await ledger.publish(publisher, 'a', 'first')
-      const [client] = await Promise.all([kit.client(node, ['a', 'b'], { lastEventId: first }), burst('beside')])
+      const [client] = await Promise.all([kit.client(node, ['a', 'b'], { lastEventId: first }), burst('meanwhile')])
       await ledger.publish(publisher, 'b', 'marker')
-      await client.heard('marker')
+      await client.received('marker')
       expectAll(client, ledger.after(first))
     },
   },
   {
-    name: 'loses nothing of a channel that is followed already while another is read for the same client',
+    name: 'loses no event of a live channel while another channel is read for the same client',
     async run(kit) {
       const ledger = new Ledger()
       const [publisher, other] = await kit.nodes(2)
       const burst = (name: string) =>
-        Promise.all([ledger.burst(publisher, ['a', 'b'], name, 6), ledger.burst(other, ['a'], `${name}, too`, 6)])
+        Promise.all([ledger.burst(publisher, ['a', 'b'], name, 6), ledger.burst(other, ['a'], `${name}, by another`, 6)])
       const node = await kit.node(
         {},
         { channel: 'b', watched: () => burst('watched'), reading: () => burst('reading'), read: () => burst('read') },
@@ -152,26 +152,26 @@ export const deliveryCases: readonly Case[] = [
       const consumer = await kit.client(node, ['a'])
       const first = await ledger.publish(publisher, 'a', 'first')
       await burst('before')
-      const [client] = await Promise.all([kit.client(node, ['a', 'b'], { lastEventId: first }), burst('beside')])
+      const [client] = await Promise.all([kit.client(node, ['a', 'b'], { lastEventId: first }), burst('meanwhile')])
       await ledger.publish(publisher, 'a', 'marker')
-      await Promise.all([client.heard('marker'), consumer.heard('marker')])
+      await Promise.all([client.received('marker'), consumer.received('marker')])
       expectAll(client, ledger.after(first))
       expectAll(consumer, ['first', ...ledger.after(first, ['a'])])
     },
   },
   {
-    name: 'gives nobody twice what the engine tells again, before the channel is live or late',
+    name: 'delivers an event once although the engine repeats it, before the channel is live or later',
     needs: ['repeats'],
     async run(kit) {
       const ledger = new Ledger()
-      const { client, first, node, publisher } = await comeWhileRead(kit, ledger, { read: () => kit.repeat('a') })
+      const { client, first, node, publisher } = await connectDuringRead(kit, ledger, { read: () => kit.repeat('a') })
       const reader = await kit.reader(node, ['a'], { lastEventId: first })
       await kit.repeat('a')
       await ledger.publish(publisher, 'a', 'marker')
-      await Promise.all([client.heard('marker'), reader.heard('marker')])
+      await Promise.all([client.received('marker'), reader.received('marker')])
       await kit.repeat('a')
       await ledger.publish(publisher, 'a', 'last marker')
-      await Promise.all([client.heard('last marker'), reader.heard('last marker')])
+      await Promise.all([client.received('last marker'), reader.received('last marker')])
       expectAll(client, ledger.after(first))
       expect(reader.data).toEqual(client.texts)
       const again = await kit.client(node, ['a'], { lastEventId: first })
@@ -179,12 +179,12 @@ export const deliveryCases: readonly Case[] = [
     },
   },
   {
-    name: 'gives a client that goes from node to node while others publish everything once and in order',
+    name: 'delivers every event once and in order to a client that moves between nodes',
     async run(kit) {
       const ledger = new Ledger()
       const nodes = await kit.nodes(3)
       const first = await ledger.publish(nodes[0], 'a', 'first')
-      const publishing = aside(
+      const publishing = inBackground(
         (async () => {
           for (let n = 0; n < 90; n++) {
             await ledger.publish(nodes[n % 2] as (typeof nodes)[0], n % 3 === 0 ? 'b' : 'a', `${n}`)
@@ -197,7 +197,7 @@ export const deliveryCases: readonly Case[] = [
       let lastEventId = first
       for (let hop = 0; seen.at(-1) !== 'last'; hop++) {
         const client = await kit.client(nodes[hop % 3] as (typeof nodes)[0], ['a', 'b'], { lastEventId })
-        await kit.until(() => client.texts.length > hop % 4 || client.texts.includes('last'), 'the client has some')
+        await kit.until(() => client.texts.length > hop % 4 || client.texts.includes('last'), 'the client has received some events')
         client.leave()
         expect(client.resets).toEqual([])
         seen.push(...client.texts)
@@ -208,7 +208,7 @@ export const deliveryCases: readonly Case[] = [
     },
   },
   {
-    name: 'catches up with what was published while the connection of a node was broken',
+    name: 'catches up after an interruption with the events that were published during it',
     needs: ['log'],
     async run(kit) {
       const ledger = new Ledger()
@@ -219,17 +219,17 @@ export const deliveryCases: readonly Case[] = [
       for (let round = 0; round < 3; round++) {
         await ledger.burst(other, ['a', 'b'], `before ${round}`, 10)
         kit.interrupt(node)
-        await ledger.burst(other, ['a', 'b'], `while it is away ${round}`, 10)
-        await kit.until(() => node.health(), 'the node is back')
+        await ledger.burst(other, ['a', 'b'], `during interruption ${round}`, 10)
+        await kit.until(() => node.health(), 'the node is healthy')
         await ledger.publish(node, 'b', `marker ${round}`)
-        await Promise.all([client.heard(`marker ${round}`), reader.heard(`marker ${round}`)])
+        await Promise.all([client.received(`marker ${round}`), reader.received(`marker ${round}`)])
       }
       expectAll(client, ledger.after(first))
       expect(reader.data).toEqual(client.texts)
     },
   },
   {
-    name: 'loses nothing of the other channels while one is refused, and goes on with that one where clients were',
+    name: 'loses no event of other channels while one is refused, and none of that one once it is admitted',
     needs: ['log', 'refuses'],
     async run(kit) {
       const ledger = new Ledger()
@@ -239,26 +239,26 @@ export const deliveryCases: readonly Case[] = [
       const client = await kit.client(node, ['a'], { lastEventId: first })
       const both = await kit.client(node, ['a', 'x'], { lastEventId: first })
       const reader = await kit.reader(node, ['x'], { lastEventId: first })
-      await Promise.all([both.heard('x before'), reader.heard('x before')])
+      await Promise.all([both.received('x before'), reader.received('x before')])
       await kit.refuse('x')
       kit.interrupt(node)
       await ledger.burst(publisher, ['a', 'x'], 'while it is refused', 20)
-      await kit.until(() => reader.isOver && !both.isOpen, 'who follows the channel has ended')
+      await kit.until(() => reader.isOver && !both.isOpen, 'every stream and reader of the channel has ended')
       expect(reader.error).toMatchObject({ code: 'SSE_BACKPLANE_UNAVAILABLE', message: expect.stringContaining("'x'") as string })
-      await kit.until(() => node.health(), 'the node is back')
+      await kit.until(() => node.health(), 'the node is healthy')
       for (let round = 0; round < 3; round++) {
         expect((await kit.client(node, ['x', 'a'], { lastEventId: both.lastId })).refusal).toBe('backplane')
         expect(await codeOf(() => node.events(['x']).next())).toBe('SSE_BACKPLANE_UNAVAILABLE')
         await ledger.publish(publisher, 'a', `round ${round}`)
-        await client.heard(`round ${round}`)
+        await client.received(`round ${round}`)
       }
       expectAll(client, ledger.after(first, ['a']))
-      // However often it was asked for.
+      // The refusal is reported once, however often the channel was asked for.
       expect(kit.errors.splice(0)).toEqual([expect.objectContaining({ code: 'SSE_BACKPLANE_UNAVAILABLE' })])
       await kit.admit('x')
       const again = await kit.client(node, ['a', 'x'], { lastEventId: both.lastId })
       await ledger.publish(publisher, 'x', 'last')
-      await again.heard('last')
+      await again.received('last')
       expect([...both.texts, ...again.texts]).toEqual(ledger.after(first))
       expect([both.resets, again.resets]).toEqual([[], []])
     },

@@ -20,71 +20,70 @@ import type {
   Refused,
 } from '../../lib/backplanes/backplane.ts'
 import { makeEpoch } from '../../lib/event/timeline.ts'
-import type { ReplayBounds } from '../../lib/log/replay-options.ts'
 import type { RefusalReason } from '../../lib/hub/refusal.ts'
 import { until } from '../support/client.ts'
 import { FakeConnection, turn } from '../support/fake-connection.ts'
+import { publication } from '../support/publication.ts'
 import { subscribeTo } from '../support/subscribe.ts'
 
 /**
- * What an engine declares, and a case may need: a log that processes share, or none; limits that hold for all processes
- * together; that it may tell of the same event again; that it may refuse a channel.
+ * A property that an engine declares and that a case may need: a log that processes share, or none; limits that hold for all
+ * processes together; the ability to repeat an event; the ability to refuse a channel.
  */
 export type Capability = 'log' | 'no log' | 'limits' | 'repeats' | 'refuses'
 
-/** What carries events between the nodes of one case. */
+/** The engine that carries events between the nodes of one case. */
 export interface Engine {
-  /** Another backplane, that shares the events of those before it. */
+  /** Creates a backplane that shares its events with the other backplanes of the engine. */
   backplane(): Backplane
-  /** Tells once more, word for word, of every event that is kept of a channel. Resolves when that was sent. */
+  /** Delivers every event that a channel keeps once more, unchanged. Resolves when they have been sent. */
   repeat?(channel: string): Promise<void>
-  /** Refuses a channel to all who watch it from now on, or when they come back; and lets it be watched again. */
+  /** Refuses a channel to every node that watches it from now on or reconnects. */
   refuse?(channel: string): Promise<void>
+  /** Ends {@link refuse}. */
   admit?(channel: string): Promise<void>
-  /** Is called when all of its backplanes are closed. */
+  /** Called when all backplanes of the engine are closed. */
   dispose?(): Promise<void>
 }
 
-/** One promise of the contract, and what proves it. */
+/** One promise of the contract, and its proof. */
 export interface Case {
   readonly name: string
   readonly needs?: readonly Capability[]
   run(kit: Kit): Promise<void>
 }
 
-/** What happens when a node reads a channel for the first time. */
+/** Callbacks for the first read of a channel. */
 export interface Hooks {
   readonly channel: string
-  /** It is watched, and not read yet. */
+  /** Called when the channel is watched, before it is read. */
   readonly watched?: () => unknown
-  /** It is being read. */
+  /** Called while the channel is being read. */
   readonly reading?: () => unknown
-  /** The answer is there, and the hub does not have it yet. */
+  /** Called before the hub receives the answer. */
   readonly read?: () => unknown
 }
 
-const BOUNDS: ReplayBounds = { maxEvents: 1_000, maxAgeMs: 300_000, maxBytes: 1_048_576, latestPerKey: false }
-
-/** What a case makes its nodes and observers with; all of it is ended by {@link Kit.dispose}. */
+/** Creates the nodes, clients and readers of a case. {@link Kit.dispose} closes them. */
 export class Kit {
-  /** What hubs and backplanes reported. */
+  /** The errors that hubs and backplanes reported. */
   readonly errors: unknown[] = []
   readonly #makeEngine: () => Engine
   readonly #engine: Engine
   readonly #patienceMs: number
-  /** The hubs, each with its backplane. */
+  /** The backplane of each hub. */
   readonly #hubs = new Map<Hub, Backplane>()
   readonly #raw: RawNode[] = []
   readonly #others: Kit[] = []
 
-  /** @param patienceMs how long is waited for what should happen. */
+  /** @param patienceMs how long to wait for anything that should happen. */
   constructor(makeEngine: () => Engine, patienceMs: number) {
     this.#makeEngine = makeEngine
     this.#engine = makeEngine()
     this.#patienceMs = patienceMs
   }
 
-  /** A hub with a backplane of its own, once it is ready. */
+  /** Resolves with a hub over a backplane of its own, when the hub is ready. */
   async node(options: HubOptions = {}, hooks?: Hooks): Promise<Hub> {
     const backplane = this.#engine.backplane()
     const onError = (error: unknown): void => void this.errors.push(error)
@@ -98,7 +97,7 @@ export class Kit {
     return (await Promise.all(Array.from({ length: count }, () => this.node(options)))) as [Hub, Hub, ...Hub[]]
   }
 
-  /** A backplane without a hub, once it is ready. */
+  /** Resolves with a backplane without a hub, when the backplane is ready. */
   async raw(): Promise<RawNode> {
     const node = new RawNode(this.#engine.backplane(), this)
     this.#raw.push(node)
@@ -110,41 +109,44 @@ export class Kit {
     return (await Promise.all(Array.from({ length: count }, () => this.raw()))) as [RawNode, RawNode, ...RawNode[]]
   }
 
-  /** A stream without a socket, once it is live, or refused. */
+  /** Resolves with a stream without a socket, when the stream is live or refused. */
   async client(hub: Hub, channels: readonly string[], options: ClientOptions = {}): Promise<Client> {
     const client = new Client(this)
     await client.open(hub, channels, options)
     return client
   }
 
-  /** A consumer of `events()`, once it is live. */
+  /** Resolves with a reader of `events()`, when the reader is live. */
   async reader(hub: Hub, channels: readonly string[], options: { readonly lastEventId?: string } = {}): Promise<Reader> {
-    const reader = this.consumer(hub.events([...channels], options))
+    const reader = this.readerOf(hub.events([...channels], options))
     await reader.live()
     return reader
   }
 
-  consumer(events: HubEvents): Reader {
+  readerOf(events: HubEvents): Reader {
     return new Reader(events, this)
   }
 
-  /** Waits until nodes were told of everything that was published before. */
+  /**
+   * Waits until hubs have received everything that was published before, have offered it to their clients, and have applied the
+   * bounds of the logs. A hub serves its channels in the order of publishing, so it reaches the marker last.
+   */
   async settled(...hubs: readonly Hub[]): Promise<void> {
     const channel = freshName()
     const clients = await Promise.all(hubs.map((hub) => this.client(hub, [channel])))
     await hubs[0]?.publish(channel, 'item', 'marker')
     for (const client of clients) {
-      await client.heard('marker')
+      await client.received('marker')
       client.leave()
     }
   }
 
-  /** Breaks the connections of a node, which come back by themselves. */
+  /** Breaks the connection of a node, which reconnects by itself. */
   interrupt(hub: Hub): void {
     this.#hubs.get(hub)?.log?.reconnect()
   }
 
-  /** Tells once more of every event that is kept of a channel. */
+  /** Delivers every event that a channel keeps once more. */
   async repeat(channel: string): Promise<void> {
     if (this.#engine.repeat === undefined) throw new Error('the engine cannot repeat')
     await this.#engine.repeat(channel)
@@ -159,15 +161,15 @@ export class Kit {
     await this.#engine.admit?.(channel)
   }
 
-  /** A kit of the same sort, that shares nothing with this one. */
+  /** A kit over an engine of its own. */
   elsewhere(): Kit {
     const other = new Kit(this.#makeEngine, this.#patienceMs)
     this.#others.push(other)
     return other
   }
 
-  until(condition: () => boolean, what: string): Promise<void> {
-    return until(condition, what, this.#patienceMs)
+  until(condition: () => boolean, description: string): Promise<void> {
+    return until(condition, description, this.#patienceMs)
   }
 
   async dispose(): Promise<void> {
@@ -184,9 +186,9 @@ export class Client {
   readonly events: EventSourceMessage[] = []
   /** The data of the events that belong to channels. */
   readonly texts: string[] = []
-  /** What `stream-reset`s said. */
+  /** The data of each `stream-reset`. */
   readonly resets: { readonly channels: readonly string[]; readonly reason: string }[] = []
-  /** How many events came before `stream-open`; -1 until it is live. */
+  /** The number of events before `stream-open`; -1 until the stream is live. */
   replayed = -1
   lastId = ''
   refusal: RefusalReason | undefined
@@ -213,15 +215,15 @@ export class Client {
     return this.#connection.isOpen
   }
 
-  /** Whether its end told it not to come back. */
+  /** Whether the stream ended with `stream-close`, so that the client does not reconnect. */
   get isEndedForGood(): boolean {
     return this.#connection.isEndedForGood
   }
 
-  async heard(text: string): Promise<void> {
+  async received(text: string): Promise<void> {
     await this.#kit.until(
       () => this.texts.includes(text),
-      `the client hears ${text.slice(0, 40)} (it has ${this.texts.join(', ').slice(0, 200)})`,
+      `the client has received ${text.slice(0, 40)} (so far: ${this.texts.join(', ').slice(0, 200)})`,
     )
   }
 
@@ -242,7 +244,7 @@ function isOfChannel({ event }: EventSourceMessage): boolean {
   return !event?.startsWith('stream-')
 }
 
-/** A consumer of `hub.events()` that keeps what it is given. */
+/** A loop over `hub.events()` that keeps every item. */
 export class Reader {
   readonly items: (HubEvent | ResetEvent)[] = []
   isOver = false
@@ -256,7 +258,7 @@ export class Reader {
     void this.#read()
   }
 
-  /** Waits until it has a place: what is published after that is given. */
+  /** Waits until `events()` has a position: it delivers everything that is published after that. */
   async live(): Promise<void> {
     await this.#kit.until(() => this.#events.lastEventId !== '' || this.error !== undefined, 'events() is live')
     if (this.error !== undefined) throw this.error
@@ -266,12 +268,12 @@ export class Reader {
     return this.items.map(({ data }) => data)
   }
 
-  async heard(data: unknown): Promise<void> {
-    await this.#kit.until(() => this.items.some((item) => item.data === data), `events() hears ${JSON.stringify(data).slice(0, 40)}`)
+  async received(data: unknown): Promise<void> {
+    await this.#kit.until(() => this.items.some((item) => item.data === data), `events() has given ${JSON.stringify(data).slice(0, 40)}`)
   }
 
   async over(): Promise<void> {
-    await this.#kit.until(() => this.isOver, 'events() are over')
+    await this.#kit.until(() => this.isOver, 'events() has ended')
   }
 
   async #read(): Promise<void> {
@@ -284,17 +286,17 @@ export class Reader {
   }
 }
 
-/** What a host was told, in order. */
-export type Told =
-  | { readonly what: 'event'; readonly epoch: string; readonly channel: string; readonly event: BackplaneEvent }
-  | { readonly what: 'reached'; readonly token: string }
-  | { readonly what: 'interrupted' | 'signals missed' }
-  | { readonly what: 'resumed'; readonly refused: readonly string[] }
-  | { readonly what: 'signal'; readonly text: string }
+/** A call of a backplane to its host. */
+export type HostCall =
+  | { readonly name: 'event'; readonly epoch: string; readonly channel: string; readonly event: BackplaneEvent }
+  | { readonly name: 'reached'; readonly token: string }
+  | { readonly name: 'interrupted' | 'controlMessagesMissed' }
+  | { readonly name: 'resumed'; readonly refused: readonly string[] }
+  | { readonly name: 'controlMessage'; readonly text: string }
 
-/** A host that records what it is told. */
+/** A host that records its calls. */
 class RecordingHost implements BackplaneHost {
-  readonly told: Told[] = []
+  readonly calls: HostCall[] = []
   readonly #errors: unknown[]
 
   constructor(errors: unknown[]) {
@@ -302,27 +304,27 @@ class RecordingHost implements BackplaneHost {
   }
 
   event(epoch: string, channel: string, event: BackplaneEvent): void {
-    this.told.push({ what: 'event', epoch, channel, event })
+    this.calls.push({ name: 'event', epoch, channel, event })
   }
 
   reached(token: string): void {
-    this.told.push({ what: 'reached', token })
+    this.calls.push({ name: 'reached', token })
   }
 
   interrupted(): void {
-    this.told.push({ what: 'interrupted' })
+    this.calls.push({ name: 'interrupted' })
   }
 
   resumed(refused: Refused): void {
-    this.told.push({ what: 'resumed', refused: [...refused.keys()] })
+    this.calls.push({ name: 'resumed', refused: [...refused.keys()] })
   }
 
   controlMessage(text: string): void {
-    this.told.push({ what: 'signal', text })
+    this.calls.push({ name: 'controlMessage', text })
   }
 
   controlMessagesMissed(): void {
-    this.told.push({ what: 'signals missed' })
+    this.calls.push({ name: 'controlMessagesMissed' })
   }
 
   onError(error: unknown): void {
@@ -333,10 +335,10 @@ class RecordingHost implements BackplaneHost {
 /** A backplane without a hub. */
 export class RawNode {
   readonly backplane: Backplane
-  /** What its host was told. */
-  readonly told: readonly Told[]
-  /** Where it began, without a log. */
-  readonly place: { readonly epoch: string; readonly newest: number } | null
+  /** The calls to its host, in order. */
+  readonly calls: readonly HostCall[]
+  /** The position at which it started; `null` if there is a log. */
+  readonly start: { readonly epoch: string; readonly newest: number } | null
   readonly #kit: Kit
   #lastToken = 0
 
@@ -344,14 +346,14 @@ export class RawNode {
     this.backplane = backplane
     this.#kit = kit
     const host = new RecordingHost(kit.errors)
-    this.told = host.told
-    this.place = backplane.open(host)
+    this.calls = host.calls
+    this.start = backplane.open(host)
   }
 
   async ready(): Promise<void> {
     if (this.backplane.log === null) return
-    await this.#kit.until(() => this.told.some(({ what }) => what === 'resumed'), 'the backplane is ready')
-    // By its first read the others know of it.
+    await this.#kit.until(() => this.calls.some(({ name }) => name === 'resumed'), 'the backplane is ready')
+    // The other nodes know of it once it has read.
     await this.read([])
   }
 
@@ -360,58 +362,47 @@ export class RawNode {
     return this.backplane.log
   }
 
-  /** What it was told of events, each the first time. */
+  /** The events that its host received, without repetitions. */
   get events(): { readonly epoch: string; readonly channel: string; readonly event: BackplaneEvent }[] {
     const seen = new Set<number>()
-    return this.told.filter((told) => told.what === 'event').filter(({ event: { position } }) => !seen.has(position) && seen.add(position))
+    return this.calls.filter((call) => call.name === 'event').filter(({ event: { position } }) => !seen.has(position) && seen.add(position))
   }
 
-  get signals(): string[] {
-    return this.told.filter((told) => told.what === 'signal').map(({ text }) => text)
+  get controlMessages(): string[] {
+    return this.calls.filter((call) => call.name === 'controlMessage').map(({ text }) => text)
   }
 
-  async publish(channel: string, text: string, options: Partial<Publication> = {}): Promise<Published> {
-    return this.backplane.publish({
-      channel,
-      event: 'item',
-      text,
-      isString: true,
-      key: undefined,
-      idempotencyKey: undefined,
-      bounds: BOUNDS,
-      ...options,
-    })
+  async publish(channel: string, text: string, options?: Parameters<typeof publication>[2]): Promise<Published> {
+    return this.backplane.publish(publication(channel, text, options))
   }
 
-  /** The same with other bounds. */
-  publishWith(bounds: Partial<ReplayBounds>, channel: string, text: string): Promise<Published> {
-    return this.publish(channel, text, { bounds: { ...BOUNDS, ...bounds } })
-  }
-
-  /** Without a log everything is told anyway. The channels that are refused. */
+  /** Watches channels, if there is a log. Resolves with the names of the refused channels. */
   async watch(...channels: string[]): Promise<string[]> {
     return [...((await this.backplane.log?.watch(channels)) ?? new Map<string, Error>()).keys()]
   }
 
-  /** Reads channels; `reached`: how much was told when the moment of the read was reached. */
+  /** Reads channels. `reached` is the number of calls to the host before the one that reports the log head as reached. */
   async read(positions: readonly ChannelPosition[], epoch = ''): Promise<History & { readonly reached: number }> {
     const token = `token ${++this.#lastToken}`
     const history = await this.log.read(token, epoch, positions)
-    const at = (): number => this.told.findIndex((told) => told.what === 'reached' && told.token === token)
-    await this.#kit.until(() => at() >= 0, 'the moment of the read is reached')
+    const at = (): number => this.calls.findIndex((call) => call.name === 'reached' && call.token === token)
+    await this.#kit.until(() => at() >= 0, 'the log head of the read is reached')
     return { ...history, reached: at() }
   }
 
-  async heard(text: string): Promise<void> {
-    await this.#kit.until(() => this.told.some((told) => told.what === 'event' && told.event.text === text), `the host is told of ${text}`)
+  async received(text: string): Promise<void> {
+    await this.#kit.until(
+      () => this.calls.some((call) => call.name === 'event' && call.event.text === text),
+      `the host has received ${text}`,
+    )
   }
 
-  async heardSignal(text: string): Promise<void> {
-    await this.#kit.until(() => this.signals.includes(text), `the host is told the signal ${text}`)
+  async receivedControlMessage(text: string): Promise<void> {
+    await this.#kit.until(() => this.controlMessages.includes(text), `the host has received the control message ${text}`)
   }
 }
 
-/** Stops at the first read of a channel, for what must happen just then. */
+/** A backplane that calls hooks at the first read of a channel. */
 class HookedBackplane implements Backplane {
   readonly log: BackplaneLog | null
   readonly #inner: Backplane
@@ -460,7 +451,7 @@ class HookedBackplane implements Backplane {
 
   async #read(log: BackplaneLog, token: string, epoch: string, positions: readonly ChannelPosition[]): Promise<History> {
     const { channel, watched, reading, read } = this.#hooks
-    if (this.#isDone || !positions.some((place) => place.channel === channel)) return log.read(token, epoch, positions)
+    if (this.#isDone || !positions.some((position) => position.channel === channel)) return log.read(token, epoch, positions)
     this.#isDone = true
     await watched?.()
     const [history] = await Promise.all([log.read(token, epoch, positions), reading?.()])
@@ -469,7 +460,7 @@ class HookedBackplane implements Backplane {
   }
 }
 
-/** What was published, by its place in the one order. */
+/** A record of the published events. */
 export class Ledger {
   readonly #entries: { readonly position: number; readonly channel: string; readonly text: string }[] = []
 
@@ -479,52 +470,52 @@ export class Ledger {
     return id
   }
 
-  /** Publishes many at once. */
+  /** Publishes many events at once. */
   async burst(hub: Hub, channels: readonly string[], prefix: string, count: number): Promise<void> {
     await Promise.all(Array.from({ length: count }, (_, n) => this.publish(hub, channels[n % channels.length] as string, `${prefix} ${n}`)))
   }
 
-  /** The texts of what was published to channels after an id, in the one order. */
+  /** The texts of the events that were published to channels after an id, in the order of their positions. */
   after(id: string, channels?: readonly string[]): string[] {
     const wanted = this.#entries.filter(({ position, channel }) => position > positionOf(id) && (channels?.includes(channel) ?? true))
     return wanted.toSorted((a, b) => a.position - b.position).map(({ text }) => text)
   }
 }
 
-/** The place of an id in the one order. */
+/** The position in an id. */
 export function positionOf(id: string): number {
   const digits = /^[0-9a-z]{10}-(\d+)\//.exec(id)?.[1]
   if (digits === undefined) throw new Error(`this is not an id of a hub: ${id}`)
   return Number(digits)
 }
 
-/** An id of the same log at another place. */
+/** An id of the same epoch at another position. */
 export function idAt(id: string, position: number): string {
   return id.replace(/-\d+/, `-${position}`)
 }
 
-/** A name that was not used before. */
+/** A channel name that was not used before. */
 export function freshName(): string {
   return `channel ${makeEpoch()}`
 }
 
-/** Lets what was asked for in this turn be sent. */
+/** Waits until the commands of this turn have been sent. */
 export async function sent(): Promise<void> {
   await turn()
 }
 
-/** Something that goes on aside, and that a case which fails meanwhile does not wait for any more. */
-export function aside<T>(promise: Promise<T>): Promise<T> {
+/** Marks a promise as handled, so that its rejection is not reported as unhandled if the case fails before awaiting it. */
+export function inBackground<T>(promise: Promise<T>): Promise<T> {
   promise.catch(() => {})
   return promise
 }
 
-/** The code of the error that a call rejects with, or throws. */
+/** The code of the error that a call throws or rejects with. */
 export async function codeOf(call: () => unknown): Promise<unknown> {
   try {
     await call()
   } catch (error) {
     return (error as { readonly code?: unknown }).code ?? error
   }
-  return 'it resolved'
+  return 'resolved'
 }

@@ -5,12 +5,12 @@ import { Hub } from '../../lib/index.ts'
 afterEach(() => jest.useRealTimers())
 
 describe('MemoryBackplane', () => {
-  it('refuses an event for which no position is left below 2^53, and stores nothing of it', async () => {
+  it('refuses an event if no position is left below 2^53, and does not store it', async () => {
     const lastMs = Math.floor(Number.MAX_SAFE_INTEGER / 1_000)
     jest.useFakeTimers({ now: lastMs })
-    const told: number[] = []
+    const positions: number[] = []
     const host: BackplaneHost = {
-      event: (_epoch, _channel, { position }) => void told.push(position),
+      event: (_epoch, _channel, { position }) => void positions.push(position),
       reached() {},
       interrupted() {},
       resumed() {},
@@ -21,13 +21,13 @@ describe('MemoryBackplane', () => {
     const backplane = new MemoryBackplane()
     backplane.open(host)
     const hub = new Hub({ backplane: new MemoryBackplane(backplane) })
-    // The clock gives 9007199254740000 at first; 990 more positions are left.
+    // The first position is 9007199254740000, and 990 more are left.
     const results = await Promise.allSettled(Array.from({ length: 1_000 }, (_, n) => hub.publish('a', 'e', n)))
     expect(results.filter(({ status }) => status === 'fulfilled')).toHaveLength(991)
     expect(results.at(-1)).toMatchObject({
       reason: { code: 'SSE_BACKPLANE_UNAVAILABLE', message: expect.stringContaining('2^53') as string },
     })
-    expect([told.length, told.at(-1), hub.stats().published]).toEqual([991, Number.MAX_SAFE_INTEGER - 1, 991])
+    expect([positions.length, positions.at(-1), hub.stats().published]).toEqual([991, Number.MAX_SAFE_INTEGER - 1, 991])
     await hub.close()
   })
 })

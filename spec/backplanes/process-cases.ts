@@ -3,10 +3,10 @@ import { type Case, type Client, codeOf, Ledger, sent } from './kit.ts'
 
 const refusalsOf = (clients: readonly Client[]): unknown[] => clients.map(({ refusal }) => refusal)
 
-/** The streams, limits and ends of processes that share a hub. */
+/** Calls that concern the streams of all processes: disconnect, stats, limits and close. */
 export const processCases: readonly Case[] = [
   {
-    name: 'ends the streams of an owner on every node, and resolves to how many those were',
+    name: 'ends the streams of an owner on every node, and resolves with their number',
     async run(kit) {
       const nodes = await kit.nodes(3)
       const [node, other, third] = nodes as [Hub, Hub, Hub]
@@ -21,7 +21,7 @@ export const processCases: readonly Case[] = [
       expect(ended.map(({ isOpen }) => isOpen)).toEqual([false, false, false, false])
       await node.publish('a', 'item', 'marker')
       for (const client of others) {
-        await client.heard('marker')
+        await client.received('marker')
         expect([client.isOpen, client.texts]).toEqual([true, ['before', 'marker']])
       }
       expect(await third.disconnect(owner)).toBe(0)
@@ -30,7 +30,7 @@ export const processCases: readonly Case[] = [
     },
   },
   {
-    name: 'ends the streams that have only one channel on every node, for good where that is asked for',
+    name: 'ends the streams that have only one channel on every node, for good if asked',
     async run(kit) {
       const nodes = await kit.nodes(3)
       const [node, other] = nodes as [Hub, Hub, Hub]
@@ -38,12 +38,12 @@ export const processCases: readonly Case[] = [
       const others = await Promise.all(nodes.flatMap((hub) => [kit.client(hub, ['job: {1}\n😀', 'a']), kit.client(hub, ['a'])]))
       await other.publish('job: {1}\n😀', 'item', 'before')
       expect(await node.disconnect({ channel: 'job: {1}\n😀' }, { reconnect: false })).toBe(3)
-      await kit.until(() => ended.every(({ isOpen }) => !isOpen), 'all have what was published before')
+      await kit.until(() => ended.every(({ isOpen }) => !isOpen), 'all streams have ended')
       expect(ended.map(({ isOpen, isEndedForGood, texts }) => [isOpen, isEndedForGood, texts])).toEqual(
         nodes.map(() => [false, true, ['before']]),
       )
       await node.publish('a', 'item', 'marker')
-      for (const client of others) await client.heard('marker')
+      for (const client of others) await client.received('marker')
       expect(others.map(({ isOpen }) => isOpen)).toEqual(Array(6).fill(true))
       expect(await other.disconnect({ channel: 'a' })).toBe(3)
       expect(others.map(({ isOpen, isEndedForGood }) => [isOpen, isEndedForGood])).toEqual(
@@ -55,13 +55,13 @@ export const processCases: readonly Case[] = [
     },
   },
   {
-    name: 'adds up what all nodes have',
+    name: 'adds up the stats of all nodes',
     async run(kit) {
       const [node, other, third] = (await kit.nodes(3)) as unknown as [Hub, Hub, Hub]
       const clients = await Promise.all([node, other, other].map((hub) => kit.client(hub, ['a'])))
       for (const hub of [node, other, third, third]) await hub.publish('a', 'item', 'x')
       await third.publish('a', 'item', 'marker')
-      for (const client of clients) await client.heard('marker')
+      for (const client of clients) await client.received('marker')
       for (const hub of [node, other, third]) {
         expect(await hub.stats({ all: true })).toMatchObject({
           processes: 3,
@@ -82,9 +82,9 @@ export const processCases: readonly Case[] = [
     async run(kit) {
       const [node, other, third] = (await kit.nodes(3, { maxSubscribersPerOwner: 2 })) as unknown as [Hub, Hub, Hub]
       const owner = 'user: {1}\n😀'
-      const come = (hub: Hub): Promise<Client> => kit.client(hub, ['a'], { owner })
-      const [first, second] = [await come(node), await come(other)]
-      expect(refusalsOf([first, second, await come(third), await come(node)])).toEqual([
+      const connect = (hub: Hub): Promise<Client> => kit.client(hub, ['a'], { owner })
+      const [first, second] = [await connect(node), await connect(other)]
+      expect(refusalsOf([first, second, await connect(third), await connect(node)])).toEqual([
         undefined,
         undefined,
         'maxSubscribersPerOwner',
@@ -94,23 +94,23 @@ export const processCases: readonly Case[] = [
         undefined,
         undefined,
       ])
-      // One that leaves makes room for one, wherever it comes.
+      // A stream that ends makes room for one more, on any node.
       first.leave()
       await sent()
       await node.publish('a', 'item', 'x')
-      const next = await come(third)
-      expect(refusalsOf([next, await come(third), await come(other), await come(node)])).toEqual([
+      const next = await connect(third)
+      expect(refusalsOf([next, await connect(third), await connect(other), await connect(node)])).toEqual([
         undefined,
         ...Array<string>(3).fill('maxSubscribersPerOwner'),
       ])
-      // So does a node that closes.
+      // A node that closes makes room for its streams, too.
       await other.close()
-      expect(refusalsOf([await come(node), await come(third)])).toEqual([undefined, 'maxSubscribersPerOwner'])
+      expect(refusalsOf([await connect(node), await connect(third)])).toEqual([undefined, 'maxSubscribersPerOwner'])
       expect(next.isOpen).toBe(true)
     },
   },
   {
-    name: 'says of an owner at its limit whether streams of other nodes are among those counted',
+    name: 'reports whether an owner at its limit has streams on other nodes',
     needs: ['limits'],
     async run(kit) {
       const [node, other] = await kit.raws(2)
@@ -125,7 +125,7 @@ export const processCases: readonly Case[] = [
     },
   },
   {
-    name: 'lets in no more of an owner than its limit when they come to all nodes at once',
+    name: 'admits no more streams of an owner than its limit if they arrive on all nodes at once',
     needs: ['limits'],
     async run(kit) {
       const nodes = await kit.nodes(3, { maxSubscribersPerOwner: 2 })
@@ -137,7 +137,7 @@ export const processCases: readonly Case[] = [
     },
   },
   {
-    name: 'ends the oldest stream of an owner, on whichever node it is, for one more',
+    name: 'ends the oldest stream of an owner, on any node, to admit a new one',
     needs: ['limits'],
     async run(kit) {
       const [node, other, third] = (await kit.nodes(3, { maxSubscribersPerOwner: { max: 2, whenFull: 'close-oldest' } })) as unknown as [
@@ -145,15 +145,15 @@ export const processCases: readonly Case[] = [
         Hub,
         Hub,
       ]
-      const come = (hub: Hub, owner = 'user'): Promise<Client> => kit.client(hub, ['a'], { owner })
-      const bystander = await come(node, 'another')
+      const connect = (hub: Hub, owner = 'user'): Promise<Client> => kit.client(hub, ['a'], { owner })
+      const bystander = await connect(node, 'another')
       const clients: Client[] = []
       for (const hub of [node, other, third, node, node, other]) {
-        clients.push(await come(hub))
+        clients.push(await connect(hub))
         await sent()
-        // So that their ages can be told apart.
+        // The ages of the streams must differ.
         const openedAt = performance.now()
-        await kit.until(() => performance.now() - openedAt > 50, 'the clock moves on')
+        await kit.until(() => performance.now() - openedAt > 50, 'the clock has advanced')
         const open = clients.map(({ isOpen }) => isOpen)
         expect([open, refusalsOf(clients).every((reason) => reason === undefined)]).toEqual([
           clients.map((_, n) => n >= clients.length - 2),
@@ -161,11 +161,11 @@ export const processCases: readonly Case[] = [
         ])
       }
       await third.publish('a', 'item', 'marker')
-      for (const client of [bystander, ...clients.slice(-2)]) await client.heard('marker')
+      for (const client of [bystander, ...clients.slice(-2)]) await client.received('marker')
     },
   },
   {
-    name: 'stores what is published again with its idempotency key once, whoever publishes it and when',
+    name: 'stores an event once although any node publishes it again with its idempotency key, at any time',
     async run(kit) {
       const ledger = new Ledger()
       const nodes = await kit.nodes(3)
@@ -173,14 +173,14 @@ export const processCases: readonly Case[] = [
       const reader = await kit.reader(nodes[2] as Hub, ['a', 'b'])
       const id = await ledger.publish(nodes[0], 'a', 'first', { idempotencyKey: 'key' })
       for (const hub of nodes) expect(await hub.publish('a', 'other', { not: 'stored' }, { idempotencyKey: 'key' })).toBe(id)
-      // All at once: one of them is first.
+      // All publish at once, and one of them is first.
       const ids = await Promise.all(
         [...nodes, ...nodes].map((hub) => hub.publish('a', 'item', 'at once', { idempotencyKey: 'odd: {key}\n😀' })),
       )
       expect(new Set(ids).size).toBe(1)
       const inOther = await nodes[2]?.publish('b', 'item', 'in another channel', { idempotencyKey: 'key' })
       await nodes[1].publish('a', 'item', 'marker')
-      await Promise.all([client.heard('marker'), reader.heard('marker')])
+      await Promise.all([client.received('marker'), reader.received('marker')])
       expect(client.texts).toEqual(['first', 'at once', 'in another channel', 'marker'])
       expect(client.ids.slice(0, 3)).toEqual([id, ids[0], inOther])
       expect(reader.data).toEqual(client.texts)
@@ -190,7 +190,7 @@ export const processCases: readonly Case[] = [
     },
   },
   {
-    name: 'goes on with the other nodes when one is closed',
+    name: 'keeps serving on the other nodes when one closes',
     async run(kit) {
       const ledger = new Ledger()
       const [node, other, third] = (await kit.nodes(3)) as unknown as [Hub, Hub, Hub]
@@ -205,12 +205,12 @@ export const processCases: readonly Case[] = [
       await ledger.burst(third, ['a', 'b'], 'after', 6)
       await ledger.publish(node, 'a', 'marker')
       for (const client of live) {
-        await client.heard('marker')
+        await client.received('marker')
         expect([client.resets, client.texts]).toEqual([[], ledger.after(first, ['a'])])
       }
-      await reader.heard('marker')
+      await reader.received('marker')
       expect(reader.data).toEqual(ledger.after(first, ['a']))
-      // Those of the node that is gone come to another.
+      // The clients of the closed node connect to the others.
       for (const hub of [node, third]) {
         const client = await kit.client(hub, ['a', 'b'], { lastEventId: first })
         expect([client.resets, client.texts]).toEqual([[], ledger.after(first)])
@@ -221,13 +221,13 @@ export const processCases: readonly Case[] = [
     },
   },
   {
-    name: 'refuses everything on a hub that is closed',
+    name: 'refuses everything on a closed hub',
     async run(kit) {
       const [node, other] = await kit.nodes(2)
       const client = await kit.client(node, ['a'])
       const reader = await kit.reader(node, ['a'])
       await other.publish('a', 'item', 'before')
-      await Promise.all([client.heard('before'), reader.heard('before')])
+      await Promise.all([client.received('before'), reader.received('before')])
       await node.close()
       expect(await codeOf(() => node.publish('a', 'item', 'too late'))).toBe('SSE_HUB_CLOSED')
       expect(await codeOf(() => node.stats({ all: true }))).toBe('SSE_BACKPLANE_UNAVAILABLE')
@@ -238,7 +238,7 @@ export const processCases: readonly Case[] = [
       expect(await late.next()).toEqual({ done: true, value: undefined })
       const observer = await kit.client(other, ['a'], { rewind: 10 })
       await other.publish('a', 'item', 'marker')
-      await observer.heard('marker')
+      await observer.received('marker')
       expect([observer.texts, client.texts, reader.data]).toEqual([['before', 'marker'], ['before'], ['before']])
     },
   },

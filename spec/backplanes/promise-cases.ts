@@ -1,24 +1,25 @@
 import type { Published } from '../../lib/backplanes/backplane.ts'
-import { aside, type Case, codeOf, freshName, type RawNode, sent } from './kit.ts'
+import { publication } from '../support/publication.ts'
+import { inBackground, type Case, codeOf, freshName, type RawNode, sent } from './kit.ts'
 
 const positionsOf = (published: readonly { readonly position: number }[]): number[] => published.map(({ position }) => position)
 const ascending = (positions: readonly number[]): number[] => positions.toSorted((a, b) => a - b)
 
-/** Publishes to channels in turn, all at once. */
+/** Publishes events to channels in turn, all at once. */
 async function burst(node: RawNode, channels: readonly string[], count: number): Promise<Published[]> {
   return Promise.all(
     Array.from({ length: count }, (_, n) => node.publish(channels[n % channels.length] as string, `${node.backplane.processId} ${n}`)),
   )
 }
 
-/** What all calls that have an answer are answered with. */
+/** The error codes with which every call that has an answer is rejected. */
 async function answersOf(node: RawNode): Promise<Record<string, unknown>> {
   const { backplane } = node
   const { log } = backplane
   const calls: Record<string, () => unknown> = {
     publish: () => node.publish('a', 'too late'),
-    signal: () => backplane.broadcast('too late', false),
-    'vital signal': () => backplane.broadcast('too late', true),
+    broadcast: () => backplane.broadcast('too late', false),
+    'vital broadcast': () => backplane.broadcast('too late', true),
     watch: () => log?.watch(['b']) ?? node.publish('a', 'too late'),
     read: () => log?.read('token', '', [{ channel: 'a', after: 0 }]) ?? node.publish('a', 'too late'),
     acquire: () => log?.acquire('key', 1) ?? node.publish('a', 'too late'),
@@ -28,13 +29,13 @@ async function answersOf(node: RawNode): Promise<Record<string, unknown>> {
 }
 
 const REJECTED = Object.fromEntries(
-  ['publish', 'signal', 'vital signal', 'watch', 'read', 'acquire'].map((name) => [name, 'SSE_BACKPLANE_UNAVAILABLE']),
+  ['publish', 'broadcast', 'vital broadcast', 'watch', 'read', 'acquire'].map((name) => [name, 'SSE_BACKPLANE_UNAVAILABLE']),
 )
 
-/** What a backplane promises its hub, seen without one. */
+/** The promises of a backplane to its hub, tested without a hub. */
 export const promiseCases: readonly Case[] = [
   {
-    name: 'gives every event a place of its own in one order of microseconds, whichever node publishes',
+    name: 'gives every event a unique position in microseconds, in one order for all nodes',
     async run(kit) {
       const nodes = await kit.raws(3)
       const from = Date.now() * 1_000
@@ -48,13 +49,13 @@ export const promiseCases: readonly Case[] = [
         const { position } = await node.publish('c', 'later')
         expect(position).toBeGreaterThan(Math.max(...positionsOf(all)))
         expect(Number.isSafeInteger(position)).toBe(true)
-        // The engine's clock may be another one.
+        // The engine may have a clock of its own.
         expect(Math.abs(position - from)).toBeLessThan(3_600_000_000)
       }
     },
   },
   {
-    name: 'tells every node of all events, in the order of their places, as they were published',
+    name: 'delivers all events to every node, unchanged and in the order of their positions',
     async run(kit) {
       const nodes = await kit.raws(3)
       for (const node of nodes) await node.watch('a', 'b', 'c')
@@ -62,17 +63,17 @@ export const promiseCases: readonly Case[] = [
       const marker = await nodes[0].publish('b', 'marker')
       const positions = ascending(positionsOf([...bursts.flat(), marker]))
       for (const node of nodes) {
-        await node.heard('marker')
+        await node.received('marker')
         expect(positionsOf(node.events.map(({ event }) => event))).toEqual(positions)
         expect(node.events.every(({ epoch }) => epoch === marker.epoch)).toBe(true)
-        const heard = node.events.map(({ channel, event: { event, text, isString, key } }) => ({ channel, event, text, isString, key }))
-        expect(heard.at(-1)).toEqual({ channel: 'b', event: 'item', text: 'marker', isString: true, key: undefined })
+        const received = node.events.map(({ channel, event: { event, text, isString, key } }) => ({ channel, event, text, isString, key }))
+        expect(received.at(-1)).toEqual({ channel: 'b', event: 'item', text: 'marker', isString: true, key: undefined })
         expect(node.events).toEqual(nodes[0].events)
       }
     },
   },
   {
-    name: 'names with each event the one before it in its channel',
+    name: 'delivers each event with the previous position of its channel',
     needs: ['log'],
     async run(kit) {
       const [node, other] = await kit.raws(2)
@@ -80,15 +81,15 @@ export const promiseCases: readonly Case[] = [
       await node.watch('a', 'b')
       await Promise.all([burst(node, ['a', 'b'], 20), burst(other, ['b', 'a'], 20)])
       await other.publish('a', 'marker')
-      await node.heard('marker')
+      await node.received('marker')
       for (const [channel, first] of [['a', before.position] as const, ['b', 0] as const]) {
-        const events = node.events.filter((told) => told.channel === channel).map(({ event }) => event)
+        const events = node.events.filter((each) => each.channel === channel).map(({ event }) => event)
         expect(events.map(({ prev }) => prev)).toEqual([first, ...positionsOf(events).slice(0, -1)])
       }
     },
   },
   {
-    name: 'tells of what is published once watch() has resolved',
+    name: 'delivers every event that is published after watch() has resolved',
     needs: ['log'],
     async run(kit) {
       const [node, other] = await kit.raws(2)
@@ -102,31 +103,31 @@ export const promiseCases: readonly Case[] = [
     },
   },
   {
-    name: 'tells that a moment is reached after all events before it, and before all that follow',
+    name: 'reports a log head as reached after all events before it, and before all that follow',
     needs: ['log'],
     async run(kit) {
       const [node, ...others] = await kit.raws(3)
       await node.watch('a', 'b')
       const bursts: Promise<Published[]>[] = []
-      const moments: { readonly newest: number; readonly reached: number }[] = []
+      const heads: { readonly newest: number; readonly reached: number }[] = []
       for (let round = 0; round < 8; round++) {
-        bursts.push(...others.map((other) => aside(burst(other, ['a', 'b'], 12))))
+        bursts.push(...others.map((other) => inBackground(burst(other, ['a', 'b'], 12))))
         const [one, two] = await Promise.all([node.read([]), node.read([{ channel: 'a', after: 0 }])])
-        moments.push(one, two)
+        heads.push(one, two)
       }
       const published = ascending(positionsOf((await Promise.all(bursts)).flat()))
       await others[0]?.publish('b', 'marker')
-      await node.heard('marker')
-      for (const { newest, reached } of moments) {
-        const before = node.told.slice(0, reached).filter(({ what }) => what === 'event')
+      await node.received('marker')
+      for (const { newest, reached } of heads) {
+        const before = node.calls.slice(0, reached).filter(({ name }) => name === 'event')
         expect(before).toHaveLength(published.filter((position) => position <= newest).length)
-        const told = node.told.slice(0, reached).flatMap((each) => (each.what === 'event' ? [each.event.position] : []))
-        expect(Math.max(0, ...told)).toBeLessThan(newest)
+        const received = node.calls.slice(0, reached).flatMap((each) => (each.name === 'event' ? [each.event.position] : []))
+        expect(Math.max(0, ...received)).toBeLessThan(newest)
       }
     },
   },
   {
-    name: 'reads of all channels what there was at one moment',
+    name: 'reads all channels at one log head',
     needs: ['log'],
     async run(kit) {
       const [node, ...others] = await kit.raws(3)
@@ -135,7 +136,7 @@ export const promiseCases: readonly Case[] = [
       const bursts: Promise<Published[]>[] = []
       const histories = []
       for (let round = 0; round < 8; round++) {
-        bursts.push(...others.map((other) => aside(burst(other, ['a', 'b'], 12))))
+        bursts.push(...others.map((other) => inBackground(burst(other, ['a', 'b'], 12))))
         histories.push(
           await node.read(
             [
@@ -148,7 +149,7 @@ export const promiseCases: readonly Case[] = [
       }
       await Promise.all(bursts)
       await node.publish('b', 'marker')
-      await node.heard('marker')
+      await node.received('marker')
       for (const { epoch, newest, channels } of histories) {
         expect(epoch).toBe(first.epoch)
         const expected = (name: string) =>
@@ -162,14 +163,14 @@ export const promiseCases: readonly Case[] = [
     },
   },
   {
-    name: 'says up to where events are gone, and only that',
+    name: 'returns a floor between the dropped events and the kept ones',
     needs: ['log'],
     async run(kit) {
       const [node, other] = await kit.raws(2)
       const published: Published[] = []
-      for (let n = 0; n < 6; n++) published.push(await [node, other][n % 2]!.publishWith({ maxEvents: 3 }, 'a', `${n}`))
+      for (let n = 0; n < 6; n++) published.push(await [node, other][n % 2]!.publish('a', `${n}`, { bounds: { maxEvents: 3 } }))
       const { epoch } = published[0] as Published
-      const places = positionsOf(published)
+      const positions = positionsOf(published)
       const read = async (after: number) => {
         const { channels } = await other.read(
           [
@@ -184,31 +185,31 @@ export const promiseCases: readonly Case[] = [
       }
       const all = await read(0)
       expect(all.texts).toEqual(['3', '4', '5'])
-      expect([all.floor >= (places[2] as number), all.floor < (places[3] as number)]).toEqual([true, true])
-      expect(await read(places[1] as number)).toMatchObject({ isComplete: false, texts: ['3', '4', '5'] })
-      expect(await read(places[2] as number)).toMatchObject({ isComplete: true, texts: ['3', '4', '5'] })
-      expect(await read(places[4] as number)).toMatchObject({ isComplete: true, texts: ['5'] })
-      expect(await read(places[5] as number)).toMatchObject({ isComplete: true, texts: [] })
+      expect([all.floor >= (positions[2] as number), all.floor < (positions[3] as number)]).toEqual([true, true])
+      expect(await read(positions[1] as number)).toMatchObject({ isComplete: false, texts: ['3', '4', '5'] })
+      expect(await read(positions[2] as number)).toMatchObject({ isComplete: true, texts: ['3', '4', '5'] })
+      expect(await read(positions[4] as number)).toMatchObject({ isComplete: true, texts: ['5'] })
+      expect(await read(positions[5] as number)).toMatchObject({ isComplete: true, texts: [] })
     },
   },
   {
-    name: 'reads all that is kept where a place is of another epoch',
+    name: 'returns every kept event if the position is of another epoch',
     needs: ['log'],
     async run(kit) {
       const node = await kit.raw()
       await node.publish('a', 'one')
       const { position, epoch } = await node.publish('a', 'two')
-      const texts = async (of: string): Promise<string[] | undefined> => {
-        const { channels } = await node.read([{ channel: 'a', after: position }], of)
+      const textsIn = async (epochOfPosition: string): Promise<string[] | undefined> => {
+        const { channels } = await node.read([{ channel: 'a', after: position }], epochOfPosition)
         return channels[0]?.events.map(({ text }) => text)
       }
-      expect(await texts(epoch)).toEqual([])
-      expect(await texts('0000000000')).toEqual(['one', 'two'])
-      expect(await texts('')).toEqual(['one', 'two'])
+      expect(await textsIn(epoch)).toEqual([])
+      expect(await textsIn('0000000000')).toEqual(['one', 'two'])
+      expect(await textsIn('')).toEqual(['one', 'two'])
     },
   },
   {
-    name: 'tells nothing of a channel that is not watched any more, and goes on with the others',
+    name: 'delivers no event of a channel after unwatch(), and still those of the others',
     needs: ['log'],
     async run(kit) {
       const [node, other] = await kit.raws(2)
@@ -217,15 +218,15 @@ export const promiseCases: readonly Case[] = [
       await sent()
       await node.watch('c')
       for (const name of ['a', 'never watched', 'b', 'c']) await other.publish(name, `of ${name}`)
-      await node.heard('of c')
+      await node.received('of c')
       expect(node.events.map(({ event }) => event.text)).toEqual(['of b', 'of c'])
       await node.watch('a')
       await other.publish('a', 'again')
-      await node.heard('again')
+      await node.received('again')
     },
   },
   {
-    name: 'refuses a channel alone, to who watches it and to who comes back, until it is admitted',
+    name: 'refuses one channel alone, in watch() and after an interruption, until it is admitted',
     needs: ['log', 'refuses'],
     async run(kit) {
       const [node, other] = await kit.raws(2)
@@ -233,52 +234,52 @@ export const promiseCases: readonly Case[] = [
       expect(await node.watch('a', 'x', 'b')).toEqual(['x'])
       expect(await node.watch('x')).toEqual(['x'])
       for (const name of ['x', 'a', 'b']) await other.publish(name, `of ${name}`)
-      await node.heard('of b')
+      await node.received('of b')
       expect(node.events.map(({ event }) => event.text)).toEqual(['of a', 'of b'])
       await kit.admit('x')
       expect(await node.watch('x')).toEqual([])
       await other.publish('x', 'admitted')
-      await node.heard('admitted')
+      await node.received('admitted')
       await kit.refuse('x')
-      const from = node.told.length
+      const from = node.calls.length
       node.log.reconnect()
-      const resumed = () => node.told.slice(from).find((told) => told.what === 'resumed')
-      await kit.until(() => resumed() !== undefined, 'it is back')
-      expect(resumed()).toEqual({ what: 'resumed', refused: ['x'] })
+      const resumed = () => node.calls.slice(from).find(({ name }) => name === 'resumed')
+      await kit.until(() => resumed() !== undefined, 'the connection is restored')
+      expect(resumed()).toEqual({ name: 'resumed', refused: ['x'] })
       for (const name of ['x', 'a']) await other.publish(name, `${name} again`)
-      await node.heard('a again')
+      await node.received('a again')
       expect(node.events.map(({ event }) => event.text)).not.toContain('x again')
     },
   },
   {
-    name: 'tells when it is interrupted and when it is back, nothing in between, and then of all channels that are watched',
+    name: 'reports an interruption, delivers nothing during it, and delivers every watched channel after it',
     needs: ['log'],
     async run(kit) {
       const [node, other] = await kit.raws(2)
       await node.watch('a', 'b')
       for (let round = 0; round < 3; round++) {
-        const from = node.told.length
-        const since = (): readonly string[] => node.told.slice(from).map(({ what }) => what)
-        const bursts = aside(burst(other, ['a', 'b'], 10))
+        const from = node.calls.length
+        const since = (): readonly string[] => node.calls.slice(from).map(({ name }) => name)
+        const bursts = inBackground(burst(other, ['a', 'b'], 10))
         node.log.reconnect()
         const watching = node.watch(`c ${round}`).catch(() => {})
-        await kit.until(() => since().includes('resumed'), 'it is back')
+        await kit.until(() => since().includes('resumed'), 'the connection is restored')
         await Promise.all([watching, bursts])
         const [before, after] = [since().indexOf('interrupted'), since().indexOf('resumed')]
         expect([before >= 0, after - before]).toEqual([true, 1])
-        // Whether it was watched before or is now, it is told.
+        // Channels that were watched before and during the interruption deliver.
         for (const channel of ['a', 'b', `c ${round}`]) {
           await other.publish(channel, `${channel} after ${round}`)
-          await node.heard(`${channel} after ${round}`)
+          await node.received(`${channel} after ${round}`)
         }
-        expect(since().filter((what) => what === 'interrupted' || what === 'resumed')).toEqual(['interrupted', 'resumed'])
+        expect(since().filter((name) => name === 'interrupted' || name === 'resumed')).toEqual(['interrupted', 'resumed'])
         const { epoch, channels } = await node.read([{ channel: 'a', after: 0 }])
         expect([epoch, channels[0]?.events.at(-1)?.text]).toEqual([(await bursts)[0]?.epoch, `a after ${round}`])
       }
     },
   },
   {
-    name: 'knows a publish again by its idempotency key, in its channel, on every node',
+    name: 'recognises a repeated publish by its idempotency key, per channel and on every node',
     async run(kit) {
       const [node, other] = await kit.raws(2)
       await node.watch('a', 'b', 'ab')
@@ -291,7 +292,7 @@ export const promiseCases: readonly Case[] = [
       expect((await other.publish('ab', 'of a channel whose name is longer', { idempotencyKey: 'k' })).isNew).toBe(true)
       expect((await other.publish('a', 'with another key', { idempotencyKey: 'bk ' })).isNew).toBe(true)
       await other.publish('a', 'marker')
-      await node.heard('marker')
+      await node.received('marker')
       expect(node.events.map(({ event }) => event.text)).toEqual([
         'first',
         'of another channel',
@@ -302,7 +303,7 @@ export const promiseCases: readonly Case[] = [
     },
   },
   {
-    name: 'carries signals to every node, and to one',
+    name: 'carries control messages to every node, or to one',
     async run(kit) {
       const nodes = await kit.raws(3)
       const ids = nodes.map(({ backplane }) => backplane.processId)
@@ -310,54 +311,45 @@ export const promiseCases: readonly Case[] = [
       for (const [n, text] of ['plain', 'with a\nline break, {braces} and 😀', ''].entries()) {
         const node = nodes[n] as RawNode
         expect((await node.backplane.broadcast(text, n === 1)).toSorted()).toEqual(ids.toSorted())
-        for (const each of nodes) await each.heardSignal(text)
+        for (const each of nodes) await each.receivedControlMessage(text)
       }
       nodes[0].backplane.send(nodes[1].backplane.processId, 'for one')
-      await nodes[1].heardSignal('for one')
+      await nodes[1].receivedControlMessage('for one')
       await nodes[0].backplane.broadcast('marker', false)
-      for (const node of nodes) await node.heardSignal('marker')
-      const counts = nodes.map(({ signals }) => signals.filter((text) => text === 'for one').length)
+      for (const node of nodes) await node.receivedControlMessage('marker')
+      const counts = nodes.map(({ controlMessages }) => controlMessages.filter((text) => text === 'for one').length)
       expect(counts).toEqual([0, 1, 0])
     },
   },
   {
-    name: 'tells of an event before publish() returns, from the place on at which open() began',
+    name: 'delivers an event before publish() returns, and starts at the position that open() returns',
     needs: ['no log'],
     async run(kit) {
       const [node, other] = await kit.raws(2)
-      const told = (each: RawNode): (number | undefined)[] => each.events.map(({ event }) => event.position)
-      const bounds = { maxEvents: 10, maxAgeMs: 60_000, maxBytes: 10_000, latestPerKey: false }
-      const answer = node.backplane.publish({
-        channel: 'a',
-        event: 'item',
-        text: 'x',
-        isString: true,
-        key: undefined,
-        idempotencyKey: undefined,
-        bounds,
-      })
-      expect([told(node), told(other)]).toEqual([[expect.any(Number)], told(node)])
+      const positionsAt = (each: RawNode): number[] => each.events.map(({ event }) => event.position)
+      const answer = node.backplane.publish(publication('a', 'x'))
+      expect([positionsAt(node), positionsAt(other)]).toEqual([[expect.any(Number)], positionsAt(node)])
       const { position, epoch } = await answer
-      expect(told(node)).toEqual([position])
+      expect(positionsAt(node)).toEqual([position])
       const late = await kit.raw()
-      expect(late.place).toEqual({ epoch, newest: position })
-      expect(late.told).toEqual([])
+      expect(late.start).toEqual({ epoch, newest: position })
+      expect(late.calls).toEqual([])
     },
   },
   {
-    name: 'rejects every call once it is closed, and tells its host nothing more',
+    name: 'rejects every call after close(), and no longer calls its host',
     async run(kit) {
       const [node, other, third] = await kit.raws(3)
       await node.watch('a')
       await third?.watch('a')
       await other.publish('a', 'before')
-      await node.heard('before')
+      await node.received('before')
       await node.backplane.close()
-      const count = node.told.length
+      const count = node.calls.length
       expect(await answersOf(node)).toEqual(REJECTED)
       await node.backplane.close()
       const { log } = node.backplane
-      // What has no answer does nothing.
+      // Calls without an answer do nothing.
       node.backplane.send(other.backplane.processId, 'too late')
       log?.unwatch(['b'])
       log?.release('key')
@@ -366,18 +358,18 @@ export const promiseCases: readonly Case[] = [
         await other.publish('a', text)
         const ids = await other.backplane.broadcast(text, true)
         expect(ids).not.toContain(node.backplane.processId)
-        await third?.heard(text)
-        await Promise.all([third?.heardSignal(text), other.heardSignal(text)])
+        await third?.received(text)
+        await Promise.all([third?.receivedControlMessage(text), other.receivedControlMessage(text)])
       }
-      expect(node.told.slice(count)).toEqual([])
-      expect([other.signals, third?.events.map(({ event }) => event.text)]).toEqual([
+      expect(node.calls.slice(count)).toEqual([])
+      expect([other.controlMessages, third?.events.map(({ event }) => event.text)]).toEqual([
         ['one', 'two', 'marker'],
         ['before', 'one', 'two', 'marker'],
       ])
     },
   },
   {
-    name: 'rejects every call from the moment on at which it is told to close',
+    name: 'rejects every call as soon as close() is called',
     async run(kit) {
       const [node, other] = await kit.raws(2)
       await other.watch('a')
@@ -385,7 +377,7 @@ export const promiseCases: readonly Case[] = [
       expect(await answersOf(node)).toEqual(REJECTED)
       await closing
       await other.publish('a', 'marker')
-      await other.heard('marker')
+      await other.received('marker')
       expect(other.events.map(({ event }) => event.text)).toEqual(['marker'])
     },
   },

@@ -5,7 +5,7 @@ import { deleteKeys, describeRedis, freshPrefix, REDIS_URL } from '../support/re
 import { casesFor, runCase } from './contract.ts'
 import type { Engine } from './kit.ts'
 
-/** @param connect gives each backplane its connection, and a function that is called when the backplanes are closed. */
+/** @param connect creates the connection of a backplane, with a function to call after all backplanes have closed. */
 function redis(connect: () => { readonly connection: RedisConnection; readonly end?: () => void }): Engine {
   const prefix = freshPrefix()
   const base = `{${prefix}}`

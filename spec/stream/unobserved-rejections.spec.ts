@@ -6,7 +6,7 @@ import { turn } from '../support/fake-connection.ts'
 import { REJECTING_CALLS } from '../support/rejecting-calls.ts'
 import { EXPRESS_VERSIONS } from '../support/express-versions.ts'
 import { serve, stopServers } from '../support/servers.ts'
-import { SimulatedEngine } from '../support/simulated-backplane.ts'
+import { AutonomousEngine } from '../support/autonomous-backplane.ts'
 import { LATE_WAY, OBSERVED_WAYS, type Outcome, UNOBSERVED_WAYS } from '../support/unobserved-process.ts'
 
 afterEach(stopServers)
@@ -130,7 +130,7 @@ describe.each(EXPRESS_VERSIONS)('on %s', (name, express) => {
     })
 
     it('leaves the answer to a first subscribe that is still pending', async () => {
-      const hub = new Hub({ backplane: new SimulatedEngine().backplane() })
+      const hub = new Hub({ backplane: new AutonomousEngine().backplane() })
       const { url, errors, reports } = await serveApp((_req, res) => {
         void res.sse.subscribe(hub, 'a')
         void res.sse.subscribe(hub, 'b')

@@ -5,15 +5,15 @@ import type { GzipBody } from '../../lib/gzip/gzip-body.ts'
 import type { SharedBytes } from '../../lib/gzip/shared-bytes.ts'
 import type { ClientConnection, ConnectionFeed } from '../../lib/hub/client-connection.ts'
 
-/** A connection whose socket keeps every write, and is full when the test says so. */
+/** A connection without a network. Its socket keeps every write, and is full when the test says so. */
 export class FakeConnection {
   readonly keepAliveMs = 15_000
-  /** What went out: blocks of a gzip stream where it takes gzip. */
+  /** The bytes of each write; the blocks of a gzip stream if the client accepts gzip. */
   readonly writes: Buffer[] = []
-  /** Becomes full after so many more writes. */
+  /** The number of writes after which the socket is full. */
   room = Infinity
   isOpen = true
-  /** Whether its end told the client not to come back. */
+  /** Whether the stream was ended with `stream-close`, so that the client does not reconnect. */
   isEndedForGood = false
   feed: ConnectionFeed | null = null
   onWrite: (chunk: Buffer) => void = () => {}
@@ -48,7 +48,7 @@ export class FakeConnection {
     }
   }
 
-  /** The same object, as the hub knows it. */
+  /** The same object, as the type that the hub takes. */
   get asConnection(): ClientConnection {
     return this
   }
@@ -79,14 +79,14 @@ export class FakeConnection {
     this.leave()
   }
 
-  /** Takes bytes again, for `room` writes. */
+  /** Empties the socket, which then takes `room` writes. */
   drain(room = Infinity): void {
     this.room = room
     this.output.full = false
     this.feed?.drained()
   }
 
-  /** The client goes away. */
+  /** Disconnects the client. */
   leave(): void {
     this.isOpen = false
     this.feed?.released()
@@ -94,7 +94,7 @@ export class FakeConnection {
     this.feed = null
   }
 
-  /** What the client reads: of gzip once it has left. */
+  /** Everything that the client has received. With gzip, read it only after the client has left. */
   get text(): string {
     const wire = Buffer.concat(this.writes)
     return (this.#gzip === null ? wire : gunzipSync(Buffer.concat([wire, this.#gzip.end()]))).toString()
@@ -122,7 +122,11 @@ export function parse(text: string): EventSourceMessage[] {
   return events
 }
 
-/** The next turn of the event loop. */
+/** Resolves in the next turn of the event loop. */
 export async function turn(): Promise<void> {
   await new Promise((resolve) => setImmediate(resolve))
+}
+
+export async function turns(count: number): Promise<void> {
+  for (let n = 0; n < count; n++) await turn()
 }

@@ -1,7 +1,7 @@
 import type { Backplane } from '../../lib/backplanes/backplane.ts'
 import { SseError } from '../../lib/basics/errors.ts'
 
-/** A backplane whose engine is away: publishing and signals reject, and its log answers nothing within its timeout. */
+/** A backplane whose engine is away: publishes and control messages reject, and its log never answers. */
 export function silentBackplane(): Backplane {
   const away = (): Promise<never> => Promise.reject(new SseError('SSE_BACKPLANE_UNAVAILABLE', 'the engine is away'))
   const never = (): Promise<never> => new Promise(() => {})

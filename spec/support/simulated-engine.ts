@@ -1,229 +1,256 @@
 import type {
   Acquired,
-  Backplane,
   BackplaneEvent,
-  BackplaneHost,
-  BackplaneLog,
-  History,
+  ChannelHistory,
   ChannelPosition,
+  History,
   Publication,
   Published,
   Refused,
 } from '../../lib/backplanes/backplane.ts'
 import { SseError } from '../../lib/basics/errors.ts'
+import { makeEpoch } from '../../lib/event/timeline.ts'
+import type { Fault } from './engine-faults.ts'
+import { turns } from './fake-connection.ts'
+import type { PublishedEvent, PublishedLog } from './model-client.ts'
+import type { SimulatedBackplane } from './simulated-backplane.ts'
 
-interface Kept {
+/** Turns of the event loop by which a faulty engine is late. */
+export const LATE_TURNS = 40
+
+/** The log of one channel. */
+interface ChannelLog {
   readonly events: BackplaneEvent[]
+  /** Position of the newest event ever. */
   last: number
+  /** Position of the newest event that is gone. */
+  floor: number
 }
 
-/** What one process shares with the others: positions, and what is kept of each channel. */
-export class SimulatedEngine {
-  epoch = 'e000000000'
-  /** All events ever, by the channel. */
-  readonly published = new Map<string, { readonly epoch: string; readonly position: number }[]>()
-  readonly backplanes: SimulatedBackplane[] = []
-  /** The channels that nobody may watch, and those that nobody may read. */
+export interface EngineOptions {
+  readonly faults?: readonly Fault[]
+  /** Whether the engine keeps a log that processes share. */
+  readonly hasLog?: boolean
+  /** The clock in microseconds. Positions are never behind it. */
+  readonly clock?: () => number
+}
+
+/**
+ * An engine in memory. It stores events, gives them positions, counts the streams of owners, and hands events to the backplanes
+ * that are connected to it: see {@link SimulatedBackplane}. It can refuse channels, lose its log, and have faults.
+ */
+export class SimulatedEngine implements PublishedLog {
+  readonly hasLog: boolean
+  /** The backplanes that receive events, and those that receive control messages. */
+  readonly nodes = new Set<SimulatedBackplane>()
+  readonly processes = new Set<SimulatedBackplane>()
+  /** The channels that the engine refuses to watch, and those that it refuses to read. */
   readonly unwatchable = new Set<string>()
   readonly unreadable = new Set<string>()
-  #last = 1_000
-  #lives = 0
-  #kept = new Map<string, Kept>()
-  /** The newest position of a channel that was forgotten. */
+  readonly #faults: ReadonlySet<Fault>
+  readonly #clock: () => number
+  /** Every event ever, by channel. */
+  readonly #published = new Map<string, PublishedEvent[]>()
+  readonly #idempotencyKeys = new Map<string, Published>()
+  readonly #streams = new Map<string, SimulatedBackplane[]>()
+  #epoch: string
+  #newest = 0
+  #logs = new Map<string, ChannelLog>()
+  /** The last position of all channels that were forgotten. */
   #floor = 0
+  #publishCount = 0
 
-  get last(): number {
-    return this.#last
+  constructor({ faults = [], hasLog = true, clock = () => Date.now() * 1_000 }: EngineOptions = {}) {
+    this.#faults = new Set(faults)
+    this.#clock = clock
+    this.hasLog = hasLog
+    this.#epoch = this.has('uses one epoch for all logs') ? 'simulation' : makeEpoch()
   }
 
-  publish(channel: string, event: string, text: string, maxEvents: number): number {
-    const position = ++this.#last
-    let kept = this.#kept.get(channel)
-    if (kept === undefined) this.#kept.set(channel, (kept = { events: [], last: this.#floor }))
-    const stored = { position, prev: kept.last, event, text, isString: true, key: undefined }
-    kept.last = position
-    kept.events.push(stored)
-    kept.events.splice(0, kept.events.length - maxEvents)
-    const all = this.published.get(channel) ?? []
-    this.published.set(channel, all)
-    all.push({ epoch: this.epoch, position })
-    for (const backplane of this.backplanes) backplane.tell(channel, this.epoch, stored)
-    return position
+  get epoch(): string {
+    return this.#epoch
   }
 
-  read(epoch: string, positions: readonly ChannelPosition[]): History {
-    const newest = ++this.#last
-    const channels = positions.map(({ channel, after }) => {
-      const from = epoch === this.epoch ? after : 0
-      const kept = this.#kept.get(channel)
-      if (this.unreadable.has(channel)) return { floor: 0, events: [], refusal: new Error(`${channel} must not be read`) }
-      if (kept === undefined) return { floor: this.#floor, events: [] }
-      const [first] = kept.events.filter(({ position }) => position > from)
-      return { floor: first?.prev ?? (kept.last > from ? kept.last : 0), events: kept.events.filter(({ position }) => position > from) }
-    })
-    return { epoch: this.epoch, newest, channels }
+  get newest(): number {
+    return this.#newest
   }
 
-  /** Forgets a channel, as if all that it has were too old. */
+  has(fault: Fault): boolean {
+    return this.#faults.has(fault)
+  }
+
+  publishedTo(channel: string): readonly PublishedEvent[] {
+    return this.#published.get(channel) ?? []
+  }
+
+  /** A position after every event before. */
+  nextPosition(): number {
+    if (this.has('counts positions from one')) return ++this.#newest
+    return (this.#newest = Math.max(this.#clock(), this.#newest + 1))
+  }
+
+  epochFor(node: SimulatedBackplane | null): string {
+    return node !== null && this.has('uses an epoch for each node') ? this.#epoch.slice(0, 9) + String(node.index) : this.#epoch
+  }
+
+  /** The channel that the engine takes a name for. */
+  channelNamed(name: string): string {
+    return this.has('confuses similar channel names') ? name.normalize().trim() : name
+  }
+
+  /** @param node the backplane that publishes; `null` for a process outside the test. */
+  publish(publication: Publication, node: SimulatedBackplane | null = null): Published {
+    const { idempotencyKey } = publication
+    const channel = this.channelNamed(publication.channel)
+    const epoch = this.epochFor(node)
+    const parts = [
+      this.has('shares idempotency keys between channels') ? '' : channel,
+      idempotencyKey,
+      this.has('keeps idempotency keys per node') ? node?.index : '',
+    ]
+    const name = JSON.stringify(parts)
+    const known = idempotencyKey === undefined || this.has('ignores idempotency keys') ? undefined : this.#idempotencyKeys.get(name)
+    if (known !== undefined) return { ...known, epoch, isNew: false }
+    const before = this.#newest
+    const stored = this.#store(channel, publication)
+    const isWrong = this.has('answers with the position of another event') && this.#publishCount++ % 2 === 1
+    if (this.has('stores an event twice')) this.#store(channel, publication)
+    const published = { epoch, position: isWrong ? before : stored, isNew: true }
+    if (idempotencyKey !== undefined) {
+      const remember = (): unknown => this.#idempotencyKeys.set(name, published)
+      if (this.has('remembers idempotency keys too late')) void turns(LATE_TURNS).then(remember)
+      else remember()
+    }
+    return published
+  }
+
+  /** Delivers the events that a channel keeps once more. */
+  async repeat(name: string): Promise<void> {
+    const channel = this.channelNamed(name)
+    for (const event of this.#logOf(channel).events) {
+      this.#deliver(channel, this.has('repeats an event at a new position') ? { ...event, position: this.nextPosition() } : event)
+    }
+  }
+
+  read(node: SimulatedBackplane, epoch: string, positions: readonly ChannelPosition[]): History {
+    const isSame = epoch === this.epochFor(node) || this.has('reads positions of another epoch as its own')
+    const channels = positions.map(({ channel, after }) => this.readChannel(channel, isSame ? after : 0))
+    let newest = this.nextPosition()
+    if (this.has('returns a log head that is too old')) {
+      newest = Math.max(node.lastDelivered, ...channels.map(({ floor, events }) => events.at(-1)?.position ?? floor))
+    }
+    if (this.has('returns a log head that is in the future')) newest = Number.MAX_SAFE_INTEGER
+    return { epoch: this.epochFor(node), newest, channels }
+  }
+
+  readChannel(name: string, after: number): ChannelHistory {
+    const channel = this.channelNamed(name)
+    if (this.unreadable.has(channel)) return { floor: 0, events: [], refusal: refusalOf('read', channel) }
+    const { events, floor, last } = this.#logOf(channel)
+    if (this.has('returns a floor that is too high')) return { floor: Math.max(last, 1), events: [] }
+    return { floor: this.has('returns no floor') ? 0 : floor, events: events.filter(({ position }) => position > after) }
+  }
+
+  /** The channels that the engine refuses to watch, of those that a call asks for. */
+  refusalsOf(channels: readonly string[]): Refused {
+    let refused = channels.filter((channel) => this.unwatchable.has(channel))
+    if (refused.length > 0 && this.has('refuses every channel of a call with a refused one')) refused = [...channels]
+    return new Map(refused.map((channel) => [channel, refusalOf('watch', channel)]))
+  }
+
+  /** Forgets a channel, as if all its events were too old. */
   forget(channel: string): void {
-    this.#floor = Math.max(this.#floor, this.#kept.get(channel)?.last ?? 0)
-    this.#kept.delete(channel)
+    this.#floor = Math.max(this.#floor, this.#logs.get(channel)?.last ?? 0)
+    this.#logs.delete(channel)
   }
 
-  /** Loses everything; where its clock stands then, is another matter. */
-  flush(last: number): void {
-    this.epoch = `e${String(++this.#lives).padStart(9, '0')}`
-    this.#kept = new Map()
+  /** Loses everything and begins a new epoch, whose positions follow `newest`. */
+  flush(newest: number): void {
+    this.#epoch = makeEpoch()
+    this.#logs = new Map()
     this.#floor = 0
-    this.#last = last
-  }
-}
-
-/** A process's way to the engine: what comes over it comes when the test says so. */
-export class SimulatedBackplane implements Backplane, BackplaneLog {
-  readonly timeoutMs = 1_000
-  readonly probeMs = 500
-  readonly processId: string
-  readonly #engine: SimulatedEngine
-  readonly #watched = new Set<string>()
-  /** Those that are told of over the connection that there is. */
-  readonly #subscribed = new Set<string>()
-  /** What was told, and did not arrive yet. */
-  #told: (() => void)[] = []
-  /** The answers to commands, in their order. */
-  #answers: { readonly give: () => void; readonly fail: () => void }[] = []
-  #host: BackplaneHost | null = null
-  #isConnected = false
-  #isDeaf = false
-
-  constructor(engine: SimulatedEngine) {
-    this.#engine = engine
-    this.processId = String(engine.backplanes.length)
-    engine.backplanes.push(this)
+    this.#newest = newest
   }
 
-  get log(): BackplaneLog {
-    return this
-  }
-
-  get isConnected(): boolean {
-    return this.#isConnected
-  }
-
-  get isIdle(): boolean {
-    return this.#told.length === 0 && this.#answers.length === 0
-  }
-
-  open(host: BackplaneHost): null {
-    this.#host = host
-    return null
-  }
-
-  connect(): void {
-    this.#isConnected = true
-    this.#isDeaf = false
-    const refused = this.#refuse([...this.#watched])
-    for (const channel of refused.keys()) this.#watched.delete(channel)
-    this.#host?.resumed(refused)
-  }
-
-  disconnect(): void {
-    this.#isConnected = false
-    this.#subscribed.clear()
-    this.#told = []
-    const answers = this.#answers
-    this.#answers = []
-    for (const { fail } of answers) fail()
-    this.#host?.interrupted()
-  }
-
-  tell(channel: string, epoch: string, event: BackplaneEvent): void {
-    if (this.#subscribed.has(channel)) this.#tell(() => this.#host?.event(epoch, channel, event))
-  }
-
-  #tell(what: () => void): void {
-    if (this.#isConnected && !this.#isDeaf) this.#told.push(what)
-  }
-
-  /** Nothing comes any more of what is told, until it is connected anew. */
-  deafen(): void {
-    this.#isDeaf = true
-  }
-
-  /** Something arrives: of what was told, or an answer. `false` where nothing is under way. */
-  arrive(random: number): boolean {
-    const source = this.#answers.length === 0 || (this.#told.length > 0 && random < 0.5) ? this.#told.shift() : this.#answers.shift()?.give
-    source?.()
-    return source !== undefined
-  }
-
-  /** Loses one thing that was told, or has it come twice. */
-  disturb(random: number, isDouble: boolean): void {
-    const at = Math.floor(random * this.#told.length)
-    const told = this.#told[at]
-    if (told === undefined) return
-    if (isDouble) this.#told.push(told)
-    else this.#told.splice(at, 1)
-  }
-
-  async publish({ channel, event, text, bounds }: Publication): Promise<Published> {
-    return { epoch: this.#engine.epoch, position: this.#engine.publish(channel, event, text, bounds.maxEvents), isNew: true }
-  }
-
-  async watch(channels: readonly string[]): Promise<Refused> {
-    for (const channel of channels) this.#watched.add(channel)
-    const refused = await this.#answer(() => this.#refuse(channels))
-    for (const channel of refused.keys()) this.#watched.delete(channel)
-    return refused
-  }
-
-  unwatch(channels: readonly string[]): void {
-    for (const channel of channels) this.#watched.delete(channel)
-    for (const channel of channels) this.#subscribed.delete(channel)
-  }
-
-  read(token: string, epoch: string, positions: readonly ChannelPosition[]): Promise<History> {
-    return this.#answer(() => {
-      const history = this.#engine.read(epoch, positions)
-      this.#tell(() => this.#host?.reached(token))
-      return history
-    })
-  }
-
-  reconnect(): void {
-    if (!this.#isConnected) return
-    this.disconnect()
-    this.connect()
-  }
-
-  async acquire(): Promise<Acquired> {
+  acquire(node: SimulatedBackplane, owner: string, max: number): Acquired {
+    const all = this.#streams.get(owner) ?? []
+    const own = all.filter((each) => each === node)
+    const counted = this.has('counts streams per node') ? own : all
+    if (counted.length >= max) {
+      return (this.has('counts streams of other nodes as its own') ? counted : own).length >= max ? 'full' : 'maybe-full'
+    }
+    const count = (): unknown => this.#streams.set(owner, [...(this.#streams.get(owner) ?? []), node])
+    if (this.has('counts streams too late')) void turns(LATE_TURNS).then(count)
+    else count()
     return 'counted'
   }
 
-  release(): void {}
-
-  async broadcast(): Promise<readonly string[]> {
-    return [this.processId]
+  release(node: SimulatedBackplane, owner: string): void {
+    if (this.has('never releases streams')) return
+    const all = this.#streams.get(owner) ?? []
+    const at = all.indexOf(node)
+    if (at >= 0) this.#streams.set(owner, all.toSpliced(at, 1))
   }
 
-  send(): void {}
-
-  async close(): Promise<void> {
-    this.#isConnected = false
+  /** Disconnects a backplane that closes. */
+  leave(node: SimulatedBackplane): void {
+    if (!this.has('delivers after close')) this.nodes.delete(node)
+    if (!this.has('lists closed processes')) this.processes.delete(node)
+    if (!this.has('never releases streams')) {
+      const others = [...this.#streams].map(([owner, all]) => [owner, all.filter((each) => each !== node)] as const)
+      for (const [owner, all] of others) this.#streams.set(owner, all)
+    }
+    if (this.has('closes every node')) for (const other of this.processes) void other.close()
   }
 
-  /** Subscribes to channels, as far as they are not refused. */
-  #refuse(channels: readonly string[]): Refused {
-    const refused = channels.filter((channel) => this.#engine.unwatchable.has(channel))
-    for (const channel of channels) this.#subscribed.add(channel)
-    for (const channel of refused) this.#subscribed.delete(channel)
-    return new Map(refused.map((channel) => [channel, new Error(`${channel} must not be watched`)]))
+  #store(channel: string, { event, text, isString, key, bounds }: Publication): number {
+    const log = this.#logOf(channel)
+    const position = this.nextPosition()
+    const stored: BackplaneEvent = {
+      position,
+      prev: log.last,
+      event: this.has('changes event names') ? event.trim() : event,
+      text: this.#textOf(text),
+      isString: isString || this.has('treats every payload as a string'),
+      key: this.has('forgets event keys') ? undefined : key,
+    }
+    if (bounds.latestPerKey && stored.key !== undefined) {
+      const at = log.events.findIndex((each) => each.key === stored.key)
+      if (at >= 0 && this.has('counts replaced events as dropped')) log.floor = Math.max(log.floor, log.events[at]?.position ?? 0)
+      if (at >= 0) log.events.splice(at, 1)
+    }
+    log.last = position
+    log.events.push(stored)
+    const all = this.#published.get(channel) ?? []
+    this.#published.set(channel, all)
+    all.push({ epoch: this.#epoch, position })
+    const maxEvents = Math.max(0, bounds.maxEvents - (this.has('drops more events than the bounds require') ? 1 : 0))
+    const isTooMuch = (): boolean =>
+      log.events.length > maxEvents || log.events.reduce((sum, each) => sum + each.text.length, 0) > bounds.maxBytes
+    while (log.events.length > 0 && isTooMuch() && !this.has('drops no event')) {
+      log.floor = (log.events.shift() as BackplaneEvent).position
+    }
+    this.#deliver(channel, stored)
+    return position
   }
 
-  async #answer<T>(command: () => T): Promise<T> {
-    const away = new SseError('SSE_BACKPLANE_UNAVAILABLE', 'away')
-    if (!this.#isConnected) throw away
-    const answer = command()
-    return new Promise((resolve, reject) => this.#answers.push({ give: () => resolve(answer), fail: () => reject(away) }))
+  #deliver(channel: string, event: BackplaneEvent): void {
+    const delivered = this.has('omits the previous position') || !this.hasLog ? { ...event, prev: 0 } : event
+    for (const node of this.nodes) node.deliver(channel, delivered)
   }
+
+  #logOf(channel: string): ChannelLog {
+    let log = this.#logs.get(channel)
+    if (log === undefined) this.#logs.set(channel, (log = { events: [], last: this.#floor, floor: this.#floor }))
+    return log
+  }
+
+  #textOf(text: string): string {
+    if (this.has('trims payloads')) return text.trim()
+    return this.has('truncates long payloads') ? text.slice(0, 65_536) : text
+  }
+}
+
+function refusalOf(action: string, channel: string): SseError {
+  return new SseError('SSE_BACKPLANE_UNAVAILABLE', `the simulated engine refuses to ${action} '${channel}'`)
 }

@@ -5,10 +5,10 @@ import type { Hub } from '../../lib/index.ts'
 import type { FakeConnection } from './fake-connection.ts'
 
 /**
- * Subscribes a connection without a socket, in the steps of a stream.
+ * Subscribes a connection to channels in the steps that a stream takes.
  *
- * @param prepared awaited while the subscription is prepared.
- * @returns the refusal, if there is one.
+ * @param prepared called and awaited while the subscription is being prepared.
+ * @returns the refusal, if the hub refuses the subscription.
  */
 export async function subscribeTo(
   hub: Hub,

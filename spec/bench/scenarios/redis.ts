@@ -20,8 +20,9 @@ export async function redis(context: BenchContext): Promise<ScenarioResult> {
   const samples = new Samples()
   const prefix = `bench-${randomUUID()}`
   const title = 'Redis: published in one process, delivered by another'
-  if (!(await isThere()))
+  if (!(await isThere())) {
     return { title, method: [`There is no Redis at ${URL}. The scenario was omitted.`], tables: [], targets: targets(samples) }
+  }
   try {
     await interleave(SERVERS, quick ? 1 : 5, async (name, round) => {
       await measureLatency(name, `${prefix}-l${round}`, context, samples)
