@@ -354,6 +354,6 @@ describe('sseMiddleware', () => {
 
   it('returns a handler that throws a hint when it is called without next', () => {
     const handler = sseMiddleware() as unknown as (req: unknown) => void
-    expect(() => handler({})).toThrow(/\(req, res, next\).*next is undefined/)
+    expect(() => handler({})).toThrow(/\(req, res, next\).*next must be a function.*got undefined/)
   })
 })
