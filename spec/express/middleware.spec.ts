@@ -354,6 +354,6 @@ describe('the options of sseMiddleware', () => {
 
   it('make a handler that says so when it has no next', () => {
     const handler = sseMiddleware() as unknown as (req: unknown) => void
-    expect(() => handler({})).toThrow(/\(req, res, next\).*next is undefined/)
+    expect(() => handler({})).toThrow(/\(req, res, next\).*next must be a function.*got undefined/)
   })
 })
