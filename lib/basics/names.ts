@@ -43,7 +43,7 @@ export function hasMissingValue(name: string): boolean {
 }
 
 /**
- * Checks the name of an event that an application publishes. Names that begin with `stream-` are reserved for the hub's own events.
+ * Checks the name of an event that the program publishes. Names that begin with `stream-` are reserved for the hub's own events.
  *
  * @param where the call that the error message begins with.
  * @throws {SseError} `SSE_INVALID_EVENT` if it is not a valid name.

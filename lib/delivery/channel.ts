@@ -50,7 +50,7 @@ export class Channel {
   readonly log: ReplayLog
   /** The cursors that are each at a position of their own. */
   readonly alone = new SwapList<ChannelCursor>()
-  /** The cursors that have everything and receive the same chunks; created when the first cursor joins. */
+  /** The cursors that have received every event and receive the same chunks; created when the first cursor joins. */
   #lockstep: LockstepGroup<ChannelCursor> | null = null
   /** The end of the id of each of its events. */
   readonly idSuffix: string

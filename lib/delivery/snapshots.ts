@@ -119,7 +119,7 @@ export class Snapshots {
     )
   }
 
-  /** Whether so many calls for the same channels have been made, each of another function, that a warning is due. */
+  /** Whether a warning is due: this is the last of {@link UNSHARED_CALLS} calls for the same channels, each of another function. */
   #isUnshared(request: string, now: number): boolean {
     const last = this.#unshared
     if (last.request !== request || now - last.since > UNSHARED_MS) this.#unshared = { request, count: 0, since: now }

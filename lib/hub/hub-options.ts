@@ -60,7 +60,7 @@ export interface SchemaHubOptions<S extends HubSchemas> extends HubOptions {
 export interface PublishOptions {
   /**
    * A name for this publish, 1 to 256 UTF-16 units, for publishers that retry. If the same name was published to the channel within its
-   * `maxAgeMs` (and is among the last 100,000 such names of the hub), nothing is stored, and the id of the first event is returned.
+   * `maxAgeMs`, nothing is stored, and the id of the first event is returned. A `MemoryBackplane` remembers the last 100,000 names.
    */
   readonly idempotencyKey?: string | undefined
   /**

@@ -2,10 +2,7 @@ import { frame, FramedBytes } from '../basics/framed-bytes.ts'
 import { deflate } from '../gzip/deflate.ts'
 import { SharedBytes, type Window } from '../gzip/shared-bytes.ts'
 
-/**
- * A smaller chunk from the middle of a page is not compressed. It results from a filter or from several channels, so few streams
- * share it.
- */
+/** A smaller chunk from the middle of a page is not compressed. A filter or several channels cause it, so few streams share it. */
 const MIN_PIECE_BYTES = 1_024
 
 /** The part of a log page that its chunks use. */

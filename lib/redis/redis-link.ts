@@ -77,7 +77,7 @@ export class RedisLink {
     this.#redis.disconnect(true)
   }
 
-  /** Accepts nothing more, and closes after the answer to a last command, or after a second without one. */
+  /** Accepts no more commands, and closes when Redis has answered a last command, or after a second without an answer. */
   async close(sendLast?: (redis: Redis) => Promise<unknown>): Promise<void> {
     const wasReady = this.#isReady
     this.#isClosed = true
@@ -144,7 +144,7 @@ export class RedisLink {
     } catch (error) {
       if (connection !== this.#connection) return
       this.#failed(error as Error)
-      // The longest delay, because Redis may refuse the same again and again.
+      // The longest delay, because Redis may refuse the same preparation again and again.
       setTimeout(() => connection === this.#connection && this.reconnect(), RECONNECT_MS.max).unref()
       return
     }
