@@ -85,12 +85,16 @@ export class ClusterRequests {
     return closed.answers.some(({ answer }) => answer === true)
   }
 
-  /** Receives a control message: answers a request, or notes an answer. */
+  /** Receives a control message: answers a request, or notes an answer. A message that no hub can have sent is reported. */
   received(text: string): void {
-    const { id, from, request, answer } = JSON.parse(text) as ControlMessage
-    if (from === this.#backplane.processId) return
-    if (request === undefined) this.#answered(id, { from, answer })
-    else this.#answer(id, from, request).catch((error: unknown) => this.#onError(error, { where: 'backplane' }))
+    try {
+      const { id, from, request, answer } = JSON.parse(text) as ControlMessage
+      if (from === this.#backplane.processId) return
+      if (request === undefined) this.#answered(id, { from, answer })
+      else this.#answer(id, from, request).catch((error: unknown) => this.#onError(error, { where: 'backplane' }))
+    } catch (error) {
+      this.#onError(error, { where: 'backplane' })
+    }
   }
 
   #askAll(request: Request, isVital: boolean): Promise<Answers<Answer>> {
