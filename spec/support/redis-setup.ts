@@ -6,8 +6,8 @@ export default async function setUp(): Promise<void> {
   const url = new URL(process.env['REDIS_URL'] ?? 'redis://127.0.0.1:6379')
   process.env['REDIS_URL'] = url.href
   const missing: string[] = []
-  if (!(await answers(url.hostname, Number(url.port || 6_379))))
-    missing.push(`there is no Redis at ${url.host}: the suites that need it are skipped`)
+  const hasRedis = await answers(url.hostname, Number(url.port || 6_379))
+  if (!hasRedis) missing.push(`there is no Redis at ${url.host}: the suites that need it are skipped`)
   if (spawnSync('redis-server', ['--version']).status !== 0) {
     missing.push('redis-server is not installed: the suites of failures are skipped')
   }

@@ -147,8 +147,9 @@ export class Subscriber {
     const n = this.#channels.length === 1 && channelOf(sequence) === this.#channels[0] ? 0 : this.#channels.indexOf(channelOf(sequence))
     const due = this.#due[n]
     const index = indexOf(sequence)
-    if (index !== due)
+    if (index !== due) {
       this.violation ||= `client ${this.#number} received event ${index} of channel ${channelOf(sequence)} instead of ${due}`
+    }
     this.#due[n] = index + 1
     this.deliveries++
   }
