@@ -129,22 +129,22 @@ function importsOf(file: string): string[] {
 describe('the layers of lib', () => {
   const order = LAYERS.flatMap(({ folder, files }) => files.map((file) => path.join(folder, file)))
 
-  it('name every file', () => {
+  it('list every file', () => {
     expect(filesBelow(LIB).toSorted()).toEqual([...order].toSorted())
   })
 
-  it.each(order)('%s imports only from what is above it', (file) => {
+  it.each(order)('let %s import only from files above it in the list', (file) => {
     const allowed = order.slice(0, order.indexOf(file))
     expect(importsOf(file).filter((to) => !allowed.includes(to))).toEqual([])
   })
 
-  it('has no module outside this package and Node in it, but for ioredis in the entry of its own', () => {
+  it('import only from this package and Node, except for ioredis in the Redis entry', () => {
     const core = order.filter((file) => !file.startsWith('redis/'))
     const outside = core.flatMap((file) => [...readFileSync(path.join(LIB, `${file}.ts`), 'utf8').matchAll(/from '([^.'][^']*)'/g)])
     expect(outside.map(([, name]) => name).filter((name) => !name?.startsWith('node:'))).toEqual([])
   })
 
-  it('lists the public names one by one', () => {
+  it('export the public names one by one', () => {
     expect(readFileSync(path.join(LIB, 'index.ts'), 'utf8')).not.toMatch(/export \*/)
   })
 })

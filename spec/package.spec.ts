@@ -5,8 +5,10 @@ import path from 'node:path'
 
 const ROOT = path.join(__dirname, '..')
 const TSC = path.join(ROOT, 'node_modules/.bin/tsc')
+const USE_REDIS = `const { publishScript, RedisBackplane } = require('express-sse-hub/redis')
+  console.log(typeof publishScript, typeof RedisBackplane)`
 
-describe('the package, installed in a project of a user', () => {
+describe('the package in the project of a user', () => {
   let project = ''
 
   beforeAll(() => {
@@ -26,12 +28,12 @@ describe('the package, installed in a project of a user', () => {
     return execFileSync(process.execPath, [file], { cwd: project, encoding: 'utf8' })
   }
 
-  it('is required from CommonJS, with every public value', () => {
+  it('exports every public value to CommonJS', () => {
     const printed = node('use.cjs', `console.log(Object.keys(require('express-sse-hub')).sort().join())`)
     expect(printed.trim()).toBe('Hub,MemoryBackplane,SseError,channelOf,encodeEvent,sseMiddleware')
   })
 
-  it('is imported from an ES module by its names', () => {
+  it('exports its names to an ES module', () => {
     const printed = node('use.mjs', `import { encodeEvent } from 'express-sse-hub'; process.stdout.write(encodeEvent({ data: 'hi' }))`)
     expect(printed).toBe('data: hi\n\n')
   })
@@ -43,7 +45,9 @@ describe('the package, installed in a project of a user', () => {
     const printed = node(
       'copies.cjs',
       `const [a, b] = [require('express-sse-hub'), require('./node_modules/copy/index.js')]
-       try { a.encodeEvent({ data: undefined }) } catch (error) { console.log(a.SseError !== b.SseError, error instanceof b.SseError, new Error('x') instanceof b.SseError) }`,
+       try { a.encodeEvent({ data: undefined }) } catch (error) {
+         console.log(a.SseError !== b.SseError, error instanceof b.SseError, new Error('x') instanceof b.SseError)
+       }`,
     )
     expect(printed.trim()).toBe('true true false')
   })
@@ -71,7 +75,7 @@ describe('the package, installed in a project of a user', () => {
       },
     )
 
-  it('compiles the ten lines of the README, strictly and with the library checked too', () => {
+  it('compiles the ten lines of the README with strict checks, of the library too', () => {
     const example = /## Ten lines\n+```ts\n([\s\S]*?)```/.exec(readFileSync(path.join(ROOT, 'README.md'), 'utf8'))?.[1]
     expect(example).toBeDefined()
     writeFileSync(path.join(project, 'example.ts'), example ?? '')
@@ -80,14 +84,10 @@ describe('the package, installed in a project of a user', () => {
     expect(() => compile('example.ts')).toThrow(/Command failed/)
   })
 
-  it('needs ioredis for its entry for Redis, and for nothing else', () => {
-    const use = (): string =>
-      node(
-        'redis.cjs',
-        `const { publishScript, RedisBackplane } = require('express-sse-hub/redis'); console.log(typeof publishScript, typeof RedisBackplane)`,
-      )
+  it('needs ioredis only for its Redis entry', () => {
+    const use = (): string => node('redis.cjs', USE_REDIS)
     expect(use).toThrow(/Cannot find module 'ioredis'/)
-    // Its types need it no more than those of the core do.
+    // The types of the Redis entry do not need ioredis.
     writeFileSync(
       path.join(project, 'url.ts'),
       `import { RedisBackplane } from 'express-sse-hub/redis'\n new RedisBackplane({ url: 'redis://127.0.0.1' })`,
@@ -95,14 +95,11 @@ describe('the package, installed in a project of a user', () => {
     expect(compile('url.ts')).toBe('')
   })
 
-  it.each(['ioredis', 'ioredis5'])('takes %s as its ioredis, and a client of it', (version) => {
+  it.each(['ioredis', 'ioredis5'])('works with %s as ioredis, and accepts its client', (version) => {
     const installed = path.join(project, 'node_modules/ioredis')
     rmSync(installed, { force: true })
     symlinkSync(path.join(ROOT, 'node_modules', version), installed)
-    const printed = node(
-      'redis.cjs',
-      `const { publishScript, RedisBackplane } = require('express-sse-hub/redis'); console.log(typeof publishScript, typeof RedisBackplane)`,
-    )
+    const printed = node('redis.cjs', USE_REDIS)
     expect(printed.trim()).toBe('string function')
     const program = `import { Hub } from 'express-sse-hub'
       import { RedisBackplane } from 'express-sse-hub/redis'

@@ -40,7 +40,7 @@ declare global {
   // oxlint-disable-next-line typescript/no-namespace -- Express is extended through its global namespace
   namespace Express {
     interface Request {
-      /** What a middleware of the program may put on requests. */
+      /** Property that a middleware of the program may add to requests. */
       signedIn?: { readonly id: string }
     }
   }
@@ -64,7 +64,7 @@ interface Interfaced {
   news: { added: string }
 }
 
-/** Never called: its body is what `tsc` checks. */
+/** Is never called. Only `tsc` checks its body, which uses the types of channels. */
 function checked(): void {
   const hub = new Hub<Channels>()
   const user = 'u1' as string
@@ -77,7 +77,7 @@ function checked(): void {
   void hub.publish('order', 'created', { id: '1', total: 2 })
   // @ts-expect-error -- there is no such event in the channel
   void hub.publish('orders', 'deleted', { id: '1', total: 2 })
-  // @ts-expect-error -- the payload is that of another event
+  // @ts-expect-error -- the payload belongs to another event
   void hub.publish('orders', 'created', { id: '1' })
   // @ts-expect-error -- a family has its own events
   void hub.publish(`user:${user}`, 'created', { id: '1', total: 2 })
@@ -91,7 +91,7 @@ function checked(): void {
   expectTypeOf(orders.lastEventId).toEqualTypeOf<string>()
   expectTypeOf(orders.subscriberCount).toEqualTypeOf<number>()
   expectTypeOf(orders.publish('shipped', { id: '1' })).resolves.toEqualTypeOf<string>()
-  // @ts-expect-error -- the payload is that of another event
+  // @ts-expect-error -- the payload belongs to another event
   void orders.publish('shipped', { text: 'x' })
   // @ts-expect-error -- there is no such channel
   hub.channel('order')
@@ -129,11 +129,11 @@ function checked(): void {
   void res.sse.stream([1], { name: 'token' })
   expectTypeOf(channelOf('')).toEqualTypeOf<string | undefined>()
   expectTypeOf(hub.disconnect({ channel: 'orders' }, { reconnect: false })).resolves.toEqualTypeOf<number>()
-  // @ts-expect-error -- a limit says how many
+  // @ts-expect-error -- a limit needs a number
   void new Hub({ maxSubscribersPerOwner: { whenFull: 'close-oldest' } })
   void new Hub({ maxSubscribersPerOwner: { max: 5, whenFull: 'close-oldest' }, backplane: new MemoryBackplane() })
 
-  // A function that takes any typed hub.
+  // A function may accept any typed hub.
   const anyHub: AnyHub = hub
   expectTypeOf(anyHub.publish('any', 'event', 1)).resolves.toEqualTypeOf<string>()
   expectTypeOf(res.sse.subscribe(anyHub, ['any'])).resolves.toEqualTypeOf<Subscription>()
@@ -143,7 +143,7 @@ function checked(): void {
   void res.sse.subscribe(hub, ['orders'], {
     filter: (event) => {
       expectTypeOf(event).toEqualTypeOf<HubEvent<Channels, 'orders'>>()
-      // @ts-expect-error -- an event of a channel that was not asked for
+      // @ts-expect-error -- an event of a channel that was not requested
       if (event.event === 'notification') return false
       return event.event === 'created' ? event.data.total > 0 : event.data.id !== ''
     },
@@ -151,11 +151,11 @@ function checked(): void {
   void res.sse.subscribe(hub, ['orders', `user:${user}`], {
     filter: (event) => (event.event === 'notification' ? event.data.text !== '' : event.channel === 'orders'),
   })
-  // @ts-expect-error -- a filter answers at once
+  // @ts-expect-error -- a filter is synchronous
   void res.sse.subscribe(hub, ['orders'], { filter: async () => true })
 
   void new Hub<Interfaced>().publish('news', 'added', 'x')
-  // @ts-expect-error -- an interface is a map of channels as well
+  // @ts-expect-error -- the payload belongs to a map of channels that is an interface
   void new Hub<Interfaced>().publish('news', 'added', 1)
 
   const untyped = new Hub()
@@ -164,7 +164,7 @@ function checked(): void {
 
   expectTypeOf(sseMiddleware()).toExtend<RequestHandler>()
   express().use(sseMiddleware({ keepAliveMs: false }))
-  // @ts-expect-error -- only false switches off
+  // @ts-expect-error -- only false switches an option off
   sseMiddleware({ keepAliveMs: true })
   // @ts-expect-error -- there is no such option
   sseMiddleware({ keepAlive: 1 })
@@ -182,14 +182,14 @@ function checked(): void {
   expectTypeOf(res.sse.send('x', { id: 7, event: null, retry: null })).resolves.toEqualTypeOf<boolean>()
   // @ts-expect-error -- an id is a string or a number
   void res.sse.send('x', { id: true })
-  // @ts-expect-error -- toEvent gives at least data
+  // @ts-expect-error -- toEvent returns at least data
   void res.sse.stream([1], (n) => ({ event: String(n) }))
   expectTypeOf(encodeEvent({ data: 1 })).toEqualTypeOf<string>()
-  // @ts-expect-error -- data must be there
+  // @ts-expect-error -- data is required
   encodeEvent({ event: 'x' })
 }
 
-/** The same for schemas. */
+/** Is never called. Checks hubs with schemas. */
 async function checkedSchemas(res: Response): Promise<void> {
   const handMade = {} as StandardSchema<string, number>
   const schemas = {
@@ -207,7 +207,7 @@ async function checkedSchemas(res: Response): Promise<void> {
     note: number
   }
 
-  // What goes in is what the schemas take in.
+  // `publish` accepts the input types of the schemas.
   expectTypeOf(hub.publish('orders', 'created', { id: '1', note: 'x' })).resolves.toEqualTypeOf<string>()
   void hub.publish('orders', 'created', { id: '1', total: 2, note: 'x' }, { idempotencyKey: 'k' })
   void hub.publish('orders', 'shipped', { id: '1' })
@@ -216,15 +216,15 @@ async function checkedSchemas(res: Response): Promise<void> {
   void hub.publish('numbers', 'called', '1')
   // @ts-expect-error -- the output of the schema is not its input
   void hub.publish('orders', 'created', { id: '1', total: 2, note: 1 })
-  // @ts-expect-error -- a member without a default is missing
+  // @ts-expect-error -- a property without a default is missing
   void hub.publish('orders', 'created', { note: 'x' })
   // @ts-expect-error -- the output of a hand-made schema is not its input
   void hub.publish('numbers', 'counted', 1)
-  // @ts-expect-error -- the same where the schema is a function
+  // @ts-expect-error -- the output of a schema that is a function is not its input
   void hub.publish('numbers', 'called', 1)
   // @ts-expect-error -- there is no such channel
   void hub.publish('order', 'created', { id: '1', note: 'x' })
-  // @ts-expect-error -- a family begins with what is before its asterisk
+  // @ts-expect-error -- the name does not begin with the prefix of the family
   void hub.publish('users', 'notification', { text: 'hi' })
   // @ts-expect-error -- there is no such event in the channel
   void hub.publish('orders', 'notification', { text: 'hi' })
@@ -236,7 +236,7 @@ async function checkedSchemas(res: Response): Promise<void> {
   // @ts-expect-error -- the input of another event
   void orders.publish('created', { id: '1' })
 
-  // What comes out is what they put out.
+  // Consumers receive the output types of the schemas.
   expectTypeOf<SchemaChannels<typeof schemas>['orders']['created']>().toEqualTypeOf<Created>()
   expectTypeOf<SchemaChannels<typeof schemas>[`user:${string}`]['notification']>().toEqualTypeOf<{ text: string }>()
   expectTypeOf<SchemaInputs<typeof schemas>['numbers']['counted']>().toEqualTypeOf<string>()
@@ -245,7 +245,7 @@ async function checkedSchemas(res: Response): Promise<void> {
     filter: (event) => {
       if (event.event === 'created') expectTypeOf(event.data).toEqualTypeOf<Created>()
       if (event.event === 'shipped') expectTypeOf(event.data).toEqualTypeOf<{ id: string; weight: number }>()
-      // @ts-expect-error -- an event of a channel that was not asked for
+      // @ts-expect-error -- an event of a channel that was not requested
       return event.event !== 'counted'
     },
   })
@@ -261,24 +261,24 @@ async function checkedSchemas(res: Response): Promise<void> {
 
   const wide = new Hub({ schemas: { '*': { ping: z.number() } } })
   void wide.publish('anything', 'ping', 1)
-  // @ts-expect-error -- the payload of the family of all
+  // @ts-expect-error -- the payload belongs to the family of all channels
   void wide.publish('anything', 'ping', '1')
-  // @ts-expect-error -- either the types are given, or they are inferred from the schemas
+  // @ts-expect-error -- the types are either explicit or inferred from the schemas
   void new Hub<Channels>({ schemas })
-  // @ts-expect-error -- a channel has schemas by event
+  // @ts-expect-error -- the schemas of a channel are listed by event
   void new Hub({ schemas: { orders: z.string() } })
-  // @ts-expect-error -- this is no Standard Schema
+  // @ts-expect-error -- this is not a Standard Schema
   void new Hub({ schemas: { orders: { created: {} } } })
   void new Hub({
-    // @ts-expect-error -- nor is one of another version
+    // @ts-expect-error -- a Standard Schema of another version is not accepted
     schemas: { orders: { created: { '~standard': { version: 2, vendor: 'x', validate: (value: unknown) => ({ value }) } } } },
   })
-  // @ts-expect-error -- there is no such option beside them
+  // @ts-expect-error -- there is no such option
   void new Hub({ schemas, onErorr: () => {} })
 }
 
-/** The same for those who follow channels: streams and `events()`. */
-async function checkedFollowers(res: Response): Promise<void> {
+/** Is never called. Checks the consumers of channels: streams and `events()`. */
+async function checkedConsumers(res: Response): Promise<void> {
   const hub = new Hub<Channels>()
   const user = 'u1' as string
 
@@ -302,7 +302,7 @@ async function checkedFollowers(res: Response): Promise<void> {
   void res.sse.subscribe(hub, ['orders'], { snapshot: () => ({ event: 'state' }) })
   // @ts-expect-error -- a snapshot has no id of its own
   void res.sse.subscribe(hub, ['orders'], { snapshot: () => ({ id: '1', data: 1 }) satisfies ReturnType<TakeSnapshot> })
-  // @ts-expect-error -- a snapshot of channels that were not asked for
+  // @ts-expect-error -- a snapshot of channels that were not requested
   void res.sse.subscribe(hub, [`user:${user}`], { snapshot: take })
   // @ts-expect-error -- a signal is for events()
   void res.sse.subscribe(hub, ['orders'], { signal: res.sse.signal })
@@ -323,7 +323,7 @@ async function checkedFollowers(res: Response): Promise<void> {
       expectTypeOf(item.data).toEqualTypeOf<Order>()
     } else {
       expectTypeOf(item.event).toEqualTypeOf<'shipped'>()
-      // @ts-expect-error -- what is read is shared: nobody may change it
+      // @ts-expect-error -- consumers share an event, and must not change it
       item.event = 'shipped'
     }
   }
@@ -333,13 +333,13 @@ async function checkedFollowers(res: Response): Promise<void> {
       return event.event === 'created'
     },
   })
-  // An item of a hub without types is a reset where its channel is ''.
+  // An item of a hub without types is a reset if its channel is ''.
   for await (const item of new Hub().events(['any'])) if (item.channel === '') expectTypeOf(item.data.reason).toEqualTypeOf<ResetReason>()
   void res.sse.stream(hub.events(['orders']), ({ id, event, data }) => ({ id, event, data }))
   // @ts-expect-error -- there is no such channel
   hub.events(['order'])
   expectTypeOf(hub.events('orders')).toEqualTypeOf(hub.events(['orders']))
-  // @ts-expect-error -- a filter answers at once
+  // @ts-expect-error -- a filter is synchronous
   hub.events(['orders'], { filter: async () => true })
   // @ts-expect-error -- an id is a string
   hub.events(['orders'], { lastEventId: 7 })
@@ -349,7 +349,7 @@ async function checkedFollowers(res: Response): Promise<void> {
   hub.events(['orders'], { owner: 'u1' })
 }
 
-/** The same for ready routes. */
+/** Is never called. Checks routes made by `hub.handler`. */
 function checkedRoutes(): void {
   const hub = new Hub<Channels>()
   const app = express()
@@ -365,7 +365,7 @@ function checkedRoutes(): void {
         expectTypeOf(req).toEqualTypeOf<HandlerRequest>()
         expectTypeOf(req.headers.authorization).toEqualTypeOf<string | undefined>()
         expectTypeOf(req.query['q']).toEqualTypeOf<unknown>()
-        // What other middleware puts on requests is there.
+        // Properties that other middleware adds to requests are typed.
         expectTypeOf(req.signedIn).toEqualTypeOf<{ readonly id: string } | undefined>()
         return [`user:${req.signedIn?.id}`]
       },
@@ -410,9 +410,9 @@ function checkedRoutes(): void {
 
   // @ts-expect-error -- there is no such channel
   hub.handler({ channels: ['order'] })
-  // @ts-expect-error -- nor for a request
+  // @ts-expect-error -- there is no such channel for a request
   hub.handler({ channels: () => ['order'] })
-  // @ts-expect-error -- authorize answers with a boolean
+  // @ts-expect-error -- authorize returns a boolean
   hub.handler({ authorize: () => 'yes' })
   // @ts-expect-error -- there is no such option
   hub.handler({ channel: ['orders'] })
@@ -420,18 +420,18 @@ function checkedRoutes(): void {
   hub.handler({ channels: ['orders'], maxChannels: false })
   // @ts-expect-error -- the options of a subscription are checked here too
   hub.handler({ channels: ['orders'], subscribe: { owner: 7 } })
-  // @ts-expect-error -- a filter sees the channels of the route only
+  // @ts-expect-error -- a filter sees only the channels of the route
   hub.handler({ channels: ['orders'], subscribe: { filter: (event) => event.event === 'notification' } })
   // @ts-expect-error -- a route has options
   hub.handler()
 }
 
-/** The same for what a program asks of a hub. */
+/** Is never called. Checks the options and methods of a hub. */
 function checkedHub(): void {
   const hub = new Hub<Channels>({ maxSubscribers: 10_000, maxSubscribersPerOwner: 6, replay: { latestPerKey: true } })
   void new Hub<Channels>({ maxSubscribers: false, maxSubscribersPerOwner: undefined, replay: () => ({ latestPerKey: false }) })
   expectTypeOf<HubOptions['maxSubscribers']>().toEqualTypeOf<number | false | undefined>()
-  // @ts-expect-error -- only false switches off
+  // @ts-expect-error -- only false switches an option off
   void new Hub({ maxSubscribers: true })
   // @ts-expect-error -- a limit is a number
   void new Hub({ maxSubscribersPerOwner: '6' })
@@ -445,7 +445,7 @@ function checkedHub(): void {
   void hub.publish('orders', 'created', order, { idempotencyKey: 7 })
   // @ts-expect-error -- a key is a string
   void hub.channel('orders').publish('created', order, { key: 7 })
-  // @ts-expect-error -- the hub gives the ids
+  // @ts-expect-error -- the hub assigns the ids
   void hub.publish('orders', 'created', order, { id: '7' })
 
   expectTypeOf(hub.disconnect('u1')).resolves.toEqualTypeOf<number>()
@@ -456,9 +456,9 @@ function checkedHub(): void {
       return subscriber.channels.includes('orders')
     }),
   ).resolves.toEqualTypeOf<number>()
-  // @ts-expect-error -- a predicate answers at once
+  // @ts-expect-error -- a predicate is synchronous
   void hub.disconnect(async () => true)
-  // @ts-expect-error -- whom to disconnect must be said
+  // @ts-expect-error -- the target is required
   void hub.disconnect()
 
   expectTypeOf(hub.stats()).toEqualTypeOf<HubStats>()
@@ -466,7 +466,7 @@ function checkedHub(): void {
   expectTypeOf<keyof HubStats>().toEqualTypeOf<
     'channels' | 'subscribers' | 'logBytes' | 'published' | 'delivered' | 'resets' | 'stalls' | 'refusals'
   >()
-  // @ts-expect-error -- they are read only
+  // @ts-expect-error -- the property is read-only
   hub.stats().published = 0
 
   expectTypeOf(hub.close()).resolves.toEqualTypeOf<void>()
@@ -498,7 +498,7 @@ function checkedHub(): void {
   }>()
 }
 
-/** Never called either. */
+/** Is never called. Checks backplanes. */
 function checkedBackplane(): void {
   const backplane: Backplane = new RedisBackplane(
     { url: 'redis://127.0.0.1:6379' },
@@ -509,13 +509,13 @@ function checkedBackplane(): void {
   expectTypeOf(hub.stats({ all: true })).resolves.toEqualTypeOf<AllStats>()
   expectTypeOf(hub.health()).toEqualTypeOf<boolean>()
   expectTypeOf(publishScript).toEqualTypeOf<string>()
-  // @ts-expect-error -- a backplane is made of a connection
+  // @ts-expect-error -- a backplane is not a URL
   void new Hub({ backplane: 'redis://127.0.0.1:6379' })
-  // @ts-expect-error -- either the one or the other
+  // @ts-expect-error -- a URL and a client exclude each other
   void new RedisBackplane({ url: 'redis://127.0.0.1:6379', client: {} as Redis })
   void new RedisBackplane({ client: {} as Redis })
   void new RedisBackplane({ client: {} as Redis5 })
-  // @ts-expect-error -- a cluster is no client
+  // @ts-expect-error -- a cluster is not a client
   void new RedisBackplane({ client: {} as Cluster })
   // @ts-expect-error -- there is no such option
   void new RedisBackplane({ client: {} as Redis }, { prefixes: 'p' })
@@ -523,14 +523,14 @@ function checkedBackplane(): void {
 
 describe('the types', () => {
   it.each([
-    ['of a backplane are those of what it is made of', checkedBackplane],
+    ['of a backplane accept a URL or a client', checkedBackplane],
     ['refuse a wrong channel, event and payload, and infer those of a filter', checked],
-    ['are inferred from schemas: inputs for publish, outputs for whoever follows', checkedSchemas],
-    ['of those who follow channels are those of the channels asked for', checkedFollowers],
-    ['of routes fit Express, whether or not the request is annotated', checkedRoutes],
-    ['of options, answers and diagnostics are as narrow as they can be', checkedHub],
+    ['are inferred from schemas: inputs for publish, outputs for consumers', checkedSchemas],
+    ['of consumers are those of the requested channels', checkedConsumers],
+    ['of routes fit Express with and without an annotated request', checkedRoutes],
+    ['of options, results and diagnostics are as narrow as possible', checkedHub],
   ])('%s', (_, body) => {
-    // What is tested is that this file compiles: each expected error is one.
+    // The test is that this file compiles. Every expected error must be an error.
     expect(body).toBeInstanceOf(Function)
   })
 })

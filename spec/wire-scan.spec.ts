@@ -10,11 +10,11 @@ afterEach(stopServers)
 
 const HEAD = { 'Content-Type': 'text/event-stream' }
 
-describe('the scan of all that the servers of the suite send', () => {
+describe('the scan of everything that the servers of the suite send', () => {
   it.each([
     ['a retry by itself', ['retry: 2000\n\n'], ['retry: 2000']],
     ['a comment with a blank line', ['data: a\n\n', ':\n\n', 'data: b\n\n'], [':']],
-    ['an id by itself, in several writes', ['data: a\n', '\nid: 7\n', '\ndata: b\n\n'], ['id: 7']],
+    ['an id by itself in several writes', ['data: a\n', '\nid: 7\n', '\ndata: b\n\n'], ['id: 7']],
     ['an event by itself', ['event: data:\n\n'], ['event: data:']],
     ['a blank line after an event', ['data: a\n\n\n\n'], ['', '']],
   ])('finds %s', async (_what, writes, blocks) => {
@@ -32,12 +32,12 @@ describe('the scan of all that the servers of the suite send', () => {
       const client = await TestClient.open(url)
       await client.over()
       const found: string[] = []
-      await until(() => found.push(...takeFound()) >= blocks.length, `${version} was scanned`)
+      await until(() => found.push(...takeFound()) >= blocks.length, `${version} is scanned`)
       expect(found.map((block) => block.trim())).toEqual(blocks)
     }
   })
 
-  it('finds it on HTTP/2', async () => {
+  it('finds a comment with a blank line on HTTP/2', async () => {
     const server = http2.createServer((_req, res) => {
       res.writeHead(200, HEAD)
       res.write(':\n\n')
@@ -56,12 +56,12 @@ describe('the scan of all that the servers of the suite send', () => {
 
   it.each([
     [
-      'events, comments and a retry in front of an event',
+      'events, comments, and a retry before an event',
       HEAD,
       ['retry: 1\n:\n', 'id: 1\nevent: e\ndata: a\ndata: b\n\n:\n', ': c\ndata\ndata: \n\n'],
     ],
-    ['the blank lines of another type', { 'Content-Type': 'text/plain' }, ['a\n\nb\n\n']],
-  ])('passes %s', async (_what, head, writes) => {
+    ['blank lines in another content type', { 'Content-Type': 'text/plain' }, ['a\n\nb\n\n']],
+  ])('accepts %s', async (_what, head, writes) => {
     const { url } = await serve((_req, res) => {
       res.writeHead(200, head)
       for (const write of writes) res.write(write)

@@ -233,7 +233,7 @@ export class HubCore<C extends object = AnyChannels, P extends object = C> imple
     return this.#closing
   }
 
-  /** @internal */
+  /** See {@link Subscribable}. */
   [join]<N extends ChannelName<C>>(
     channels: N | readonly N[],
     options: SubscribeOptions<C, N> | undefined,
@@ -248,8 +248,6 @@ export class HubCore<C extends object = AnyChannels, P extends object = C> imple
 
   /**
    * Reports that a callback of a route has failed. Returns a hub that refuses the client who subscribes to it.
-   *
-   * @internal
    */
   [fault](error: unknown, where: string, channels: readonly string[]): Subscribable<Record<'refused', object>> {
     this.#settings.onError(error, { where })

@@ -5,7 +5,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import vm from 'node:vm'
 import { createParser, type EventSourceMessage } from 'eventsource-parser'
 import { Hub, sseMiddleware, type SseMiddlewareOptions, type SseStream } from 'express-sse-hub'
-import { until } from '../support/client.ts'
+import { until, untilBlocked } from '../support/client.ts'
 
 /** The process object outside Jest. Node's own modules emit their warnings only there. */
 const realProcess = vm.runInThisContext('process') as NodeJS.Process
@@ -75,6 +75,16 @@ async function get(session: http2.ClientHttp2Session, headers: http2.OutgoingHtt
   return client
 }
 
+/** Serves streams that are opened at once, and collects them. */
+async function openStreams(options?: SseMiddlewareOptions) {
+  const streams: SseStream[] = []
+  const { session } = await open((sse) => {
+    streams.push(sse)
+    sse.open()
+  }, options)
+  return { session, streams }
+}
+
 describe('a stream on HTTP/2', () => {
   it('has the head of an event stream, without a Connection header', async () => {
     const { session } = await open((sse) => sse.open())
@@ -140,11 +150,7 @@ describe('a stream on HTTP/2', () => {
   })
 
   it('is independent of the other streams of its session', async () => {
-    const streams: SseStream[] = []
-    const { session } = await open((sse) => {
-      streams.push(sse)
-      sse.open()
-    })
+    const { session, streams } = await openStreams()
     const clients = [await get(session), await get(session), await get(session)]
     const { signal } = streams[1] as SseStream
     clients[1]?.stream.close(http2.constants.NGHTTP2_CANCEL)
@@ -180,14 +186,7 @@ describe('a stream on HTTP/2', () => {
   })
 
   it('blocks an awaiting loop while its client does not read, but not the other streams of the session', async () => {
-    const streams: SseStream[] = []
-    const { session } = await open(
-      (sse) => {
-        streams.push(sse)
-        sse.open()
-      },
-      { stallTimeoutMs: false },
-    )
+    const { session, streams } = await openStreams({ stallTimeoutMs: false })
     // The streams of a session share its window, and a blocked stream must not use it up.
     session.setLocalWindowSize(1_000_000)
     const slow = await get(session)
@@ -200,32 +199,20 @@ describe('a stream on HTTP/2', () => {
       while (await stream.send('x'.repeat(1000))) sent++
       over = true
     })()
-    let same = 0
-    let last = -1
-    await until(() => {
-      same = sent === last && sent > 0 ? same + 1 : 0
-      last = sent
-      return same > 500
-    }, 'the loop is blocked')
+    await untilBlocked(() => sent)
+    const before = sent
     await streams[1]?.send('quick')
     await until(() => other.events.length === 1, 'the other client has received it')
     expect(over).toBe(false)
     slow.stream.resume()
-    await until(() => sent > last + 500, 'the loop continues')
+    await until(() => sent > before + 500, 'the loop continues')
     slow.stream.close(http2.constants.NGHTTP2_CANCEL)
     await loop
     expect(stream.state).toBe('closed')
   })
 
   it('notices a client that resets its stream without an error while bytes wait for it', async () => {
-    const streams: SseStream[] = []
-    const { session } = await open(
-      (sse) => {
-        streams.push(sse)
-        sse.open()
-      },
-      { stallTimeoutMs: false },
-    )
+    const { session, streams } = await openStreams({ stallTimeoutMs: false })
     const client = await get(session)
     client.stream.pause()
     const [stream] = streams as [SseStream]
@@ -238,14 +225,7 @@ describe('a stream on HTTP/2', () => {
   })
 
   it('destroys a client that reads nothing for `stallTimeoutMs`', async () => {
-    const streams: SseStream[] = []
-    const { session } = await open(
-      (sse) => {
-        streams.push(sse)
-        sse.open()
-      },
-      { stallTimeoutMs: 100 },
-    )
+    const { session, streams } = await openStreams({ stallTimeoutMs: 100 })
     const slow = await get(session)
     slow.stream.pause()
     const [stream] = streams as [SseStream]
@@ -270,14 +250,7 @@ describe('a stream on HTTP/2', () => {
   })
 
   it('is destroyed by more than `maxQueuedBytes` of unawaited sends, and the session stays open', async () => {
-    const streams: SseStream[] = []
-    const { session } = await open(
-      (sse) => {
-        streams.push(sse)
-        sse.open()
-      },
-      { maxQueuedBytes: 50_000 },
-    )
+    const { session, streams } = await openStreams({ maxQueuedBytes: 50_000 })
     const slow = await get(session)
     slow.stream.pause()
     const [stream] = streams as [SseStream]

@@ -4,7 +4,7 @@ import net from 'node:net'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Request, Response } from 'express'
 import type { SseMiddlewareOptions, SseStream } from 'express-sse-hub'
-import { TestClient, until } from '../support/client.ts'
+import { TestClient, until, untilBlocked } from '../support/client.ts'
 import * as support from '../support/open-stream.ts'
 import { sized } from '../support/scale.ts'
 import { SOME_EXPRESS_VERSIONS } from '../support/express-versions.ts'
@@ -45,21 +45,14 @@ describe.each(SOME_EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
     return loop
   }
 
-  /** Waits until the loop is blocked: it sends nothing in hundreds of turns of the event loop, although the socket is alive. */
-  const isBlocked = async (loop: { readonly sent: number }, res: Response) => {
-    let turns = 0
-    let last = -1
-    await until(() => {
-      turns = loop.sent === last && (res.socket?.writableLength ?? 0) > 0 ? turns + 1 : 0
-      last = loop.sent
-      return turns > sized(300, 100)
-    }, 'the loop is blocked')
-  }
+  /** Waits until the loop is blocked although the socket is alive. */
+  const blocked = async (loop: { readonly sent: number }, res: Response) =>
+    untilBlocked(() => ((res.socket?.writableLength ?? 0) > 0 ? loop.sent : 0), sized(300, 100))
 
   it('an awaiting loop is blocked by a client that does not read, and continues when it reads', async () => {
     const { client, res, stream } = await stalled({ keepAliveMs: false })
     const loop = sendLoop(stream)
-    await isBlocked(loop, res)
+    await blocked(loop, res)
     // The high-water mark differs between versions of Node.
     expect(res.socket?.writableLength).toBeLessThan((res.socket?.writableHighWaterMark ?? 0) + 4 * KIB.length)
     const before = loop.sent
@@ -74,7 +67,7 @@ describe.each(SOME_EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
   it('an awaiting loop ends when a client that does not read leaves', async () => {
     const { client, res, stream } = await stalled()
     const loop = sendLoop(stream)
-    await isBlocked(loop, res)
+    await blocked(loop, res)
     client.leave()
     await until(() => loop.over, 'the loop has ended')
     expect(stream.state).toBe('closed')
@@ -94,7 +87,7 @@ describe.each(SOME_EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
   it('a client that reads nothing keeps its stream with `stallTimeoutMs: false`', async () => {
     const patient = await stalled({ stallTimeoutMs: false, keepAliveMs: 50 })
     const loop = sendLoop(patient.stream)
-    await isBlocked(loop, patient.res)
+    await blocked(loop, patient.res)
     const other = await stalled({ stallTimeoutMs: 200 })
     const marker = sendLoop(other.stream)
     await until(() => marker.over, 'the marker has ended')
@@ -153,7 +146,7 @@ describe.each(SOME_EXPRESS_VERSIONS)('backpressure on %s', (_name, express) => {
   it('keep-alive comments are not sent to a full socket', async () => {
     const { client, res, stream } = await stalled({ keepAliveMs: 20, stallTimeoutMs: false })
     const loop = sendLoop(stream)
-    await isBlocked(loop, res)
+    await blocked(loop, res)
     const queued = res.socket?.writableLength
     const marker = await openWith({ keepAliveMs: 20 })
     await until(() => marker.comments.length >= 5, 'the marker has received five comments')

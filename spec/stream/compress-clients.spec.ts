@@ -34,7 +34,8 @@ const PAGE = `<!doctype html><script>
 /** Decompresses a stream with Python's zlib as far as possible, and prints the text. */
 const PYTHON = `
 import sys, zlib, http.client, urllib.request
-request = urllib.request.Request(sys.argv[1], headers={'Accept': 'text/event-stream', 'Accept-Encoding': 'gzip', 'Last-Event-ID': sys.argv[2]})
+headers = {'Accept': 'text/event-stream', 'Accept-Encoding': 'gzip', 'Last-Event-ID': sys.argv[2]}
+request = urllib.request.Request(sys.argv[1], headers=headers)
 decoder = zlib.decompressobj(31)
 with urllib.request.urlopen(request) as response:
     assert response.headers['Content-Encoding'] == 'gzip'

@@ -1,6 +1,6 @@
 import compression from 'compression'
 import { Hub, sseMiddleware, type SseMiddlewareOptions, type SseStream } from 'express-sse-hub'
-import { until } from '../support/client.ts'
+import { until, untilBlocked } from '../support/client.ts'
 import { GzipClient } from '../support/gzip-client.ts'
 import { sized } from '../support/scale.ts'
 import { EXPRESS_VERSIONS } from '../support/express-versions.ts'
@@ -90,13 +90,7 @@ describe.each(EXPRESS_VERSIONS)('behind compression() on %s', (_name, express) =
         while (await stream.send(noise(30_000))) sent++
         over = true
       })()
-      let same = 0
-      let last = -1
-      await until(() => {
-        same = sent === last && sent > 0 ? same + 1 : 0
-        last = sent
-        return same > sized(300, 100)
-      }, 'the loop is blocked')
+      await untilBlocked(() => sent, sized(300, 100))
       expect(over).toBe(false)
       client.leave()
       await loop

@@ -264,7 +264,7 @@ describe('the body', () => {
     expect(body.join('')).toMatch(/^retry: 2000\nid: .*\nevent: stream-open\ndata: .*\n\n(id: .*\nevent: item\ndata: \d\n\n){3}$/)
   })
 
-  it('is identical on HTTP/1.0, on HTTP/1.1 and in gzip, for events of all sizes, several channels, a filter, live and replayed', async () => {
+  it('is identical on HTTP/1.0, on HTTP/1.1 and in gzip, for all sizes, several channels, a filter, live and replayed', async () => {
     const random = randomFrom(11)
     const hub = new Hub({ replay: { maxBytes: 100_000_000 } })
     const filter = ({ data }: { data: unknown }): boolean => !String(data).startsWith('no')

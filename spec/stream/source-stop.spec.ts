@@ -3,7 +3,7 @@ import { PassThrough, Readable } from 'node:stream'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Request, Response } from 'express'
 import { sseMiddleware, type SseMiddlewareOptions, type SseStream } from 'express-sse-hub'
-import { TestClient, until } from '../support/client.ts'
+import { TestClient, until, untilBlocked } from '../support/client.ts'
 import * as support from '../support/open-stream.ts'
 import { watched } from '../support/watched.ts'
 import { EXPRESS_VERSIONS } from '../support/express-versions.ts'
@@ -73,13 +73,7 @@ describe.each(EXPRESS_VERSIONS)('the source of stream() on %s', (_name, express)
       const log: string[] = []
       let items = 0
       const end = stream.stream(watched(log), () => ({ data: 'x'.repeat(1000 + (items++ % 2)) }))
-      let same = 0
-      let last = -1
-      await until(() => {
-        same = items === last ? same + 1 : 0
-        last = items
-        return same > 500
-      }, 'the generator waits for room')
+      await untilBlocked(() => items)
       expect(log).toEqual(['started'])
       client.leave()
       expect(await end).toBe(false)

@@ -6,7 +6,7 @@ import { deferred } from '../../lib/basics/promises.ts'
 import { TestClient, until } from '../support/client.ts'
 import * as support from '../support/open-stream.ts'
 import { SOME_EXPRESS_VERSIONS } from '../support/express-versions.ts'
-import { serve, stopServers } from '../support/servers.ts'
+import { connectionsLeft, serve, stopServers } from '../support/servers.ts'
 import { type Items, SOURCE_KINDS, type TestSource } from '../support/sources.ts'
 import { sized } from '../support/scale.ts'
 
@@ -126,8 +126,7 @@ describe.each(SOME_EXPRESS_VERSIONS)('on %s', (_name, express) => {
       res.write('first')
       if (req.url === '/large') res.write(large)
     })
-    const connections = async () =>
-      new Promise<number>((resolve, reject) => upstream.getConnections((error, count) => (error ? reject(error) : resolve(count))))
+
     const ends: unknown[] = []
     const { url } = await support.serveWith(express, async (req, res) => {
       const response = await fetch(`${upstreamUrl}/${req.query['path'] as string}`)
@@ -140,12 +139,11 @@ describe.each(SOME_EXPRESS_VERSIONS)('on %s', (_name, express) => {
     )
     for (const client of clients) client.pause()
     expect(answers).toEqual({ begun: fetches, open: fetches })
-    expect(await connections()).toBe(fetches)
+    await connectionsLeft(upstream, fetches)
     for (const client of clients) client.leave()
     await until(() => answers.open === 0, 'all answers have ended')
     await until(() => ends.length === fetches, 'all streams have ended')
-    let open = await connections()
-    for (; open > 0; open = await connections()) await nextTurn()
+    await connectionsLeft(upstream, 0)
     expect(new Set(ends)).toEqual(new Set([false]))
   })
 

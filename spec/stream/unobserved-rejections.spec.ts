@@ -68,7 +68,7 @@ describe.each(EXPRESS_VERSIONS)('on %s', (name, express) => {
     for (const client of clients) expect(client.named('stream-end')).toHaveLength(1)
   })
 
-  /** Serves an app whose error handler answers with the error's status. `errors` lists what it receives, `reports` what `onError` receives. */
+  /** Serves an app. Its error handler answers with the error's status, and collects `errors`. `onError` collects `reports`. */
   const serveApp = async (handler: (req: Request, res: Response) => unknown, options?: SseMiddlewareOptions) => {
     const errors: unknown[] = []
     const reports: [string, string][] = []

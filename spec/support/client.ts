@@ -10,6 +10,18 @@ export async function until(condition: () => boolean, what: string, timeoutMs = 
   }
 }
 
+/** Waits until a loop is blocked: `count`, the number of its iterations, is above 0 and does not change in many checks. */
+export async function untilBlocked(count: () => number, checks = 500): Promise<void> {
+  let same = 0
+  let last = 0
+  await until(() => {
+    const now = count()
+    same = now === last && now > 0 ? same + 1 : 0
+    last = now
+    return same > checks
+  }, 'the loop is blocked')
+}
+
 export interface ClientOptions {
   readonly method?: string
   readonly headers?: http.OutgoingHttpHeaders

@@ -1,7 +1,7 @@
 import { EventEmitter, once } from 'node:events'
 import { createWorker, type WorkerOptions } from '../../demo/worker.ts'
 
-/** Runs the worker of the demo in a process of its own. It pauses after the step that its parent names, until the parent names a later one. */
+/** Runs the worker of the demo in a process of its own. It pauses after the step that its parent names, until a later one. */
 const [, , options = '{}', first] = process.argv
 const resting = new EventEmitter()
 let lastStep = Number(first ?? Infinity)

@@ -23,7 +23,7 @@ export async function listen(server: http.Server): Promise<TestServer> {
   return { server, port, url: `http://127.0.0.1:${port}` }
 }
 
-/** Waits until a server has only this many connections. */
+/** Waits until a server has exactly this many connections. */
 export async function connectionsLeft(server: http.Server, count: number): Promise<void> {
   let left = Infinity
   server.getConnections((_error, n) => (left = n))

@@ -70,7 +70,7 @@ function machineTable({ seconds, measured, repeated, disturbed }: RunInfo): Tabl
     ['length', `${(seconds / 60).toFixed(1)} minutes`],
     [
       'other load',
-      `${disturbed} of ${measured} measurements while other processes used more than an eighth of a core, after ${repeated} were repeated for that`,
+      `in ${disturbed} of ${measured} measurements, more than an eighth of a core, after ${repeated} repetitions for this reason`,
     ],
   ]
   return { caption: '', columns: ['', ''], rows }

@@ -58,9 +58,13 @@ export async function channels(context: BenchContext): Promise<ScenarioResult> {
   return {
     title: 'Channels: each of 1,000 clients on 5 of 100',
     method: [
-      'Server CPU seconds of express-sse-hub per million deliveries of 200 bytes. A turn starts when the previous turn has been written.',
-      'The cost of a delivery depends on the number of events in one write: ten events in a turn cost one write, and so does a single event. The target therefore compares cases in which each client receives ten events in a turn, from one channel or from five.',
-      'If events go to random channels, a client receives one event in every second turn, and each delivery is a write of its own. This case compares with one event a turn on one channel.',
+      'Server CPU seconds of express-sse-hub per million deliveries of 200 bytes.',
+      'A turn starts when the previous turn has been written.',
+      'The cost of a delivery depends on the number of events in one write.',
+      'Ten events in a turn cost one write, and so does a single event.',
+      'The target therefore compares cases in which each client receives ten events in a turn, from one channel or from five.',
+      'If events go to random channels, a client receives one event in every second turn, and each delivery is a write of its own.',
+      'This case compares with one event a turn on one channel.',
     ],
     tables: [
       {

@@ -58,7 +58,10 @@ export async function compression(context: BenchContext): Promise<ScenarioResult
   return {
     title: `Compression: ${CLIENTS} clients that accept gzip`,
     method: [
-      `Events are JSON of orders with names, prices and times. A turn publishes one event, and the next turn starts when it has been written. The client process counts the bytes of all clients. ${CHECKED} more clients unzip their streams and check that every event arrives.`,
+      'Events are JSON of orders with names, prices and times.',
+      'A turn publishes one event, and the next turn starts when it has been written.',
+      'The client process counts the bytes of all clients.',
+      `${CHECKED} more clients unzip their streams and check that every event arrives.`,
       'CPU is the time of the server process with all its threads, per million deliveries.',
     ],
     tables: SIZES.map((bytes) => ({

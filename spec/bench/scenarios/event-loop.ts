@@ -66,17 +66,20 @@ export async function eventLoop(context: BenchContext): Promise<ScenarioResult> 
     } finally {
       await pinger.stop()
     }
-    log(
-      `round ${round + 1} ${name}: ${PHASES.map((phase) => `${phase} p99 ${samples.of(`${name} ${phase} p99`).at(-1)?.toFixed(2)} ms, loop ${samples.of(`${name} ${phase} loopP99`).at(-1)?.toFixed(2)} ms`).join('; ')}`,
-    )
+    const latest = (key: string): string => `${samples.of(`${name} ${key}`).at(-1)?.toFixed(2)} ms`
+    const phases = PHASES.map((phase) => `${phase} p99 ${latest(`${phase} p99`)}, loop ${latest(`${phase} loopP99`)}`)
+    log(`round ${round + 1} ${name}: ${phases.join('; ')}`)
   }
   const growth = (key: string): readonly number[] =>
     samples.of(`express-sse-hub publishing ${key}`).map((value, round) => value - (samples.of(`express-sse-hub idle ${key}`)[round] ?? NaN))
   return {
     title: `Event loop: another route while ${connections.toLocaleString('en')} clients are published to`,
     method: [
-      `10 events of 200 bytes a second go to all ${connections.toLocaleString('en')} clients for ${seconds} s, while another process requests \`/ping\` every ${PING_MS} ms.`,
-      'The latency that the other process measures includes waiting for the cores that it shares with the clients, which read 20,000 sockets. The server process measures the delay of its event loop itself (with `monitorEventLoopDelay`; the values include the 1 ms of its timers).',
+      `10 events of 200 bytes a second go to all ${connections.toLocaleString('en')} clients for ${seconds} s.`,
+      `Another process requests \`/ping\` every ${PING_MS} ms.`,
+      'Its latency includes waiting for the cores that it shares with the clients, which read 20,000 sockets.',
+      'The server process measures the delay of its event loop with `monitorEventLoopDelay`.',
+      'The values include the 1 ms of its timers.',
       ...failures,
     ],
     tables: [

@@ -72,9 +72,15 @@ export async function growth(context: BenchContext): Promise<ScenarioResult> {
   return {
     title: 'Growth: cost per delivery by the number of clients and of channels',
     method: [
-      `Server CPU seconds per million deliveries of ${BYTES} bytes, ten per client and turn. The server socket-writer does little more than call the kernel, so its growth is that of the kernel and the caches of the processor.`,
-      `In the case of existing channels, one channel has the ${CLIENTS.toLocaleString('en')} clients that receive the events. Each of the others has one event and other clients.`,
-      `In the case of used channels, events go to all channels, and ${CLIENTS.toLocaleString('en')} clients are spread over them. Fewer clients then share the fixed cost of an event, which is made, encoded and stored once. From 1,000 channels on, each event has one client, and a delivery costs a whole publish. With 10,000 channels, each client is on ten of them.`,
+      `Server CPU seconds per million deliveries of ${BYTES} bytes, ten per client and turn.`,
+      'The server socket-writer does little more than call the kernel.',
+      'Its growth is therefore that of the kernel and the caches of the processor.',
+      `In the case of existing channels, one channel has the ${CLIENTS.toLocaleString('en')} clients that receive the events.`,
+      'Each of the others has one event and other clients.',
+      `In the case of used channels, events go to all channels, and ${CLIENTS.toLocaleString('en')} clients are spread over them.`,
+      'Fewer clients then share the fixed cost of an event, which is made, encoded and stored once.',
+      'From 1,000 channels on, each event has one client, and a delivery costs a whole publish.',
+      'With 10,000 channels, each client is on ten of them.',
     ],
     tables: [
       tableOf('clients', 'clients', counts, samples),

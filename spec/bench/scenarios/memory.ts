@@ -38,8 +38,11 @@ export async function memory(context: BenchContext): Promise<ScenarioResult> {
   return {
     title: `Memory: ${connections.toLocaleString('en')} idle connections`,
     method: [
-      `Growth of the server's resident memory from before the first to after ${connections.toLocaleString('en')} connections, divided by their number. Garbage is collected twice before each reading. ${WARM_UP} connections are opened and closed first.`,
-      'The connections of express-sse-hub are subscribed. Kernel buffers do not count, because they belong to no process.',
+      `Growth of the server's resident memory during ${connections.toLocaleString('en')} connects, divided by their number.`,
+      'Garbage is collected twice before each reading.',
+      `${WARM_UP} connections are opened and closed first.`,
+      'The connections of express-sse-hub are subscribed.',
+      'Kernel buffers do not count, because they belong to no process.',
     ],
     tables: [
       {

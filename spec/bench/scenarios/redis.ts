@@ -20,16 +20,13 @@ export async function redis(context: BenchContext): Promise<ScenarioResult> {
   const samples = new Samples()
   const prefix = `bench-${randomUUID()}`
   const title = 'Redis: published in one process, delivered by another'
-  if (!(await isThere())) {
-    return { title, method: [`There is no Redis at ${URL}. The scenario was omitted.`], tables: [], targets: targets(samples) }
-  }
+  if (!(await isThere())) return { title, method: [`There is no Redis at ${URL}: omitted.`], tables: [], targets: targets(samples) }
   try {
     await interleave(SERVERS, quick ? 1 : 5, async (name, round) => {
       await measureLatency(name, `${prefix}-l${round}`, context, samples)
       await measureRate(name, `${prefix}-r${round}`, context, samples)
-      log(
-        `round ${round + 1} ${name}: p50 ${last(samples, `${name} p50`)} p99 ${last(samples, `${name} p99`)} ms, ${last(samples, `${name} rate`)}/s`,
-      )
+      const latest = (key: string): string => samples.of(`${name} ${key}`).at(-1)?.toPrecision(3) ?? ''
+      log(`round ${round + 1} ${name}: p50 ${latest('p50')} p99 ${latest('p99')} ms, ${latest('rate')}/s`)
     })
   } finally {
     await deleteKeys(prefix)
@@ -37,8 +34,13 @@ export async function redis(context: BenchContext): Promise<ScenarioResult> {
   return {
     title,
     method: [
-      'Latency is the time from the call of `publish` in one process to the arrival of the bytes in the client process, which is connected to the other. Events have 200 bytes, and 200 are published a second, one at a time. The version by hand is `PUBLISH`, the `message` event, and a write to the socket, without a log.',
-      `The rate is that of one process with ${IN_FLIGHT} publishes in flight. The version by hand pipelines \`XADD\`, trimmed to about 1,000 entries, and \`PUBLISH\`, without positions, ages, or a guaranteed order of the two.`,
+      'Latency is the time from the call of `publish` in one process to the arrival of the bytes in the client process.',
+      'The client is connected to the other process.',
+      'Events have 200 bytes, and 200 are published a second, one at a time.',
+      'The version by hand is `PUBLISH`, the `message` event, and a write to the socket, without a log.',
+      `The rate is that of one process with ${IN_FLIGHT} publishes in flight.`,
+      'The version by hand pipelines `XADD`, trimmed to about 1,000 entries, and `PUBLISH`.',
+      'It has no positions, no ages, and no guaranteed order of the two.',
     ],
     tables: [
       {
@@ -70,10 +72,6 @@ function targets(samples: Samples): ScenarioResult['targets'] {
 
 function against(samples: Samples, key: string) {
   return ratio(samples.of(`redis-hub ${key}`), samples.of(`redis-bare ${key}`))
-}
-
-function last(samples: Samples, key: string): string {
-  return samples.of(key).at(-1)?.toPrecision(3) ?? ''
 }
 
 async function measureLatency(name: (typeof SERVERS)[number], prefix: string, { quick }: BenchContext, samples: Samples): Promise<void> {

@@ -38,7 +38,7 @@ export async function stalled({ quick, log }: BenchContext): Promise<ScenarioRes
     ? []
     : [
         {
-          caption: `${FEW} clients read and ${FEW} do not, ${megabytes} MB in events of ${PEER_BYTES} bytes: growth of resident memory, MiB`,
+          caption: `${FEW} clients read, ${FEW} do not, ${megabytes} MB in events of ${PEER_BYTES} bytes: growth of resident memory, MiB`,
           columns: ['server', 'peak less idle', 'per client that does not read'],
           rows: PEERS.map((name) => [name, shown(figure(samples.of(name))), shown(figure(samples.of(name).map((each) => each / FEW)))]),
         },
@@ -46,8 +46,11 @@ export async function stalled({ quick, log }: BenchContext): Promise<ScenarioRes
   return {
     title: `Stalled: ${clients.toLocaleString('en')} clients that never read, ${megabytes} MB published`,
     method: [
-      `Events of ${BYTES} bytes, ${PER_TURN} a turn. The next turn starts when they are published. \`stallTimeoutMs\` is long enough that no client is destroyed.`,
-      'The peak of resident memory since the start of the process, minus the value when all clients were connected, divided by the number of clients. It includes the log and garbage, but not the kernel buffers of the sockets.',
+      `Events of ${BYTES} bytes, ${PER_TURN} a turn.`,
+      'The next turn starts when they are published.',
+      `\`stallTimeoutMs\` is long enough that no client is destroyed.`,
+      'The peak of resident memory, minus the value when all clients were connected, divided by the number of clients.',
+      'It includes the log and garbage, but not the kernel buffers of the sockets.',
     ],
     tables: [
       {

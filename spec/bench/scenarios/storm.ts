@@ -52,8 +52,11 @@ export async function storm(context: BenchContext): Promise<ScenarioResult> {
   return {
     title: `Storm: ${connections.toLocaleString('en')} clients reconnect at once, with ${MISSED} events of ${BYTES} bytes missed`,
     method: [
-      'Two client processes open the connections, up to 500 each at a time. The time ends when every client has received all missed events, or the head of its answer in the cases that only accept.',
-      `Each server first opens and closes ${WARM_UP.toLocaleString('en')} connections of the same kind. The cases take turns, and collect garbage first. The clients share the cores with the server, so CPU is the more robust figure.`,
+      'Two client processes open the connections, up to 500 each at a time.',
+      'The time ends when every client has received all missed events, or the head of its answer in the cases that only accept.',
+      `Each server first opens and closes ${WARM_UP.toLocaleString('en')} connections of the same kind.`,
+      'The cases take turns, and collect garbage first.',
+      'The clients share the cores with the server, so CPU is the more robust figure.',
     ],
     tables: [
       {

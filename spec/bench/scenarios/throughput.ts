@@ -22,7 +22,7 @@ const LOADS = [
   { perTurn: 20, fast: [5, 15], slow: [2, 4] },
 ] as const
 
-/** Measures the cost of a delivery to 1,000 clients of one channel on each server, for several numbers of events in a turn of the event loop. */
+/** Measures the cost of a delivery to 1,000 clients of one channel on each server, for several numbers of events in a turn. */
 export async function throughput(context: BenchContext): Promise<ScenarioResult> {
   const servers = [...FAST, ...SLOW].filter((name) => name !== 'nchan' || hasNchan())
   const rounds = context.quick ? 1 : 5
@@ -52,9 +52,14 @@ export async function throughput(context: BenchContext): Promise<ScenarioResult>
     title: 'Throughput: 1,000 clients of one channel, events of 200 bytes',
     method: [
       'CPU seconds of the server process per million deliveries, median of the rounds and their spread; ratios are taken round by round.',
-      'A turn of the event loop publishes 1, 10 or 20 events, and the next starts when all have been written, so that the process does not sleep in between. The cost of waking up is high, depends on the machine, and would hide the cost of delivery.',
-      `Each measurement takes some tenths of a second, immediately after turns that warm the server up, and the servers take turns. The first three servers are measured ${TIMES.fast} times in a round, because the speed of the machine varies. The table shows the mean of these, and the ratios between these servers are taken measurement by measurement.`,
-      'The last columns show the load of the single client process until the last publish. Below 100 %, it kept up.',
+      'A turn of the event loop publishes 1, 10 or 20 events.',
+      'The next turn starts when all have been written, so that the process does not sleep in between.',
+      'The cost of waking up is high, depends on the machine, and would hide the cost of delivery.',
+      'Each measurement takes some tenths of a second, immediately after turns that warm the server up, and the servers take turns.',
+      `The first three servers are measured ${TIMES.fast} times in a round, because the speed of the machine varies.`,
+      'The table shows the mean of these, and the ratios between these servers are taken measurement by measurement.',
+      'The last columns show the load of the single client process until the last publish.',
+      'Below 100 %, it kept up.',
       'For nginx with nchan, the CPU of its worker and master counts, and that of the publishing process does not.',
     ],
     tables: [

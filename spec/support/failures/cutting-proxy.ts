@@ -1,16 +1,16 @@
 import net, { type AddressInfo } from 'node:net'
 
-/** After so many bytes of an answer at the most a connection is cut that is not to last. */
+/** Limit of the bytes of an answer before an early cut. */
 const EARLY_BYTES = 400
 
 /**
- * Takes each connection to one of several servers, at random, and cuts it after a random number of bytes of the answer:
- * in the head, within a line, within a character.
+ * Forwards each connection to a random server, and cuts it after a random number of bytes of the answer: in the head, in a
+ * line, or in a character.
  */
 export class CuttingProxy {
-  /** The ports of the servers. Each new connection goes to one of them. */
+  /** Ports of the servers. */
   ports: readonly number[] = []
-  /** How many bytes of the answer a connection lasts for, on average. `Infinity`: none is cut. */
+  /** Average number of bytes of an answer before a cut. With `Infinity`, no connection is cut. */
   meanBytes: number
   cuts = 0
   readonly #random: () => number
@@ -56,7 +56,7 @@ export class CuttingProxy {
       this.cuts++
       client.write(chunk.subarray(0, left))
       server.destroy()
-      // What was written last comes, or is lost as well.
+      // `end` delivers the last bytes, and a reset may lose them as well.
       if (this.#random() < 0.5) client.end()
       else client.resetAndDestroy()
     })

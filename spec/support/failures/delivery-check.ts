@@ -1,19 +1,19 @@
 import { parseId } from '../../../lib/event/event-id.ts'
 
-/** An event, as its publisher was told that it was accepted. */
+/** An event whose publish has resolved. */
 export interface Accepted {
   readonly seq: number
   readonly id: string
 }
 
-/** Events of these channels were lost. */
+/** A `stream-reset`. Events of these channels may be lost. */
 export interface ReceivedReset {
   readonly kind: 'reset'
   readonly channels: readonly string[]
   readonly reason: string
   readonly epoch: string
   readonly position: number
-  /** When it came, in microseconds since 1970, as positions are. */
+  /** Time of arrival, in microseconds since 1970, like a position. */
   readonly at: number
 }
 
@@ -22,49 +22,49 @@ export interface ReceivedEvent {
   readonly channel: string
   readonly epoch: string
   readonly position: number
-  /** The number of the event, by its data; `undefined` where that is none that was published. */
+  /** Number of the event according to its data, or `undefined` if no such data was published. */
   readonly seq: number | undefined
 }
 
-/** What a client was given: events, resets, and where it stands beside those. */
+/** An item that a client received: an event, a reset, or a position without either. */
 export type Received = ReceivedEvent | ReceivedReset | { readonly kind: 'place'; readonly epoch: string; readonly position: number }
 
-/** What clients were given, and what was wrong with it. */
+/** Counts of the items that clients received, and of the faults in them. */
 export interface Findings {
-  /** Events that a client was to have, and did not get: no reset covers them. */
+  /** Events that a client did not receive and that no reset covers. */
   lost: number
-  /** Events that came again: with their id, or with another one of the same life of the log. */
+  /** Events received again, with the same id or with another id of the same epoch. */
   doubled: number
-  /** Events that came after a later one of their channel. */
+  /** Events received after a later event of their channel. */
   swapped: number
-  /** Events that nobody was told to be accepted, or that are not what was published by that id. */
+  /** Events that were never accepted, or that differ from the event published with their id. */
   forged: number
-  /** Ids that went back within a life of the log. */
+  /** Ids that went back within an epoch. */
   backwards: number
-  /** Lives of the log that came back after another one. */
+  /** Epochs that returned after another epoch. */
   revived: number
-  /** Events that a reset covers. */
+  /** Missing events that a reset covers. */
   covered: number
-  /** Events that came a second time in another life of the log: the publisher was told of the second one only. */
+  /** Events received again in another epoch. The publisher received only the second id. */
   repeated: number
-  /** Events that came. */
+  /** Received events. */
   delivered: number
-  /** Resets that clients were sent, by their reason. */
+  /** Received resets, by reason. */
   resets: Record<string, number>
 }
 
 type Fault = 'lost' | 'doubled' | 'swapped' | 'forged' | 'backwards' | 'revived'
 
 interface Event {
-  /** Which of the lives of the log it belongs to. */
-  readonly life: number
+  /** Index of the event's epoch. */
+  readonly epoch: number
   readonly position: number
   readonly seq: number
-  /** Whether its publisher was told of it. */
+  /** True if the publish of the event resolved. */
   readonly isAccepted: boolean
 }
 
-/** What a channel had, in order. */
+/** Events of a channel, in order. */
 class Truth {
   readonly events: Event[] = []
   readonly #index = new Map<string, Map<number, number>>()
@@ -81,14 +81,14 @@ class Truth {
   }
 }
 
-/** How far the clock of the engine may be ahead of the client's. */
+/** Limit of the engine's clock ahead of the client's clock. */
 const SLACK_US = 2_000
-/** Not more than this is told of each kind of fault. */
+/** Limit of the examples of each kind of fault. */
 const MAX_EXAMPLES = 4
 
 /**
- * Compares what clients were given with what was accepted: every event of their channels, in order, once, from the first
- * place that they were told on; but for what a reset covers.
+ * Compares the received items of clients with the accepted events. A client must receive every event of its channels once
+ * and in order, from its first position on, except for events that a reset covers.
  */
 export class DeliveryCheck {
   readonly findings: Findings = {
@@ -103,16 +103,16 @@ export class DeliveryCheck {
     delivered: 0,
     resets: {},
   }
-  /** Some of what was wrong, for whoever has to find out why. */
+  /** Examples of the faults, to help find their cause. */
   readonly examples: string[] = []
   readonly #counts = new Map<Fault, number>()
   readonly #truths = new Map<string, Truth>()
-  /** The life in which each event was accepted, by its number. */
+  /** Epoch in which each event was accepted, by the number of the event. */
   readonly #homes = new Map<number, string>()
-  /** The lives of the log, and the first position in each. */
-  readonly #lives: { readonly epoch: string; readonly first: number }[] = []
+  /** Epochs in order, with the first position in each. */
+  readonly #epochs: { readonly epoch: string; readonly first: number }[] = []
 
-  /** @param all what all clients were given: what was stored without its publisher being told is known by it. */
+  /** @param all items of all clients. They also reveal events that were stored although their publish did not resolve. */
   constructor(accepted: readonly Accepted[], all: readonly (readonly Received[])[]) {
     const known = new Map<string, ReceivedEvent & { readonly isAccepted: boolean }>()
     for (const { seq, id } of accepted) {
@@ -125,7 +125,7 @@ export class DeliveryCheck {
       for (const item of received) {
         if (item.kind !== 'event' || item.seq === undefined) continue
         const home = this.#homes.get(item.seq)
-        // Stored, and forgotten before its publisher was told: so that one published again, in another life.
+        // The engine stored the event and lost it before the publish resolved. The publisher repeated it in another epoch.
         if (home === undefined || home === item.epoch) continue
         const key = `${item.epoch} ${item.position} ${item.channel}`
         if (!known.has(key)) known.set(key, { ...item, isAccepted: false })
@@ -133,37 +133,37 @@ export class DeliveryCheck {
     }
     const events = [...known.values()].toSorted((a, b) => a.position - b.position)
     for (const { epoch, position } of events) {
-      if (!this.#lives.some((life) => life.epoch === epoch)) this.#lives.push({ epoch, first: position })
+      if (!this.#epochs.some((each) => each.epoch === epoch)) this.#epochs.push({ epoch, first: position })
     }
     for (const { channel, epoch, position, seq, isAccepted } of events.toSorted(
-      (a, b) => this.#lifeOf(a) - this.#lifeOf(b) || a.position - b.position,
+      (a, b) => this.#epochOf(a) - this.#epochOf(b) || a.position - b.position,
     )) {
       const truth = this.#truths.get(channel) ?? new Truth()
       this.#truths.set(channel, truth)
-      truth.add(epoch, { life: this.#lifeOf({ epoch, position }), position, seq: seq ?? -1, isAccepted })
+      truth.add(epoch, { epoch: this.#epochOf({ epoch, position }), position, seq: seq ?? -1, isAccepted })
     }
   }
 
-  /** How many lives the log had in which events were accepted. */
+  /** Number of epochs in which events were accepted. */
   get lives(): number {
-    return this.#lives.length
+    return this.#epochs.length
   }
 
-  /** Checks what one client was given of its channels. */
+  /** Checks the received items of one client. */
   check(client: string, channels: readonly string[], received: readonly Received[]): void {
     const { findings } = this
     let last: Received | undefined
-    const over = new Set<string>()
+    const ended = new Set<string>()
     for (const item of received) {
       if (item.kind === 'event' && !channels.includes(item.channel)) {
-        this.#found('forged', client, `an event of ${item.channel}, which was not asked for`)
+        this.#found('forged', client, `an event of ${item.channel}, which the client did not request`)
       }
       if (item.kind === 'reset') findings.resets[item.reason] = (findings.resets[item.reason] ?? 0) + 1
       const what = (): string => `${item.kind} ${item.epoch}-${item.position} after ${last?.kind} ${last?.epoch}-${last?.position}`
       if (item.epoch === last?.epoch && item.position < last.position) this.#found('backwards', client, what())
       if (item.epoch !== last?.epoch) {
-        if (over.has(item.epoch)) this.#found('revived', client, what())
-        if (last !== undefined) over.add(last.epoch)
+        if (ended.has(item.epoch)) this.#found('revived', client, what())
+        if (last !== undefined) ended.add(last.epoch)
       }
       last = item
     }
@@ -175,9 +175,9 @@ export class DeliveryCheck {
     const truth = this.#truths.get(channel) ?? new Truth()
     const { events } = truth
     const seen = new Set<number>()
-    /** The life in which each event came. */
-    const lives = new Map<number, number>()
-    /** Those that were passed over: lost, unless they come late. */
+    /** Numbers of the received events. */
+    const seqs = new Set<number>()
+    /** Indexes of skipped events. They are lost unless they arrive late. */
     const passed = new Set<number>()
     let next = -1
     let resets: ReceivedReset[] = []
@@ -205,54 +205,57 @@ export class DeliveryCheck {
       }
       findings.delivered++
       if (seen.has(index)) {
-        this.#found('doubled', client, `${what} came again, after ${shown(events[next - 1])}`)
+        this.#found('doubled', client, `${what} arrived again, after ${shown(events[next - 1])}`)
         continue
       }
       seen.add(index)
-      if (lives.has(event.seq)) findings.repeated++
-      lives.set(event.seq, event.life)
+      if (seqs.has(event.seq)) findings.repeated++
+      seqs.add(event.seq)
       if (index < next) {
         passed.delete(index)
-        this.#found('swapped', client, `${what} came after ${shown(events[next - 1])}`)
+        this.#found('swapped', client, `${what} arrived after ${shown(events[next - 1])}`)
       } else {
         passTo(index)
         next = index + 1
         resets = []
       }
     }
-    // Whoever was told nothing was to have all.
+    // A client without a first position must receive everything.
     if (next === -1) next = 0
     passTo(events.length)
     for (const index of passed) {
       this.#found(
         'lost',
         client,
-        `${channel}: ${shown(events[index])} never came, between ${shown(events[index - 1])} and ${shown(events[index + 1])}`,
+        `${channel}: ${shown(events[index])} never arrived, between ${shown(events[index - 1])} and ${shown(events[index + 1])}`,
       )
     }
   }
 
-  /** Where a client begins that is told this first. */
+  /** Index of the first event that a client must receive after this first item. */
   #firstAfter(events: readonly Event[], item: Received): number {
-    const own = this.#lifeOf(item)
-    const isDue = ({ life, position }: Event): boolean =>
-      life > own || (life === own && (item.kind === 'event' ? position >= item.position : position > item.position))
+    const own = this.#epochOf(item)
+    const isDue = ({ epoch, position }: Event): boolean =>
+      epoch > own || (epoch === own && (item.kind === 'event' ? position >= item.position : position > item.position))
     const index = events.findIndex(isDue)
     return index === -1 ? events.length : index
   }
 
-  /** A reset of some of a client's channels does not say up to where; but what was published after it had come is not covered. */
+  /**
+   * Returns true if the reset covers the event. A reset of only some of a client's channels does not name its end, but it
+   * does not cover events that were published after its arrival.
+   */
   #covers(reset: ReceivedReset, event: Event, channels: readonly string[]): boolean {
-    const life = this.#lifeOf(reset)
-    if (event.life !== life) return event.life < life
+    const epoch = this.#epochOf(reset)
+    if (event.epoch !== epoch) return event.epoch < epoch
     const isOfAll = channels.every((channel) => reset.channels.includes(channel))
     return event.position <= (isOfAll ? reset.position : reset.at + SLACK_US)
   }
 
-  /** One in which nothing was accepted is between two others, by its positions. */
-  #lifeOf({ epoch, position }: { readonly epoch: string; readonly position: number }): number {
-    const index = this.#lives.findIndex((life) => life.epoch === epoch)
-    return index === -1 ? this.#lives.findLastIndex(({ first }) => first <= position) + 0.5 : index
+  /** Index of an epoch. An epoch without accepted events has an index between two others, according to its positions. */
+  #epochOf({ epoch, position }: { readonly epoch: string; readonly position: number }): number {
+    const index = this.#epochs.findIndex((each) => each.epoch === epoch)
+    return index === -1 ? this.#epochs.findLastIndex(({ first }) => first <= position) + 0.5 : index
   }
 
   #found(fault: Fault, client: string, what: string): void {

@@ -1,8 +1,8 @@
 import net, { type AddressInfo } from 'node:net'
 
-/** What stands where Redis should be, and counts who comes. */
+/** A server in place of Redis. It records the time of each connection. */
 export class FakeServer {
-  /** When each connection came, in milliseconds. */
+  /** Time of each connection, in milliseconds. */
   readonly times: number[] = []
   readonly #server: net.Server
   readonly #sockets = new Set<net.Socket>()
@@ -17,7 +17,7 @@ export class FakeServer {
     })
   }
 
-  /** Starts one, that does this with each connection. */
+  /** Starts a server that calls `answer` with each connection. */
   static async start(answer: (socket: net.Socket) => void): Promise<FakeServer> {
     const server = new FakeServer(answer)
     await new Promise<void>((resolve) => server.#server.listen(0, '127.0.0.1', resolve))

@@ -7,30 +7,30 @@ import { randomFrom } from '../random.ts'
 import type { Accepted } from './delivery-check.ts'
 import { BULK, channelOf, dataOf } from './load.ts'
 
-/** What a process is to publish: the numbers `from` to `to`, the latter not included. */
+/** Events for a process to publish: the numbers from `from` up to, but not including, `to`. */
 export interface Share {
   readonly from: number
   readonly to: number
   readonly perSecond: number
-  /** So many of its events, spread evenly, are large and go to a channel of their own. */
+  /** Number of large events among these. They are spread evenly, and go to a channel of their own. */
   readonly large: number
   readonly largeBytes: number
 }
 
-/** What may be asked of a process. */
+/** Orders to a process. */
 export interface Orders {
-  /** Makes a hub and serves it; the answer is the port. */
+  /** Makes a hub, serves it, and answers with the port. */
   begin(order: { readonly url: string; readonly options: RedisBackplaneOptions; readonly maxSubscribersPerOwner?: number }): number
-  /** Publishes its share, up to a part of it: see {@link Orders.go}. The answer comes when all of it was accepted. */
+  /** Publishes a share, as far as {@link Orders.go} allows, and answers when all of it was accepted. */
   publish(share: Share): readonly Accepted[]
-  /** How much of its share may be published by now, from 0 to 1. */
+  /** Sets the part of its share that the process may publish, from 0 to 1. */
   go(part: number): null
   /** Publishes events of these channels, in the order of their numbers. */
   mark(order: { readonly from: number; readonly channels: readonly string[] }): readonly Accepted[]
-  /** Publishes one event, once. */
+  /** Publishes an event without a retry. */
   once(order: { readonly channel: string; readonly data: string }): OnceAnswer
   report(order: null): Report
-  /** Closes the hub and the server. The answer is how long that took, in milliseconds. */
+  /** Closes the hub and the server, and answers with the time that it took, in milliseconds. */
   end(order: null): number
 }
 
@@ -38,28 +38,28 @@ export type OnceAnswer =
   | { readonly id: string; readonly ms: number }
   | { readonly code: string; readonly message: string; readonly ms: number }
 
-/** What a process says of itself every few milliseconds. */
+/** State that a process reports every few milliseconds. */
 export interface Progress {
   readonly accepted: number
-  /** How often `publish` rejected. */
+  /** Number of rejected publishes. */
   readonly rejected: number
   readonly isHealthy: boolean
 }
 
 export interface Report {
   readonly stats: HubStats
-  /** What was thrown or rejected, and nobody caught; warnings; what `publish` must not reject with; ids that went back. */
+  /** Uncaught errors, warnings, errors with which `publish` must not reject, and ids that went back. */
   readonly faults: readonly string[]
-  /** What the hub told its `onError`. */
+  /** Errors that `onError` received. */
   readonly errors: readonly string[]
-  /** What `publish` rejected with: how often. */
+  /** Number of rejections of `publish`, by message. */
   readonly rejections: Readonly<Record<string, number>>
   readonly slowestPublishMs: number
-  /** How much processor time it has used, in milliseconds. */
+  /** CPU time of the process, in milliseconds. */
   readonly cpuMs: number
 }
 
-/** What goes from process to process. */
+/** Message to a process. */
 export type Request = {
   readonly [K in keyof Orders]: { readonly id: number; readonly name: K; readonly order: Parameters<Orders[K]>[0] }
 }[keyof Orders]
@@ -79,7 +79,7 @@ for (const event of ['unhandledRejection', 'uncaughtException', 'warning'] as co
   process.on(event, (error: unknown) => faults.push(`${event}: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`))
 }
 
-/** A hub, and the app that serves it. */
+/** A hub and the app that serves it. */
 class Service {
   readonly server: Server
   readonly #hub: Hub
@@ -119,7 +119,7 @@ class Service {
     })
     this.server = app.listen(0, '127.0.0.1')
     this.#timer = setInterval(() => {
-      tell({ progress: { accepted: this.#accepted, rejected: this.#rejected, isHealthy: this.#hub.health() } })
+      reply({ progress: { accepted: this.#accepted, rejected: this.#rejected, isHealthy: this.#hub.health() } })
     }, PROGRESS_MS)
   }
 
@@ -222,7 +222,7 @@ function positionOf(id: string): number {
   return Number.parseInt(id.slice(11), 10)
 }
 
-function tell(answer: Answer): void {
+function reply(answer: Answer): void {
   process.send?.(answer)
 }
 
@@ -236,7 +236,7 @@ async function begin(order: Parameters<Orders['begin']>[0]): Promise<number> {
 async function follow(request: Request): Promise<unknown> {
   if (request.name === 'begin') return begin(request.order)
   const current = service
-  if (current === null) throw new Error('nothing has begun')
+  if (current === null) throw new Error('there is no hub')
   if (request.name === 'publish') return current.publish(request.order)
   if (request.name === 'go') return current.go(request.order)
   if (request.name === 'mark') return current.mark(request.order.from, request.order.channels)
@@ -248,10 +248,10 @@ async function follow(request: Request): Promise<unknown> {
 
 process.on('message', (request: Request) => {
   void follow(request).then(
-    (answer) => tell({ id: request.id, answer: answer ?? null }),
-    (error: unknown) => tell({ id: request.id, failure: String(error) }),
+    (answer) => reply({ id: request.id, answer: answer ?? null }),
+    (error: unknown) => reply({ id: request.id, failure: String(error) }),
   )
 })
-// It does not outlive the test.
+// The process ends with the test.
 process.on('disconnect', () => process.exit())
-tell({ id: 0, answer: null })
+reply({ id: 0, answer: null })

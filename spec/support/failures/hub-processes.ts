@@ -10,7 +10,7 @@ interface Asked {
 
 const NO_PROGRESS: Progress = { accepted: 0, rejected: 0, isHealthy: false }
 
-/** A process with a hub, seen from the test. */
+/** A process with a hub, as the test sees it. */
 export class HubProcess {
   progress = NO_PROGRESS
   readonly #child: ChildProcess
@@ -41,7 +41,7 @@ export class HubProcess {
     })
   }
 
-  /** Ends it as a crash does. */
+  /** Kills the process, as a crash does. */
   async kill(): Promise<void> {
     if (this.#exit !== null) return
     const exited = new Promise((resolve) => this.#child.once('exit', resolve))
@@ -60,17 +60,17 @@ export class HubProcess {
     else asked?.resolve(answer.answer as never)
   }
 
-  /** Forgets what the last hub said. */
+  /** Forgets the progress of the previous hub. */
   reset(): void {
     this.progress = NO_PROGRESS
   }
 }
 
-/** The processes of a test file: they are used again, one hub after the other, and end with it. */
+/** Processes of a test file. The tests reuse them for one hub after another. */
 export class HubProcesses {
   readonly #all = new Set<HubProcess>()
 
-  /** So many that are there already, or begin now. */
+  /** Returns `count` processes, and starts new ones if there are too few. */
   async take(count: number): Promise<HubProcess[]> {
     while (this.#all.size < count) this.add()
     const some = [...this.#all].slice(0, count)
@@ -79,7 +79,7 @@ export class HubProcesses {
     return some
   }
 
-  /** One more. */
+  /** Starts another process. */
   add(): HubProcess {
     const one = new HubProcess()
     this.#all.add(one)

@@ -4,14 +4,14 @@ import net, { type AddressInfo } from 'node:net'
 interface Link {
   readonly hub: net.Socket
   readonly redis: net.Socket
-  /** Whether what goes over it are commands with answers, or what Redis tells of. */
+  /** True for a pub/sub connection, and false for a connection of commands and answers. */
   isSubscriber: boolean
   isDropping: boolean
 }
 
-/** Stands between hubs and Redis, and does what networks do. */
+/** A proxy between hubs and Redis that simulates failures of a network. */
 export class RedisProxy {
-  /** How many answers were lost so far: the pieces in which they came. */
+  /** Number of lost chunks of answers. */
   lost = 0
   readonly #port: number
   readonly #server: net.Server
@@ -29,12 +29,12 @@ export class RedisProxy {
     return `redis://127.0.0.1:${(this.#server.address() as AddressInfo).port}`
   }
 
-  /** The next answer to a command is lost on each connection, which breaks with it. */
+  /** Drops the next answer to a command on each connection, and breaks the connection. */
   loseAnswers(): void {
     for (const link of this.#links) if (!link.isSubscriber) link.isDropping = true
   }
 
-  /** What Redis tells of is not taken any more, until {@link flow}: it piles up. */
+  /** Stops reading pub/sub messages until {@link flow}, so that they accumulate. */
   stall(): void {
     this.#isStalled = true
     for (const { isSubscriber, redis } of this.#links) if (isSubscriber) redis.pause()
@@ -45,7 +45,7 @@ export class RedisProxy {
     for (const { redis } of this.#links) redis.resume()
   }
 
-  /** Breaks all connections, and takes none until {@link mend}. */
+  /** Breaks all connections, and refuses new ones until {@link mend}. */
   cut(): void {
     this.#isCut = true
     for (const { hub } of this.#links) hub.destroy()

@@ -7,28 +7,28 @@ import { BlockScanner } from '../block-scanner.ts'
 import { ChunkedBody } from '../chunked-body.ts'
 import { seqOf } from './load.ts'
 
-/** How long a client waits before it comes back: after a cut, and after it was told to come back later. Far less than real ones do. */
+/** Delays before a reconnect, after a cut and after a refusal. Real clients wait much longer. */
 const BACK_MS = 30
 const REFUSED_MS = 200
 
-/** A client that comes back with its Last-Event-ID whenever its connection ends, and notes what it is given. */
+/** A client that reconnects with its Last-Event-ID whenever its connection ends, and records every item that it receives. */
 export class ResumingClient {
   readonly channels: readonly string[]
   readonly received: Received[] = []
   lastEventId = ''
-  /** Whether it was told that it is live, on the connection that it has. */
+  /** True after `stream-open` on the current connection. */
   isLive = false
   resets = 0
   connects = 0
-  /** How often it was answered politely that it should come back later. */
+  /** Number of `stream-end` events, which ask the client to reconnect later. */
   refusals = 0
   /** Answers that are not event streams. */
   readonly wrong: string[] = []
-  /** How many of its channels have reached the end. */
+  /** Number of channels whose last event has arrived. */
   ends = 0
-  /** The number of the event that ends the load of each channel. */
+  /** Number of the event from which on an event ends the load of its channel. */
   endsAt = Infinity
-  /** The port that it goes to. `null`: it stays away for a while. */
+  /** Port of the server, or `null` while the client stays away. */
   #port: number | null
   readonly #random: () => number
   #socket: net.Socket | null = null
@@ -42,13 +42,13 @@ export class ResumingClient {
     this.#connect()
   }
 
-  /** Cuts its connection, and stays away until {@link comeBack}. */
+  /** Cuts the connection, and stays away until {@link comeBack}. */
   stayAway(): void {
     this.#port = null
     this.#socket?.destroy()
   }
 
-  /** Goes to this port from now on, at once where it has no connection. */
+  /** Uses this port from now on, immediately if there is no connection. */
   comeBack(port: number): void {
     this.#port = port
     if (this.#socket?.destroyed !== false) this.#connect()
@@ -100,8 +100,8 @@ export class ResumingClient {
   }
 
   #take({ id, event, data }: EventSourceMessage): void {
-    const place = parseId(id ?? '')
-    if (id === undefined || place === undefined) {
+    const at = parseId(id ?? '')
+    if (id === undefined || at === undefined) {
       this.wrong.push(`an event without an id: ${event} ${id} ${data.slice(0, 80)}`)
       return
     }
@@ -109,19 +109,19 @@ export class ResumingClient {
     if (event === 'stream-reset') {
       const { channels, reason } = JSON.parse(data) as { channels: string[]; reason: string }
       this.resets++
-      this.received.push({ kind: 'reset', channels, reason, ...place, at: Date.now() * 1_000 })
+      this.received.push({ kind: 'reset', channels, reason, ...at, at: Date.now() * 1_000 })
     } else if (event?.startsWith('stream-')) {
       if (event === 'stream-open') this.isLive = true
-      this.received.push({ kind: 'place', ...place })
+      this.received.push({ kind: 'place', ...at })
     } else {
       const seq = seqOf(data)
-      this.received.push({ kind: 'event', channel: decodeURIComponent(id.slice(id.indexOf('/') + 1)), ...place, seq })
+      this.received.push({ kind: 'event', channel: decodeURIComponent(id.slice(id.indexOf('/') + 1)), ...at, seq })
       if (seq !== undefined && seq >= this.endsAt) this.ends++
     }
   }
 }
 
-/** Whether these are the status and the fields of an event stream with a chunked body. */
+/** Returns true for the status and the fields of an event stream with a chunked body. */
 function isEventStream(head: string): boolean {
   const fields = `${head.toLowerCase()}\r\n`
   return (

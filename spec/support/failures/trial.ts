@@ -9,16 +9,16 @@ import type { HubProcess, HubProcesses } from './hub-processes.ts'
 import { BULK, CHANNELS } from './load.ts'
 import { ResumingClient } from './resuming-client.ts'
 
-/** How large a load is. */
+/** Size of a load. */
 export interface Size {
   readonly processes: number
   readonly clients: number
   readonly events: number
-  /** How many events are published in a second by each process, if it can. */
+  /** Events that each process tries to publish per second. */
   readonly perSecond: number
-  /** After how many bytes the connection of a client is cut, on average. */
+  /** Average number of bytes after which the connection of a client is cut. */
   readonly meanBytes: number
-  /** How long the clients have to come to the end. */
+  /** Time limit for the clients to receive the last events. */
   readonly patienceMs: number
 }
 
@@ -26,50 +26,51 @@ export interface TrialOptions {
   readonly size: Size
   readonly seed: number
   readonly redis: RedisServer
-  /** Where the hubs find Redis, if something stands in between. */
+  /** URL of a proxy between the hubs and Redis. */
   readonly url?: string
   readonly backplane?: RedisBackplaneOptions
-  /** Whether Redis is not there when the hubs begin: nobody waits until the clients are live. */
+  /** True if Redis is down when the hubs start. The trial then does not wait until the clients are live. */
   readonly isDown?: boolean
-  /** So many events are large, and go to a channel of their own that a few clients follow. */
+  /** Number of large events. They go to a channel of their own, which a few clients follow. */
   readonly large?: number
   readonly largeBytes?: number
 }
 
-/** What came of a load. */
+/** Result of a load. */
 export interface Outcome extends Findings {
-  /** What else was wrong: in the processes of the hubs, and with the answers that clients got. */
+  /** Other faults, in the processes of the hubs and in the answers to clients. */
   readonly faults: readonly string[]
   readonly examples: readonly string[]
-  /** Whether every client has come to the end. */
+  /** True if every client has received the last events. */
   readonly isComplete: boolean
   readonly seconds: number
   readonly cuts: number
   readonly connects: number
-  /** How often a client was told politely to come back later. */
+  /** Number of `stream-end` events that clients received. */
   readonly refused: number
-  /** How often `publish` rejected, and with what. */
+  /** Number of rejected publishes, and their count by message. */
   readonly rejected: number
   readonly rejections: Readonly<Record<string, number>>
-  /** How many publishes were recognised as having been stored before, by their idempotency key. */
+  /** Number of publishes that the hub recognised by their idempotency key as already stored. */
   readonly recognised: number
   readonly errors: readonly string[]
+  /** Number of epochs in which events were accepted. */
   readonly lives: number
   readonly slowestPublishMs: number
 }
 
-/** What an outcome is like where nothing was wrong. */
+/** Outcome without a fault. */
 export const FLAWLESS = { lost: 0, doubled: 0, swapped: 0, forged: 0, backwards: 0, revived: 0, faults: [], examples: [], isComplete: true }
 
-/** So much of the load is published at the most until the failure is over, and the rest after it. */
+/** Part of the load that may be published before the failure has ended. */
 const BEFORE_THE_REST = 0.8
-/** In the end each channel has an event that everybody must get. Where clients are reset they may get the next instead, so often. */
+/** Interval of the last events of each channel. They are repeated because a late reset may cover an earlier one. */
 const AGAIN_MS = 4_000
 const PATIENCE_MS = 25_000
 
 /**
- * A load: processes publish, and clients that come back again and again to any of them note what they are given. What the
- * failure is, the test says; in the end what came is compared with what was accepted.
+ * A load with a failure. Processes publish events, and clients that reconnect to any of the processes again and again record
+ * what they receive. The test causes the failure. At the end, the trial compares the received with the accepted events.
  */
 export class Trial {
   readonly prefix = freshPrefix()
@@ -96,7 +97,7 @@ export class Trial {
     this.#proxy = new CuttingProxy(options.size.meanBytes, this.#random)
   }
 
-  /** Runs a load, and what happens during it. */
+  /** Runs a load, and a failure during it. */
   static async run(options: TrialOptions, pool: HubProcesses, failure: (trial: Trial) => Promise<void>): Promise<Outcome> {
     const trial = new Trial(options, pool)
     try {
@@ -108,23 +109,23 @@ export class Trial {
     }
   }
 
-  /** How many events were accepted so far. */
+  /** Number of accepted events so far. */
   get accepted(): number {
     return this.processes.reduce((sum, { progress }) => sum + progress.accepted, this.#acceptedBefore)
   }
 
-  /** How often `publish` rejected so far. */
+  /** Number of rejected publishes so far. */
   get rejected(): number {
     return this.processes.reduce((sum, { progress }) => sum + progress.rejected, 0)
   }
 
-  /** Waits until so much of the load was accepted, from 0 to 1. */
+  /** Waits until this part of the load was accepted, from 0 to 1. */
   async reached(part: number): Promise<void> {
     const count = part * this.#options.size.events
-    await until(() => this.accepted >= count, `${count} events were accepted (${this.accepted} were)`, PATIENCE_MS)
+    await until(() => this.accepted >= count, `${count} events were accepted (${this.accepted} so far)`, PATIENCE_MS)
   }
 
-  /** Waits until the hubs say that they are, or are not, healthy. */
+  /** Waits until every hub reports this health. */
   async allHealthy(isHealthy: boolean): Promise<void> {
     await until(
       () => this.processes.every(({ progress }) => progress.isHealthy === isHealthy),
@@ -133,23 +134,23 @@ export class Trial {
     )
   }
 
-  /** Waits until every client was live once: from then on it has to get everything. */
+  /** Waits until every client has a first position, from which on it must receive everything. */
   async allBegun(): Promise<void> {
     await until(() => this.clients.every(({ lastEventId }) => lastEventId !== ''), 'all clients were live', PATIENCE_MS)
   }
 
-  /** Waits until every client was reset so many times. */
+  /** Waits until every client was reset this many times. */
   async allReset(times: number): Promise<void> {
     await until(() => this.clients.every(({ resets }) => resets >= times), `all clients were reset ${times} times`, PATIENCE_MS)
   }
 
-  /** How many keys begin so, after the prefix. Deletes them. */
+  /** Deletes the keys that match this pattern after the prefix, and returns their number. */
   async deleteKeys(suffix: string): Promise<number> {
     const keys = (await this.redis.command('KEYS', `{${this.prefix}}${suffix}`)) as string[]
     return keys.length === 0 ? 0 : ((await this.redis.command('DEL', ...keys)) as number)
   }
 
-  /** One more process, with a hub that nobody has been to. It publishes nothing. */
+  /** Adds a process with a new hub, which publishes nothing. */
   async addProcess(): Promise<{ readonly process: HubProcess; readonly port: number }> {
     const process = this.#pool.add()
     const port = await this.#beginHub(process)
@@ -158,7 +159,7 @@ export class Trial {
     return { process, port }
   }
 
-  /** The port at which clients are cut and sent anywhere. */
+  /** Port of the proxy that cuts connections and forwards them to random processes. */
   port = 0
 
   async #begin(): Promise<void> {
@@ -182,7 +183,7 @@ export class Trial {
       this.#accepted.push(...(await process.ask('publish', share)))
     })
     this.#publishing = Promise.all(shares)
-    // Whoever waits for it learns why.
+    // A later await of the promise still rejects.
     this.#publishing.catch(() => {})
     await this.#go(BEFORE_THE_REST)
   }
@@ -194,11 +195,11 @@ export class Trial {
     return port
   }
 
-  /** One to four channels, the same for the same client. */
+  /** One to four channels for a client, the same for the same seed. */
   #channelsFor(n: number): string[] {
     const channels = new Set<string>()
     const count = 1 + (n % 4)
-    // A few follow nothing but the channel in which there is hardly anything.
+    // Some clients follow only the quiet channel.
     if (n % 10 === 0) channels.add(CHANNELS.at(-1) ?? '')
     while (channels.size < count) channels.add(CHANNELS[Math.floor(this.#random() * CHANNELS.length)] ?? '')
     if (this.#options.large !== undefined && n % 12 === 1) channels.add(BULK)
@@ -220,7 +221,7 @@ export class Trial {
     )
     for (const [n, client] of this.clients.entries()) {
       check.check(`client ${n}`, client.channels, client.received)
-      if (client.wrong.length > 0) this.#faults.push(`client ${n} was answered ${client.wrong[0]}`)
+      if (client.wrong.length > 0) this.#faults.push(`client ${n} received ${client.wrong[0]}`)
     }
     await this.#stopClients()
     for (const process of this.processes) {
@@ -255,7 +256,7 @@ export class Trial {
     }
   }
 
-  /** Publishes the last events, until every client has come to the end. */
+  /** Publishes last events until every client has received those of all its channels. */
   async #mark(events: number): Promise<boolean> {
     const { patienceMs } = this.#options.size
     const end = performance.now() + patienceMs
@@ -271,12 +272,12 @@ export class Trial {
       try {
         await until(
           () => this.clients.every((client) => client.ends >= client.channels.length),
-          'all clients have come to the end',
+          'all clients have received the last events',
           isReset ? AGAIN_MS : patienceMs,
         )
         return true
       } catch {
-        // A reset that came late covers these as well.
+        // A late reset covers these events as well. Publish them again.
       }
     }
     return false
@@ -289,7 +290,7 @@ export class Trial {
 
   async #stop(): Promise<void> {
     if (this.#ports.size === 0) return
-    // The test has failed on the way: the processes may be in any state.
+    // The test has failed, and the processes may be in any state.
     await this.#stopClients()
     await this.#pool.kill(...this.#ports.keys())
   }
