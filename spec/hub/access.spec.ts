@@ -1,17 +1,10 @@
 import { once } from 'node:events'
 import { EventSource } from 'eventsource'
-import express, { type Request, type Response } from 'express'
-import {
-  Hub,
-  type HubOptions,
-  SseError,
-  sseMiddleware,
-  type SseMiddlewareOptions,
-  type SubscribeOptions,
-  type Subscription,
-} from 'express-sse-hub'
+import express, { type Request } from 'express'
+import { Hub, SseError, sseMiddleware, type SseMiddlewareOptions, type SubscribeOptions } from 'express-sse-hub'
 import supertest from 'supertest'
 import { TestClient, until } from '../support/client.ts'
+import { type HubApp, serveHub } from '../support/hub-app.ts'
 import { serve, stopServers } from '../support/servers.ts'
 
 const sources: EventSource[] = []
@@ -41,29 +34,9 @@ function fake(...names: (typeof TIMERS)[number][]): void {
   jest.useFakeTimers({ doNotFake: TIMERS.filter((name) => !names.includes(name)) })
 }
 
-interface SetUp {
-  readonly hubOptions?: HubOptions
-  readonly middleware?: SseMiddlewareOptions
-}
-
-/** An app whose clients subscribe with the options that `optionsFor` gives for their request. */
-async function setUp(optionsFor: (req: Request) => SubscribeOptions, { hubOptions = {}, middleware = {} }: SetUp = {}) {
-  const hub = new Hub({ replay: { maxBytes: 64_000_000 }, ...hubOptions })
-  const app = express()
-  app.use(sseMiddleware(middleware))
-  const responses: Response[] = []
-  const subscriptions: Subscription[] = []
-  app.get('/', async (req, res) => {
-    responses.push(res)
-    const channels = typeof req.query['channels'] === 'string' ? req.query['channels'].split(',') : ['a']
-    subscriptions.push(await res.sse.subscribe(hub, channels, optionsFor(req)))
-  })
-  const { url } = await serve(app)
-  const connect = (query = '', lastEventId = ''): Promise<TestClient> =>
-    TestClient.open(`${url}/${query}`, { headers: lastEventId === '' ? {} : { 'last-event-id': lastEventId } })
-  const live = async (query?: string, lastEventId?: string): Promise<TestClient> => (await connect(query, lastEventId)).live()
-  return { hub, url, connect, live, responses, subscriptions }
-}
+/** Serves an app whose clients subscribe with the options that `optionsFor` returns for their request. */
+const setUp = (optionsFor: (req: Request) => SubscribeOptions, sse: SseMiddlewareOptions = {}): Promise<HubApp> =>
+  serveHub({ hub: { replay: { maxBytes: 64_000_000 } }, sse, subscribe: optionsFor })
 
 /** Whose connection it is, by the query. */
 const byOwner = (req: Request): SubscribeOptions => (typeof req.query['owner'] === 'string' ? { owner: req.query['owner'] } : {})
@@ -77,7 +50,7 @@ const expectTurnedAway = (client: TestClient): void => {
 }
 
 /** A client that reads nothing, whose socket is full: of the 40 events of 400 kB it was given some. */
-async function stall({ hub, responses }: Awaited<ReturnType<typeof setUp>>, client: TestClient): Promise<number> {
+async function stall({ hub, responses }: HubApp, client: TestClient): Promise<number> {
   client.pause()
   const before = hub.stats().delivered
   for (let n = 1; n <= 40; n++) void hub.publish('a', 'item', `${n} ${'x'.repeat(400_000)}`)
@@ -150,7 +123,7 @@ describe('the access of a client', () => {
       async (_what, as) => {
         const end = Date.now() + 60_000
         const { hub, live } = await setUp((req) => (req.query['ends'] === undefined ? {} : { expiresAt: as(end) }))
-        const client = await live('?ends=1')
+        const client = await live('ends=1')
         const other = await live()
         const now = jest.spyOn(Date, 'now')
         now.mockReturnValue(end - 1)
@@ -179,7 +152,7 @@ describe('the access of a client', () => {
     ])('closes the stream of an idle client within a second: %s', async (_what, middleware) => {
       fake('Date', 'setInterval', 'clearInterval')
       const expiresAt = Date.now() + 10_000
-      const { hub, live } = await setUp(() => ({ expiresAt }), { middleware })
+      const { hub, live } = await setUp(() => ({ expiresAt }), middleware)
       const client = await live()
       jest.advanceTimersByTime(9_999)
       await hub.publish('a', 'item', 1)
@@ -319,8 +292,8 @@ describe('the owner of a subscription', () => {
 describe('hub.disconnect', () => {
   it('ends the streams of an owner and no other, after what was published before, and tells how many', async () => {
     const { hub, live } = await setUp(byOwner)
-    const gone = [await live('?owner=u'), await live('?owner=u&channels=a,b')]
-    const kept = [await live('?owner=v'), await live('?owner=U'), await live()]
+    const gone = [await live('owner=u'), await live('owner=u&channels=a,b')]
+    const kept = [await live('owner=v'), await live('owner=U'), await live()]
     void hub.publish('a', 'item', 'before')
     const disconnected = hub.disconnect('u')
     void hub.publish('a', 'item', 'after')
@@ -340,7 +313,7 @@ describe('hub.disconnect', () => {
 
   it('spreads the return of many over 1 to 5 s', async () => {
     const { hub, live } = await setUp(byOwner)
-    const clients = await Promise.all(range(1, 40).map(() => live('?owner=u')))
+    const clients = await Promise.all(range(1, 40).map(() => live('owner=u')))
     expect(await hub.disconnect('u')).toBe(40)
     await Promise.all(clients.map((client) => client.over()))
     for (const client of clients) expectTurnedAway(client)
@@ -352,8 +325,8 @@ describe('hub.disconnect', () => {
   it('asks a predicate about every stream, once, by its owner and channels, and not about events()', async () => {
     const { hub, live } = await setUp(byOwner)
     const iterator = hub.events(['a'])
-    await live('?owner=u&channels=b,a,b')
-    const second = await live('?owner=u&channels=c')
+    await live('owner=u&channels=b,a,b')
+    const second = await live('owner=u&channels=c')
     await live()
     const seen: unknown[] = []
     const count = await hub.disconnect((subscriber) => {
@@ -373,7 +346,7 @@ describe('hub.disconnect', () => {
 
   it('ends everybody by a predicate that is always true, those without an owner too', async () => {
     const { hub, live } = await setUp(byOwner)
-    const clients = [await live('?owner=u'), await live(), await live()]
+    const clients = [await live('owner=u'), await live(), await live()]
     expect(await hub.disconnect(() => true)).toBe(3)
     for (const client of clients) {
       await client.over()
@@ -385,7 +358,7 @@ describe('hub.disconnect', () => {
   it('ends nobody where there is nobody', async () => {
     const { hub, live } = await setUp(byOwner)
     expect([await hub.disconnect('u'), await hub.disconnect(() => true)]).toEqual([0, 0])
-    const client = await live('?owner=u')
+    const client = await live('owner=u')
     expect([await hub.disconnect('v'), await hub.disconnect(() => false)]).toEqual([0, 0])
     await hub.publish('a', 'item', 1)
     await client.received(1)
@@ -396,7 +369,7 @@ describe('hub.disconnect', () => {
 
   it('does not end a stream whose subscription is closed already', async () => {
     const { hub, live, responses, subscriptions } = await setUp(byOwner)
-    const client = await live('?owner=u')
+    const client = await live('owner=u')
     subscriptions[0]?.close()
     expect([await hub.disconnect('u'), await hub.disconnect(() => true)]).toEqual([0, 0])
     expect(await responses[0]?.sse.send('direct')).toBe(true)
@@ -428,7 +401,7 @@ describe('hub.disconnect', () => {
       ['returns 1', () => 1, expect.objectContaining({ name: 'TypeError', message: expect.stringContaining('1') as string })],
     ])('%s, rejects and ends nobody, whomever it named before', async (_what, last, error) => {
       const { hub, live } = await setUp(byOwner)
-      const clients = [await live('?owner=u'), await live('?owner=v'), await live('?owner=w')]
+      const clients = [await live('owner=u'), await live('owner=v'), await live('owner=w')]
       await expect(hub.disconnect(({ owner }) => (owner === 'w' ? (last() as boolean) : true))).rejects.toEqual(error)
       expect(hub.stats().subscribers).toBe(3)
       await hub.publish('a', 'item', 1)
@@ -456,19 +429,19 @@ describe('hub.disconnect', () => {
 
   it('lets a client resume that comes back', async () => {
     const { hub, live } = await setUp(byOwner)
-    const client = await live('?owner=u')
+    const client = await live('owner=u')
     await hub.publish('a', 'item', 1)
     await hub.disconnect('u')
     for (const n of [2, 3]) await hub.publish('a', 'item', n)
     await client.over()
-    const back = await live('?owner=u', client.lastId)
+    const back = await live('owner=u', client.lastId)
     expect([client.data, back.data]).toEqual([[1], [2, 3]])
     expect(back.named('stream-reset')).toEqual([])
   })
 
   it('gives a client whose socket is full no more than that, and it resumes from there', async () => {
     const all = await setUp(byOwner)
-    const client = await all.live('?owner=u')
+    const client = await all.live('owner=u')
     const given = await stall(all, client)
     expect(await all.hub.disconnect('u')).toBe(1)
     // Its connection is still there, its subscription is not.
@@ -477,7 +450,7 @@ describe('hub.disconnect', () => {
     await client.over()
     expect(numbers(client)).toEqual(range(1, given))
     expectTurnedAway(client)
-    expect(numbers(await all.live('?owner=u', client.lastId))).toEqual(range(given + 1, 40))
+    expect(numbers(await all.live('owner=u', client.lastId))).toEqual(range(given + 1, 40))
   })
 
   it('ends a stream that waits for its snapshot, which is not sent any more', async () => {

@@ -3,22 +3,12 @@ import express, { type Request, type Response } from 'express'
 import supertest from 'supertest'
 import { TestClient, until } from '../support/client.ts'
 import { turn } from '../support/fake-connection.ts'
+import { type HubApp, serveHub } from '../support/hub-app.ts'
 import { serve, stopServers } from '../support/servers.ts'
 
 afterEach(stopServers)
 
-async function setUp(onStream: (sse: SseStream) => void = () => {}) {
-  const hub = new Hub({ replay: { maxBytes: 16_000_000 } })
-  const app = express()
-  app.use(sseMiddleware())
-  app.get('/events', (_req, res) => {
-    onStream(res.sse)
-    return res.sse.subscribe(hub, ['a'])
-  })
-  const { url, server } = await serve(app)
-  const connect = (): Promise<TestClient> => TestClient.open(`${url}/events`)
-  return { hub, server, connect }
-}
+const setUp = (onStream?: (stream: SseStream) => void): Promise<HubApp> => serveHub({ hub: { replay: { maxBytes: 16_000_000 } }, onStream })
 
 const range = (from: number, to: number): number[] => Array.from({ length: to - from + 1 }, (_, n) => from + n)
 
@@ -116,23 +106,14 @@ describe('hub.close({ drainMs })', () => {
 
   /** An app whose subscriptions and streams are kept, in the order in which their clients came. */
   async function setUpDrain(clientCount: number) {
-    const hub = new Hub({ replay: { maxBytes: 16_000_000 } })
-    const app = express()
-    app.use(sseMiddleware())
-    const streams: SseStream[] = []
-    const subscriptions: Subscription[] = []
     const errors: unknown[] = []
-    app.get('/', async (_req, res) => {
-      streams.push(res.sse)
-      subscriptions.push(await res.sse.subscribe(hub, ['a']))
-    })
+    const { hub, app, url, server, streams, subscriptions, live } = await setUp()
     app.use((error: SseError, _req: Request, res: Response, _next: unknown) => {
       errors.push(error)
       res.status(error.status).json({ code: error.code })
     })
-    const { url, server } = await serve(app)
     const clients: TestClient[] = []
-    for (let n = 0; n < clientCount; n++) clients.push(await (await TestClient.open(url)).live())
+    for (let n = 0; n < clientCount; n++) clients.push(await live())
     const left = (): number => hub.stats().subscribers
     /** The clients that are not ended yet. */
     const rest = (): TestClient[] => clients.filter((_client, n) => subscriptions[n]?.isClosed === false)

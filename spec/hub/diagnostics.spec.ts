@@ -1,18 +1,11 @@
 import diagnosticsChannel from 'node:diagnostics_channel'
-import {
-  type DiagnosticMessages,
-  type HubOptions,
-  type SubscribeOptions,
-  type Subscription,
-  Hub,
-  SseError,
-  sseMiddleware,
-} from 'express-sse-hub'
+import { type DiagnosticMessages, type HubOptions, type SubscribeOptions, type Subscription, Hub, SseError } from 'express-sse-hub'
 import express from 'express'
 import { join } from '../../lib/hub/subscribable.ts'
 import { TestClient, until } from '../support/client.ts'
 import { FakeConnection, turn } from '../support/fake-connection.ts'
-import { serve, stopServers } from '../support/servers.ts'
+import { type HubApp, serveHub } from '../support/hub-app.ts'
+import { stopServers } from '../support/servers.ts'
 
 type Kind = keyof DiagnosticMessages
 interface Heard {
@@ -58,22 +51,8 @@ interface SetUpOptions extends HubOptions {
   readonly subscribe?: SubscribeOptions
 }
 
-async function setUp({ stallTimeoutMs = 30_000, subscribe = {}, ...options }: SetUpOptions = {}) {
-  const hub = new Hub(options)
-  const app = express()
-  const subscriptions: Subscription[] = []
-  const responses: express.Response[] = []
-  app.use(sseMiddleware({ stallTimeoutMs, keepAliveMs: false }))
-  app.all('/events', async (req, res) => {
-    responses.push(res)
-    const { channels = 'a', owner } = req.query as Record<string, string | undefined>
-    subscriptions.push(await res.sse.subscribe(hub, channels.split(','), { ...subscribe, owner }))
-  })
-  const { url } = await serve(app)
-  const connect = (query = '', lastEventId = '', method = 'GET'): Promise<TestClient> =>
-    TestClient.open(`${url}/events?${query}`, { method, headers: lastEventId === '' ? {} : { 'last-event-id': lastEventId } })
-  return { hub, app, url, connect, subscriptions, responses }
-}
+const setUp = ({ stallTimeoutMs = 30_000, subscribe: options, ...hub }: SetUpOptions = {}): Promise<HubApp> =>
+  serveHub({ hub, sse: { stallTimeoutMs, keepAliveMs: false }, subscribe: options })
 
 describe('diagnostics_channel', () => {
   it('tells on express-sse-hub:publish of each event that was stored', async () => {
@@ -143,7 +122,7 @@ describe('diagnostics_channel', () => {
     app.get('/impossible', (_req, res) => res.sse.subscribe(hub, ['']))
     expect((await TestClient.open(`${url}/impossible`)).status).toBe(400)
     await (await connect('', '', 'HEAD')).over()
-    const unacceptable = await TestClient.open(`${url}/events`, { headers: { accept: 'text/html' } })
+    const unacceptable = await TestClient.open(`${url}/`, { headers: { accept: 'text/html' } })
     expect(unacceptable.status).toBe(406)
     expect(of(hub, heard)).toEqual([])
     await (await TestClient.open(`${url}/second`)).over()
@@ -261,7 +240,7 @@ describe('diagnostics_channel', () => {
     await (await connect('channels=a,b&owner=ann')).over()
     await (await connect('owner=bob')).live()
     await (await connect('channels=c')).over()
-    const unacceptable = await TestClient.open(`${url}/events?owner=bob`, { headers: { accept: 'text/html' } })
+    const unacceptable = await TestClient.open(`${url}/?owner=bob`, { headers: { accept: 'text/html' } })
     expect(unacceptable.status).toBe(503)
     expect(of(hub, heard, 'refuse')).toStrictEqual([
       { channels: ['a', 'b'], owner: 'ann', reason: 'maxSubscribersPerOwner' },

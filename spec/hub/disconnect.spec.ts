@@ -4,6 +4,7 @@ import { Hub, MemoryBackplane, type SseError, sseMiddleware, type SubscribeOptio
 import { join } from '../../lib/hub/subscribable.ts'
 import { TestClient, until } from '../support/client.ts'
 import { FakeConnection } from '../support/fake-connection.ts'
+import { type HubApp, serveHub } from '../support/hub-app.ts'
 import { serve, stopServers } from '../support/servers.ts'
 
 const sources: EventSource[] = []
@@ -13,19 +14,7 @@ afterEach(async () => {
 })
 
 /** An app whose clients name their channels and their owner: `/?channels=a,b&owner=u`. */
-async function setUp(subscribe: SubscribeOptions = {}) {
-  const hub = new Hub()
-  const app = express()
-  const subscriptions: Subscription[] = []
-  app.use(sseMiddleware({ retryMs: 10 }))
-  app.get('/', async (req, res) => {
-    const { channels = 'a', owner } = req.query as Record<string, string | undefined>
-    subscriptions.push(await res.sse.subscribe(hub, channels.split(','), { ...subscribe, owner }))
-  })
-  const { url } = await serve(app)
-  const connect = (query: string): Promise<TestClient> => TestClient.open(`${url}/?${query}`)
-  return { hub, url, subscriptions, connect, live: async (query: string) => (await connect(query)).live() }
-}
+const setUp = (subscribe?: SubscribeOptions): Promise<HubApp> => serveHub({ sse: { retryMs: 10 }, subscribe })
 
 /** The last block that a client received. */
 const lastOf = (client: TestClient): string => client.text.slice(client.text.lastIndexOf('\n\n', client.text.length - 3) + 2)

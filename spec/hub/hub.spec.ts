@@ -1,16 +1,11 @@
-import { Hub, SseError } from 'express-sse-hub'
+import { Hub, type HubEvent, SseError } from 'express-sse-hub'
 import { formatId, parseId } from '../../lib/event/event-id.ts'
 import { join } from '../../lib/hub/subscribable.ts'
-import type { SubscribeOptions } from '../../lib/delivery/subscribe-options.ts'
+import type { EventFilter, SubscribeOptions } from '../../lib/delivery/subscribe-options.ts'
 import { until } from '../support/client.ts'
 import { FakeConnection, turn } from '../support/fake-connection.ts'
 import { sized } from '../support/scale.ts'
-
-function subscribe(hub: Hub, channels: string[], lastEventId = '', options = {}): FakeConnection {
-  const connection = new FakeConnection()
-  hub[join](channels, options, lastEventId).begin(connection.asConnection)
-  return connection
-}
+import { subscribe } from '../support/subscribe.ts'
 
 describe('Hub', () => {
   describe('publish', () => {
@@ -230,7 +225,7 @@ describe('Hub', () => {
     it('sees the event as a client would, not the object of the publisher', async () => {
       const hub = new Hub()
       const seen: unknown[] = []
-      subscribe(hub, ['c'], '', { filter: (event: unknown) => seen.push(event) })
+      subscribe(hub, ['c'], '', { filter: (event) => seen.push(event) > 0 })
       const when = new Date(0)
       const id = await hub.publish('c', 'e', { when, gone: undefined })
       const text = await hub.publish('c', 'message', 'a\r\nb')
@@ -250,7 +245,7 @@ describe('Hub', () => {
           throw new Error('no')
         },
       })
-      const promising = subscribe(hub, ['c'], '', { filter: async () => true })
+      const promising = subscribe(hub, ['c'], '', { filter: (async () => true) as unknown as EventFilter })
       await hub.publish('c', 'e', 1)
       await turn()
       expect(others.map((other) => other.channelEvents.length)).toEqual([1, 1])
@@ -266,8 +261,8 @@ describe('Hub', () => {
         seen.push(JSON.stringify(data))
         return true
       }
-      const change = ({ data }: { data: { deep: { n: number } } }): boolean => {
-        data.deep.n = 2
+      const change = ({ data }: HubEvent): boolean => {
+        ;(data as { deep: { n: number } }).deep.n = 2
         return true
       }
       for (const filter of [spy, change, spy]) subscribe(hub, ['c'], '', { filter })

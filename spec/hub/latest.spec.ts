@@ -1,10 +1,10 @@
-import { Hub, type HubOptions, type ReplayOptions, sseMiddleware, type SubscribeOptions } from 'express-sse-hub'
-import express from 'express'
-import { join } from '../../lib/hub/subscribable.ts'
-import { TestClient, until } from '../support/client.ts'
+import { Hub, type HubOptions, type ReplayOptions, type SubscribeOptions } from 'express-sse-hub'
+import { until } from '../support/client.ts'
 import { FakeConnection, turn } from '../support/fake-connection.ts'
 import { times } from '../support/scale.ts'
-import { serve, stopServers } from '../support/servers.ts'
+import { type HubApp, serveHub } from '../support/hub-app.ts'
+import { stopServers } from '../support/servers.ts'
+import { subscribe } from '../support/subscribe.ts'
 
 afterEach(stopServers)
 afterEach(() => {
@@ -19,16 +19,15 @@ function makeHub(options: ReplayOptions = {}): Hub {
 }
 
 /** A client without a socket, once it is live. */
-async function subscribe(hub: Hub, channels: string[], lastEventId = '', options: SubscribeOptions = {}): Promise<FakeConnection> {
-  const connection = new FakeConnection()
-  hub[join](channels, options, lastEventId).begin(connection.asConnection)
+async function subscribeLive(hub: Hub, channels: string[], lastEventId = '', options: SubscribeOptions = {}): Promise<FakeConnection> {
+  const connection = subscribe(hub, channels, lastEventId, options)
   while (connection.events.at(-1)?.event !== 'stream-open') await turn()
   return connection
 }
 
 /** The same, and it takes nothing from now on. */
 async function full(hub: Hub, channels: string[], options: SubscribeOptions = {}): Promise<FakeConnection> {
-  const connection = await subscribe(hub, channels, '', options)
+  const connection = await subscribeLive(hub, channels, '', options)
   connection.output.full = true
   return connection
 }
@@ -40,16 +39,7 @@ const resets = (client: { events: readonly { event?: string | undefined; data: s
 const opened = (client: FakeConnection): unknown =>
   JSON.parse(client.events.find(({ event }) => event === 'stream-open')?.data ?? '') as unknown
 
-async function setUp(options: HubOptions) {
-  const hub = new Hub(options)
-  const app = express()
-  app.use(sseMiddleware())
-  app.get('/', (req, res) => res.sse.subscribe(hub, (req.query['channels'] as string).split(',')))
-  const { url } = await serve(app)
-  const connect = (channels: string, lastEventId = ''): Promise<TestClient> =>
-    TestClient.open(`${url}/?channels=${channels}`, { headers: lastEventId === '' ? {} : { 'last-event-id': lastEventId } })
-  return { hub, connect }
-}
+const setUp = (hub: HubOptions): Promise<HubApp> => serveHub({ hub })
 
 describe('close({ reconnect: false }) on a channel that keeps the latest per key', () => {
   it('gives what took the place of what was due: the client does not come back for it', async () => {
@@ -68,7 +58,7 @@ describe('close({ reconnect: false }) on a channel that keeps the latest per key
 describe('replay: { latestPerKey: true }', () => {
   it('gives a client that reconnects the newest event of each key, and every event without one, in the order of publishing', async () => {
     const { hub, connect } = await setUp({ replay: latest() })
-    const client = await (await connect('rates')).live()
+    const client = await (await connect('channels=rates')).live()
     await hub.publish('rates', 'rate', 'usd 1', { key: 'usd' })
     await client.received(1)
     client.leave()
@@ -84,7 +74,7 @@ describe('replay: { latestPerKey: true }', () => {
     ]
     const ids: string[] = []
     for (const [text, key] of published) ids.push(await hub.publish('rates', 'rate', text, { key }))
-    const again = await (await connect('rates', client.lastId)).live()
+    const again = await (await connect('channels=rates', client.lastId)).live()
     expect(again.channelEvents.map(({ id, data: text }) => [text, id])).toEqual([
       ['note 1', ids[1]],
       ['usd 3', ids[3]],
@@ -94,13 +84,13 @@ describe('replay: { latestPerKey: true }', () => {
     ])
     expect(resets(again)).toEqual([])
     // What it had is not given again, from wherever it resumes.
-    const third = await (await connect('rates', ids[4])).live()
+    const third = await (await connect('channels=rates', ids[4])).live()
     expect(data(third)).toEqual(['note 2', 'eur 2'])
   })
 
   it('gives a client that keeps up every update', async () => {
     const { hub, connect } = await setUp({ replay: latest() })
-    const client = await (await connect('rates')).live()
+    const client = await (await connect('channels=rates')).live()
     for (let n = 1; n <= 50; n++) {
       await hub.publish('rates', 'rate', `${n}`, { key: `${n % 3}` })
       await client.received(n)
@@ -110,7 +100,7 @@ describe('replay: { latestPerKey: true }', () => {
 
   it('gives what was published to a key several times in one turn once', async () => {
     const hub = makeHub()
-    const connection = await subscribe(hub, ['rates'])
+    const connection = await subscribeLive(hub, ['rates'])
     for (let n = 1; n <= 50; n++) void hub.publish('rates', 'rate', `${n}`, { key: n === 7 ? 'other' : 'same' })
     await turn()
     expect(data(connection)).toEqual(['7', '50'])
@@ -157,7 +147,7 @@ describe('replay: { latestPerKey: true }', () => {
   it('gives a client that is behind nothing that was replaced, though another was given it from the same place', async () => {
     const hub = makeHub()
     await hub.publish('rates', 'rate', 'note')
-    const quick = await subscribe(hub, ['rates'])
+    const quick = await subscribeLive(hub, ['rates'])
     const slow = await full(hub, ['rates'])
     for (const key of ['a', 'b']) await hub.publish('rates', 'rate', `${key} 1`, { key })
     await until(() => data(quick).length === 2, 'the other was given it')
@@ -171,7 +161,7 @@ describe('replay: { latestPerKey: true }', () => {
 
   it('loses nothing in a burst larger than what may wait, where newer events took the place of the rest', async () => {
     const hub = makeHub({ maxBytes: 1_000 })
-    const connection = await subscribe(hub, ['rates'])
+    const connection = await subscribeLive(hub, ['rates'])
     // 20 MB in one turn, of which 4 MiB may wait.
     void hub.publish('rates', 'rate', 'first', { key: 'other' })
     for (let n = 1; n <= 200; n++) void hub.publish('rates', 'rate', `${n} ${'x'.repeat(100_000)}`, { key: 'same' })
@@ -184,9 +174,9 @@ describe('replay: { latestPerKey: true }', () => {
     const hub = makeHub()
     for (let n = 1; n <= 30; n++) await hub.publish('rates', 'rate', n, n % 10 === 5 ? {} : { key: `${n % 3}` })
     // 5, 15 and 25 have no key; the others are the last of each.
-    expect(data(await subscribe(hub, ['rates'], '', { rewind: 100 }))).toEqual(['5', '15', '25', '28', '29', '30'])
+    expect(data(await subscribeLive(hub, ['rates'], '', { rewind: 100 }))).toEqual(['5', '15', '25', '28', '29', '30'])
     for (const rewind of [1, 2, 4, 6]) {
-      const connection = await subscribe(hub, ['rates'], '', { rewind })
+      const connection = await subscribeLive(hub, ['rates'], '', { rewind })
       expect(data(connection)).toEqual(['5', '15', '25', '28', '29', '30'].slice(-rewind))
       expect(opened(connection)).toMatchObject({ replayed: rewind })
     }
@@ -196,7 +186,7 @@ describe('replay: { latestPerKey: true }', () => {
     const { hub, connect } = await setUp({ replay: latest({ maxEvents: 4, maxBytes: 2_000 }) })
     const first = await hub.publish('rates', 'rate', 'start')
     for (let n = 1; n <= 1_000; n++) await hub.publish('rates', 'rate', `${n} ${'x'.repeat(200)}`, { key: `${n % 3}` })
-    const client = await (await connect('rates', first)).live()
+    const client = await (await connect('channels=rates', first)).live()
     expect(data(client).map((text) => Number.parseInt(text, 10))).toEqual([998, 999, 1_000])
     expect(resets(client)).toEqual([])
   })
@@ -206,15 +196,15 @@ describe('replay: { latestPerKey: true }', () => {
     ['maxBytes', { maxBytes: 4 * 250 }],
   ])('resets who is behind when there are more keys than %s allows, and nobody who keeps up', async (_, options) => {
     const { hub, connect } = await setUp({ replay: latest(options) })
-    const live = await (await connect('rates')).live()
+    const live = await (await connect('channels=rates')).live()
     const ids: string[] = []
     for (let n = 1; n <= 20; n++) {
       ids.push(await hub.publish('rates', 'rate', `${n} ${'x'.repeat(150)}`, { key: `${n % 5}` }))
       await live.received(n)
     }
-    const behind = await (await connect('rates', ids[14])).live()
+    const behind = await (await connect('channels=rates', ids[14])).live()
     expect([data(behind), resets(behind)]).toEqual([[], [{ channels: ['rates'], reason: 'expired' }]])
-    const near = await (await connect('rates', ids[15])).live()
+    const near = await (await connect('channels=rates', ids[15])).live()
     expect([data(near).map((text) => Number.parseInt(text, 10)), resets(near)]).toEqual([[17, 18, 19, 20], []])
     expect([live.channelEvents.length, resets(live)]).toEqual([20, []])
   })
@@ -237,7 +227,7 @@ describe('replay: { latestPerKey: true }', () => {
   it('keeps a key that is published again after its event was dropped', async () => {
     const hub = makeHub({ maxEvents: 2 })
     for (const key of ['a', 'b', 'c', 'a', 'a', 'd']) await hub.publish('rates', 'rate', key, { key })
-    expect(data(await subscribe(hub, ['rates'], '', { rewind: 9 }))).toEqual(['a', 'd'])
+    expect(data(await subscribeLive(hub, ['rates'], '', { rewind: 9 }))).toEqual(['a', 'd'])
   })
 
   it('drops the newest event of a key too when it is too old, and resets who has not had it', async () => {
@@ -249,11 +239,11 @@ describe('replay: { latestPerKey: true }', () => {
     jest.advanceTimersByTime(600)
     await hub.publish('rates', 'rate', 'eur 1', { key: 'eur' })
     jest.advanceTimersByTime(399)
-    expect(data(await subscribe(hub, ['rates'], start))).toEqual(['usd 2', 'eur 1'])
+    expect(data(await subscribeLive(hub, ['rates'], start))).toEqual(['usd 2', 'eur 1'])
     jest.advanceTimersByTime(1)
-    const behind = await subscribe(hub, ['rates'], start)
+    const behind = await subscribeLive(hub, ['rates'], start)
     expect([data(behind), resets(behind)]).toEqual([[], [{ channels: ['rates'], reason: 'expired' }]])
-    const current = await subscribe(hub, ['rates'], second)
+    const current = await subscribeLive(hub, ['rates'], second)
     expect([data(current), resets(current)]).toEqual([['eur 1'], []])
   })
 
@@ -280,13 +270,13 @@ describe('replay: { latestPerKey: true }', () => {
   it('moves the id of a client that wants nothing of it, so that it is not reset when it comes back', async () => {
     const { hub, connect } = await setUp({ replay: latest({ maxEvents: 8 }) })
     const filter: SubscribeOptions['filter'] = () => false
-    const connection = await subscribe(hub, ['rates'], '', { filter })
+    const connection = await subscribeLive(hub, ['rates'], '', { filter })
     for (let n = 1; n <= 100; n++) {
       await hub.publish('rates', 'rate', n, { key: `${n % 20}` })
       await turn()
     }
     const { id } = connection.events.at(-1) ?? {}
-    const client = await (await connect('rates', id)).live()
+    const client = await (await connect('channels=rates', id)).live()
     expect(resets(client)).toEqual([])
     expect(data(connection)).toEqual([])
   })
@@ -294,7 +284,7 @@ describe('replay: { latestPerKey: true }', () => {
   it('lets a filter publish to the key that it is asked about', async () => {
     const hub = makeHub()
     const seen: unknown[] = []
-    const connection = await subscribe(hub, ['rates'], '', {
+    const connection = await subscribeLive(hub, ['rates'], '', {
       filter: (event) => {
         seen.push(event.data)
         const n = event.data as number
@@ -307,7 +297,7 @@ describe('replay: { latestPerKey: true }', () => {
     await until(() => data(connection).slice(-2).join() === '5,5', 'the last of both keys came')
     expect(seen.map(String)).toEqual(data(connection))
     expect(data(connection)).toEqual(data(connection).toSorted())
-    expect(data(await subscribe(hub, ['rates'], '', { rewind: 10 }))).toEqual(['5', '5'])
+    expect(data(await subscribeLive(hub, ['rates'], '', { rewind: 10 }))).toEqual(['5', '5'])
   })
 
   it('merges with other channels in the order of publishing', async () => {
@@ -325,7 +315,7 @@ describe('replay: { latestPerKey: true }', () => {
     ] as const) {
       await hub.publish(channel, 'e', text, { key })
     }
-    const client = await (await connect('rates,log,more', start)).live()
+    const client = await (await connect('channels=rates,log,more', start)).live()
     expect(data(client)).toEqual(['log 1', 'eur 1', 'usd 1 of more', 'log 2', 'usd 2', 'note', 'log 3'])
     expect(resets(client)).toEqual([])
   })
@@ -394,7 +384,7 @@ describe('replay: { latestPerKey: true }', () => {
     const hub = makeHub()
     const keys = ['x'.repeat(256), 'x', 'X', '__proto__', 'constructor', '\0', '\n', 'undefined', '1']
     for (const round of [1, 2]) for (const key of keys) await hub.publish('rates', 'rate', `${round} ${keys.indexOf(key)}`, { key })
-    expect(data(await subscribe(hub, ['rates'], '', { rewind: 100 }))).toEqual(keys.map((_, n) => `2 ${n}`))
+    expect(data(await subscribeLive(hub, ['rates'], '', { rewind: 100 }))).toEqual(keys.map((_, n) => `2 ${n}`))
   })
 
   it('is a boolean', () => {
@@ -403,7 +393,7 @@ describe('replay: { latestPerKey: true }', () => {
 
   it.each<[string, (hub: Hub) => Promise<FakeConnection> | null]>([
     ['nobody follows', () => null],
-    ['a client that keeps up follows', (hub) => subscribe(hub, ['rates'])],
+    ['a client that keeps up follows', (hub) => subscribeLive(hub, ['rates'])],
     ['a client that takes nothing follows', (hub) => full(hub, ['rates', 'log'])],
   ])('keeps few bytes over many updates of ten keys, while %s', async (_, follow) => {
     const hub = makeHub()
@@ -416,7 +406,7 @@ describe('replay: { latestPerKey: true }', () => {
       if (n % 100 === 0) await turn()
       most = Math.max(most, hub.stats().logBytes)
     }
-    const [only = ''] = data(await subscribe(hub, ['rates'], '', { rewind: 1 }))
+    const [only = ''] = data(await subscribeLive(hub, ['rates'], '', { rewind: 1 }))
     expect(only).toBe(String(updates))
     // Ten events of some 60 bytes, in a page of 1 KiB that has had some more, and the objects around them.
     expect(most).toBeLessThan(10_000)

@@ -1,7 +1,7 @@
-import express from 'express'
-import { Hub, sseMiddleware } from 'express-sse-hub'
+import { Hub } from 'express-sse-hub'
 import { TestClient, until } from '../support/client.ts'
-import { serve, stopServers } from '../support/servers.ts'
+import { serveHub } from '../support/hub-app.ts'
+import { stopServers } from '../support/servers.ts'
 
 afterEach(stopServers)
 
@@ -9,13 +9,9 @@ async function setUp(
   maxSubscribersPerOwner: { max: number; whenFull?: 'refuse' | 'close-oldest' },
   maxSubscribers: number | false = false,
 ) {
-  const hub = new Hub({ maxSubscribersPerOwner, maxSubscribers, replay: { maxBytes: 50_000_000 } })
-  const app = express()
-  app.use(sseMiddleware())
-  app.get('/:owner', (req, res) => res.sse.subscribe(hub, 'a', { owner: req.params.owner }))
-  const { url } = await serve(app)
-  const connect = (owner: string): Promise<TestClient> => TestClient.open(`${url}/${owner}`)
-  return { hub, url, connect, live: async (owner: string) => (await connect(owner)).live() }
+  const { hub, url, connect } = await serveHub({ hub: { maxSubscribersPerOwner, maxSubscribers, replay: { maxBytes: 50_000_000 } } })
+  const connectAs = (owner: string): Promise<TestClient> => connect(`owner=${owner}`)
+  return { hub, url, connect: connectAs, live: async (owner: string) => (await connectAs(owner)).live() }
 }
 
 const ENDED = /\n\nretry: [123]\d{4}\nevent: stream-end\ndata: \{"reason":"limit"\}\n\n$/
@@ -66,7 +62,7 @@ describe("maxSubscribersPerOwner: { whenFull: 'close-oldest' }", () => {
   ])('ends nobody for a client that %s', async (_what, { method = 'GET', ...headers }) => {
     const { hub, live, url } = await setUp({ max: 1, whenFull: 'close-oldest' })
     const first = await live('ann')
-    await fetch(`${url}/ann`, { method, headers })
+    await fetch(`${url}/?owner=ann`, { method, headers })
     await hub.publish('a', 'item', 1)
     await first.received(1)
     expect([first.ended, hub.stats().subscribers]).toEqual([false, 1])

@@ -1,18 +1,11 @@
 import diagnosticsChannel from 'node:diagnostics_channel'
-import {
-  type DiagnosticMessages,
-  Hub,
-  type HubOptions,
-  sseMiddleware,
-  type SseStream,
-  type SubscribeOptions,
-  type Subscription,
-} from 'express-sse-hub'
-import express from 'express'
+import { type DiagnosticMessages, Hub, type HubOptions, type SubscribeOptions } from 'express-sse-hub'
 import { join } from '../../lib/hub/subscribable.ts'
-import { TestClient, until } from '../support/client.ts'
+import { until } from '../support/client.ts'
 import { FakeConnection, turn } from '../support/fake-connection.ts'
-import { serve, stopServers } from '../support/servers.ts'
+import { type HubApp, serveHub } from '../support/hub-app.ts'
+import { stopServers } from '../support/servers.ts'
+import { subscribe } from '../support/subscribe.ts'
 
 const stops: (() => void)[] = []
 
@@ -32,26 +25,7 @@ function listen<K extends keyof DiagnosticMessages>(hub: Hub, kind: K, listener:
   stops.push(() => diagnosticsChannel.unsubscribe(`express-sse-hub:${kind}`, onMessage))
 }
 
-async function setUp(options: SubscribeOptions = {}, hubOptions: HubOptions = {}) {
-  const hub = new Hub(hubOptions)
-  const streams: SseStream[] = []
-  const subscriptions: Subscription[] = []
-  const app = express()
-  app.use(sseMiddleware())
-  app.get('/', async (_req, res) => {
-    streams.push(res.sse)
-    subscriptions.push(await res.sse.subscribe(hub, ['a'], options))
-  })
-  const { url } = await serve(app)
-  return { hub, streams, subscriptions, connect: () => TestClient.open(url), live: async () => (await TestClient.open(url)).live() }
-}
-
-/** A subscriber without a socket. */
-function follow(hub: Hub, options: SubscribeOptions): FakeConnection {
-  const connection = new FakeConnection()
-  hub[join](['a'], options, '').begin(connection.asConnection)
-  return connection
-}
+const setUp = (subscribe: SubscribeOptions = {}, hub: HubOptions = {}): Promise<HubApp> => serveHub({ hub, subscribe })
 
 describe('a listener of', () => {
   it('subscribe that disconnects the stream gives its place back', async () => {
@@ -74,8 +48,8 @@ describe('a listener of', () => {
     const hub = new Hub()
     const streams: FakeConnection[] = []
     listen(hub, 'subscribe', () => streams.at(-1)?.leave())
-    streams.push(follow(hub, {}))
-    const second = follow(hub, {})
+    streams.push(subscribe(hub, ['a'], '', {}))
+    const second = subscribe(hub, ['a'], '', {})
     await hub.publish('a', 'item', 'heard')
     await turn()
     expect(second.channelEvents.map(({ data }) => data)).toEqual(['heard'])
@@ -85,7 +59,7 @@ describe('a listener of', () => {
   it('publish that ends the last consumer leaves the bounds of the log in force', async () => {
     jest.useFakeTimers({ doNotFake: ['setImmediate', 'nextTick', 'queueMicrotask'] })
     const hub = new Hub({ replay: { maxAgeMs: 1_000, maxEvents: 1 } })
-    follow(hub, { owner: 'k' })
+    subscribe(hub, ['a'], '', { owner: 'k' })
     listen(hub, 'publish', () => void hub.disconnect('k'))
     await hub.publish('a', 'item', 1)
     for (let n = 0; n < 20; n++) {
@@ -97,7 +71,7 @@ describe('a listener of', () => {
 
   it('close finds the subscriber gone', () => {
     const hub = new Hub()
-    const connection = follow(hub, {})
+    const connection = subscribe(hub, ['a'], '', {})
     const seen: number[] = []
     listen(hub, 'close', () => seen.push(hub.stats().subscribers))
     connection.leave()
@@ -153,7 +127,7 @@ describe('an onError hook', () => {
         throw Object.create(null)
       },
     })
-    const connection = follow(hub, {
+    const connection = subscribe(hub, ['a'], '', {
       filter: ({ data }) => {
         if (data === 1) throw new Error('no')
         return true

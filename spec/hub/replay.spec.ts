@@ -1,8 +1,8 @@
 import { Hub, type HubOptions, sseMiddleware, type SseMiddlewareOptions } from 'express-sse-hub'
-import type { Request } from 'express'
 import { EventSource } from 'eventsource'
 import { TestClient, until } from '../support/client.ts'
 import { EXPRESS_VERSIONS } from '../support/express-versions.ts'
+import { serveHub } from '../support/hub-app.ts'
 import { serve, stopServers } from '../support/servers.ts'
 
 const numbers = (client: TestClient): number[] => client.data.map(Number)
@@ -13,21 +13,21 @@ afterEach(stopServers)
 
 describe.each(EXPRESS_VERSIONS)('replay on %s', (_, express) => {
   async function setUp(options: HubOptions = {}, sseOptions: SseMiddlewareOptions = {}) {
-    const hub = new Hub(options)
-    const app = express()
-    app.use(sseMiddleware(sseOptions))
-    const opened: Request[] = []
-    app.get('/events', (req, res) => {
-      opened.push(req)
-      const { only } = req.query
-      const filter = only === undefined ? undefined : ({ data }: { data: unknown }) => data === Number(only)
-      return res.sse.subscribe(hub, (req.query['channels'] as string).split(','), { filter, rewind: Number(req.query['rewind'] ?? 0) })
+    const {
+      hub,
+      url,
+      connect: open,
+      requests: opened,
+    } = await serveHub({
+      factory: express,
+      hub: options,
+      sse: sseOptions,
+      subscribe: ({ query: { only, rewind = 0 } }) => ({
+        filter: only === undefined ? undefined : ({ data }) => data === Number(only),
+        rewind: Number(rewind),
+      }),
     })
-    const { url } = await serve(app)
-    const connect = (lastEventId = '', channels = 'a', query = ''): Promise<TestClient> =>
-      TestClient.open(`${url}/events?channels=${channels}${query}`, {
-        headers: lastEventId === '' ? {} : { 'last-event-id': lastEventId },
-      })
+    const connect = (lastEventId = '', channels = 'a', query = ''): Promise<TestClient> => open(`channels=${channels}${query}`, lastEventId)
     const publish = async (from: number, to: number, channel = 'a'): Promise<string[]> => {
       const ids: string[] = []
       for (let n = from; n <= to; n++) ids.push(await hub.publish(channel, 'item', n))
@@ -216,7 +216,7 @@ describe.each(EXPRESS_VERSIONS)('replay on %s', (_, express) => {
     const { publish, opened, url } = await setUp({}, { retryMs: 10 })
     const seen: number[] = []
     let opens = 0
-    const source = new EventSource(`${url}/events?channels=a`)
+    const source = new EventSource(`${url}/?channels=a`)
     source.addEventListener('item', ({ data }) => seen.push(Number(data)))
     source.addEventListener('stream-open', () => opens++)
     try {

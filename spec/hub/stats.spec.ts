@@ -1,9 +1,10 @@
-import { Hub, type HubOptions, type HubStats, sseMiddleware, type SubscribeOptions, type Subscription } from 'express-sse-hub'
-import express from 'express'
+import { Hub, type HubOptions, type HubStats, type SubscribeOptions } from 'express-sse-hub'
 import { join } from '../../lib/hub/subscribable.ts'
 import { TestClient, until } from '../support/client.ts'
-import { FakeConnection, turn } from '../support/fake-connection.ts'
-import { serve, stopServers } from '../support/servers.ts'
+import { turn } from '../support/fake-connection.ts'
+import { type HubApp, serveHub } from '../support/hub-app.ts'
+import { stopServers } from '../support/servers.ts'
+import { subscribe } from '../support/subscribe.ts'
 
 afterEach(stopServers)
 afterEach(() => {
@@ -17,27 +18,8 @@ interface SetUpOptions extends HubOptions {
   readonly subscribe?: SubscribeOptions
 }
 
-async function setUp({ stallTimeoutMs = 30_000, subscribe: settings = {}, ...options }: SetUpOptions = {}) {
-  const hub = new Hub(options)
-  const app = express()
-  const subscriptions: Subscription[] = []
-  app.use(sseMiddleware({ stallTimeoutMs, keepAliveMs: false }))
-  app.all('/events', async (req, res) => {
-    const { channels = 'a', owner } = req.query as Record<string, string | undefined>
-    subscriptions.push(await res.sse.subscribe(hub, channels.split(','), { ...settings, owner }))
-  })
-  const { url } = await serve(app)
-  const connect = (query = '', lastEventId = '', method = 'GET'): Promise<TestClient> =>
-    TestClient.open(`${url}/events?${query}`, { method, headers: lastEventId === '' ? {} : { 'last-event-id': lastEventId } })
-  return { hub, app, url, connect, subscriptions }
-}
-
-/** A client without a socket. */
-function subscribe(hub: Hub, channels: string[], lastEventId = '', options: SubscribeOptions = {}): FakeConnection {
-  const connection = new FakeConnection()
-  hub[join](channels, options, lastEventId).begin(connection.asConnection)
-  return connection
-}
+const setUp = ({ stallTimeoutMs = 30_000, subscribe: options, ...hub }: SetUpOptions = {}): Promise<HubApp> =>
+  serveHub({ hub, sse: { stallTimeoutMs, keepAliveMs: false }, subscribe: options })
 
 /** The bytes of the hub's events that a client was sent. */
 const bytesOf = (text: string): number =>
@@ -297,7 +279,7 @@ describe('hub.stats()', () => {
     await (await connect('owner=bob')).live()
     await (await connect()).over()
     expect(refusals()).toBe(2)
-    expect((await TestClient.open(`${url}/events`, { headers: { accept: 'text/html' } })).status).toBe(503)
+    expect((await TestClient.open(`${url}/`, { headers: { accept: 'text/html' } })).status).toBe(503)
     expect(refusals()).toBe(3)
     await (await TestClient.open(`${url}/fault`)).over()
     expect(refusals()).toBe(4)
@@ -307,7 +289,7 @@ describe('hub.stats()', () => {
     expect(refusals()).toBe(4)
     first.leave()
     await until(() => hub.stats().subscribers === 1, 'there is room again')
-    expect((await TestClient.open(`${url}/events`, { headers: { accept: 'text/html' } })).status).toBe(406)
+    expect((await TestClient.open(`${url}/`, { headers: { accept: 'text/html' } })).status).toBe(406)
     await (await connect('owner=ann')).live()
     expect(refusals()).toBe(4)
     await hub.close()

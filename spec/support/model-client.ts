@@ -165,7 +165,8 @@ export class ModelClient {
 
   /** Checks, when everything has been delivered, that nothing is missing. */
   check(): void {
-    if (this.#epoch !== '' && this.#epoch !== this.#log.epoch && this.#log.newest > 0) throw new Error(`the client is still in the epoch ${this.#epoch}`)
+    if (this.#epoch !== '' && this.#epoch !== this.#log.epoch && this.#log.newest > 0)
+      throw new Error(`the client is still in the epoch ${this.#epoch}`)
     if (this.missing !== undefined) throw new Error(this.missing)
   }
 
