@@ -4,14 +4,14 @@ import { join } from '../../lib/hub/subscribable.ts'
 import { FakeConnection, turn } from '../support/fake-connection.ts'
 import { trimmed, brief, DONE, numberOf, publishNumbers, range, take, takeAll } from '../support/hub-items.ts'
 
-describe('the end of hub.events()', () => {
+describe('hub.events()', () => {
   /** Checks that an iterator has ended for good and follows no channel. */
   async function expectEnded(hub: Hub, items: HubEvents): Promise<void> {
     expect([await items.next(), await items.next()]).toEqual([DONE, DONE])
     expect(['a', 'b'].map((name) => hub.channel(name).subscriberCount)).toEqual([0, 0])
   }
 
-  it('comes when its signal is aborted, without the events that were not pulled', async () => {
+  it('ends when its signal is aborted, without the events that were not pulled', async () => {
     const hub = new Hub()
     const controller = new AbortController()
     const items = hub.events(['a', 'b'], { signal: controller.signal })
@@ -22,7 +22,7 @@ describe('the end of hub.events()', () => {
     await expectEnded(hub, items)
   })
 
-  it('comes when its signal is aborted during next()', async () => {
+  it('ends when its signal is aborted during next()', async () => {
     const hub = new Hub()
     const controller = new AbortController()
     const items = hub.events(['a'], { signal: controller.signal })
@@ -32,7 +32,7 @@ describe('the end of hub.events()', () => {
     await expectEnded(hub, items)
   })
 
-  it('comes at once if its signal is aborted already', async () => {
+  it('ends at once if its signal is aborted already', async () => {
     const hub = new Hub()
     await publishNumbers(hub, 'a', [1])
     const signal = AbortSignal.abort()
@@ -56,7 +56,7 @@ describe('the end of hub.events()', () => {
     expect(getEventListeners(signal, 'abort')).toEqual([])
   })
 
-  it('lets the hub forget a channel without events', async () => {
+  it('lets the hub forget a channel without events when it ends', async () => {
     const hub = new Hub()
     const items = hub.events(['a', 'b'])
     await publishNumbers(hub, 'b', [1])
@@ -65,7 +65,7 @@ describe('the end of hub.events()', () => {
     expect(hub.stats().channels).toBe(1)
   })
 
-  it('comes with return(), which settles every pending next()', async () => {
+  it('ends with return(), which settles every pending next()', async () => {
     const hub = new Hub()
     const items = hub.events(['a'])
     const nexts = [items.next(), items.next()]
@@ -84,7 +84,7 @@ describe('the end of hub.events()', () => {
         throw new Error('of the loop')
       },
     ],
-  ])('comes when its loop is left by %s', async (_, leave) => {
+  ])('ends when its loop is left by %s', async (_, leave) => {
     const hub = new Hub()
     const items = hub.events(['a', 'b'])
     await publishNumbers(hub, 'a', [1, 2])
@@ -99,7 +99,7 @@ describe('the end of hub.events()', () => {
     await expectEnded(hub, items)
   })
 
-  it('comes when the hub closes, after every event published before', async () => {
+  it('ends when the hub closes, after every event published before', async () => {
     const hub = new Hub()
     const pulling = hub.events(['a'])
     const looped = takeAll(pulling)
@@ -116,7 +116,7 @@ describe('the end of hub.events()', () => {
     for (const items of [pulling, idle, behind, filtered]) await expectEnded(hub, items)
   })
 
-  it('comes when the hub closes even if no event was published', async () => {
+  it('ends when the hub closes even if no event was published', async () => {
     const hub = new Hub()
     const items = hub.events(['a'])
     const pending = items.next()
@@ -125,7 +125,7 @@ describe('the end of hub.events()', () => {
     await expectEnded(hub, items)
   })
 
-  it('comes when the hub closes, after a reset for earlier losses', async () => {
+  it('ends when the hub closes, after a reset for earlier losses', async () => {
     const hub = new Hub({ replay: { maxEvents: 2 } })
     const items = hub.events(['a'])
     await publishNumbers(hub, 'a', range(1, 10), 'x'.repeat(40_000))
@@ -135,7 +135,7 @@ describe('the end of hub.events()', () => {
     await expectEnded(hub, items)
   })
 
-  it('comes at the end of a drain, after the events published during it', async () => {
+  it('ends at the end of a drain, after the events published during it', async () => {
     const hub = new Hub()
     const connections = range(1, 3).map(() => {
       const connection = new FakeConnection()
@@ -167,7 +167,7 @@ describe('the end of hub.events()', () => {
     await expectEnded(hub, idle)
   })
 
-  it('comes at once if the hub is closed already', async () => {
+  it('ends at once if the hub is closed already', async () => {
     const hub = new Hub()
     await publishNumbers(hub, 'a', [1])
     await hub.close()
@@ -179,7 +179,7 @@ describe('the end of hub.events()', () => {
   it.each<[string, (items: HubEvents, controller: AbortController) => void]>([
     ['by its signal', (_, controller) => controller.abort()],
     ['by return()', (items) => void items.return?.()],
-  ])('is for good if onError causes it: every later next() is done (%s)', async (_, end) => {
+  ])('stays ended if onError ends it: every later next() is done (%s)', async (_, end) => {
     const controller = new AbortController()
     let items: HubEvents | undefined
     const hub = new Hub({
@@ -199,7 +199,7 @@ describe('the end of hub.events()', () => {
     expect(after).toEqual(DONE)
   })
 
-  it('comes at once on a closed hub, whatever the options, and without a subscription', async () => {
+  it('ends at once on a closed hub, whatever the options, and without a subscription', async () => {
     const hub = new Hub()
     const id = await hub.publish('a', 'item', 1)
     await hub.close()
@@ -207,7 +207,7 @@ describe('the end of hub.events()', () => {
     expect(hub.channel('a').subscriberCount).toBe(0)
   })
 
-  it('leaves logs that count as empty, not as negative', async () => {
+  it('leaves logs that count as empty, not as negative, when the hub closes', async () => {
     const hub = new Hub({ replay: { maxEvents: 3 } })
     hub.events(['a'])
     for (const n of range(1, 50)) void hub.publish('a', 'item', n)

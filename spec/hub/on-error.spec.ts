@@ -129,7 +129,7 @@ describe('onError of a hub', () => {
     ['throws', fails],
     // oxlint-disable-next-line typescript/no-misused-promises -- an application may do this all the same
     ['rejects', rejects],
-  ])('becomes a warning if it %s itself, and delivery goes on', async (_, onError) => {
+  ])('becomes a warning if it %s itself, without effect on delivery', async (_, onError) => {
     const warning = jest.spyOn(process, 'emitWarning').mockImplementation(() => {})
     try {
       const { hub, app, connect, url } = await setUp({ onError })

@@ -17,7 +17,7 @@ async function setUp(
 const ENDED = /\n\nretry: [123]\d{4}\nevent: stream-end\ndata: \{"reason":"limit"\}\n\n$/
 
 describe("maxSubscribersPerOwner: { whenFull: 'close-oldest' }", () => {
-  it('lets one more in and ends the oldest stream of that owner, after what was published before', async () => {
+  it('admits one more and ends the oldest stream of that owner, after the events published before', async () => {
     const { hub, live } = await setUp({ max: 2, whenFull: 'close-oldest' })
     const other = await live('bob')
     const clients = [await live('ann'), await live('ann')]
@@ -31,21 +31,22 @@ describe("maxSubscribersPerOwner: { whenFull: 'close-oldest' }", () => {
     }
     expect(clients.slice(0, 2).map(({ data }) => data)).toEqual([[1], [1]])
     await hub.publish('a', 'item', 999)
-    for (const client of [other, ...clients.slice(3)]) await until(() => client.data.at(-1) === 999, 'those who are left go on')
+    for (const client of [other, ...clients.slice(3)])
+      await until(() => client.data.at(-1) === 999, 'the remaining clients still receive events')
   })
 
-  it('counts from anew when a stream has ended by itself', async () => {
+  it('ends no stream after one has ended by itself', async () => {
     const { hub, live } = await setUp({ max: 1, whenFull: 'close-oldest' })
     const first = await live('ann')
     first.leave()
-    await until(() => hub.stats().subscribers === 0, 'it has left')
+    await until(() => hub.stats().subscribers === 0, 'the client has left')
     const second = await live('ann')
     await hub.publish('a', 'item', 1)
     await second.received(1)
     expect(second.ended).toBe(false)
   })
 
-  it('frees the place of a client that reads nothing', async () => {
+  it('replaces the stream of a client that reads nothing', async () => {
     const { hub, live } = await setUp({ max: 1, whenFull: 'close-oldest' })
     const ghost = await live('ann')
     ghost.pause()
@@ -53,13 +54,13 @@ describe("maxSubscribersPerOwner: { whenFull: 'close-oldest' }", () => {
     const next = await live('ann')
     expect(hub.stats().subscribers).toBe(1)
     await hub.publish('a', 'item', 999)
-    await until(() => next.data.at(-1) === 999, 'the next one is served')
+    await until(() => next.data.at(-1) === 999, 'the next client receives the event')
   })
 
   it.each<[string, Record<string, string>]>([
     ['does not accept event streams', { accept: 'application/json' }],
     ['asks for the head alone', { method: 'HEAD' }],
-  ])('ends nobody for a client that %s', async (_what, { method = 'GET', ...headers }) => {
+  ])('ends no stream for a client that %s', async (_what, { method = 'GET', ...headers }) => {
     const { hub, live, url } = await setUp({ max: 1, whenFull: 'close-oldest' })
     const first = await live('ann')
     await fetch(`${url}/?owner=ann`, { method, headers })
@@ -107,7 +108,7 @@ describe('maxSubscribersPerOwner', () => {
     ],
     ["'5'", '5', 'TypeError', /Hub: maxSubscribersPerOwner must be an integer, 1 or more, or false, got '5'/],
     ['null', null, 'TypeError', /Hub: maxSubscribersPerOwner.*null/],
-  ])('is checked when the hub is made: %s', (_what, maxSubscribersPerOwner, name, message) => {
+  ])('is checked by the constructor: %s', (_what, maxSubscribersPerOwner, name, message) => {
     expect(() => new Hub({ maxSubscribersPerOwner: maxSubscribersPerOwner as number })).toThrow(
       expect.objectContaining({ name, message: expect.stringMatching(message) as string }) as Error,
     )

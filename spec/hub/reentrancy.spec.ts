@@ -16,7 +16,7 @@ afterEach(async () => {
   await stopServers()
 })
 
-/** Listens to what a hub says of itself, until the test is over. */
+/** Listens to the diagnostics of a hub until the test ends. */
 function listen<K extends keyof DiagnosticMessages>(hub: Hub, kind: K, listener: (message: DiagnosticMessages[K]) => void): void {
   const onMessage = (message: unknown): void => {
     if ((message as DiagnosticMessages[K]).hub === hub) listener(message as DiagnosticMessages[K])
@@ -28,7 +28,7 @@ function listen<K extends keyof DiagnosticMessages>(hub: Hub, kind: K, listener:
 const setUp = (subscribe: SubscribeOptions = {}, hub: HubOptions = {}): Promise<HubApp> => serveHub({ hub, subscribe })
 
 describe('a listener of', () => {
-  it('subscribe that disconnects the stream gives its place back', async () => {
+  it('subscribe that disconnects the stream makes room for another', async () => {
     const { hub, connect, subscriptions } = await setUp({ owner: 'k' }, { maxSubscribersPerOwner: 1 })
     const closed: unknown[] = []
     listen(hub, 'close', ({ owner }) => closed.push(owner))
@@ -44,7 +44,7 @@ describe('a listener of', () => {
     await hub.close()
   })
 
-  it('subscribe that ends the only other consumer of a channel cuts the new one off from nothing', async () => {
+  it('subscribe that ends the only other stream of a channel leaves the new one subscribed', async () => {
     const hub = new Hub()
     const streams: FakeConnection[] = []
     listen(hub, 'subscribe', () => streams.at(-1)?.leave())
@@ -56,7 +56,7 @@ describe('a listener of', () => {
     expect(hub.channel('a').subscriberCount).toBe(1)
   })
 
-  it('publish that ends the last consumer leaves the bounds of the log in force', async () => {
+  it('publish that ends the last stream leaves the bounds of the log in force', async () => {
     jest.useFakeTimers({ doNotFake: ['setImmediate', 'nextTick', 'queueMicrotask'] })
     const hub = new Hub({ replay: { maxAgeMs: 1_000, maxEvents: 1 } })
     subscribe(hub, ['a'], '', { owner: 'k' })
@@ -69,7 +69,7 @@ describe('a listener of', () => {
     expect(hub.stats()).toMatchObject({ channels: 0, logBytes: 0 })
   })
 
-  it('close finds the subscriber gone', () => {
+  it('close no longer counts the subscriber', () => {
     const hub = new Hub()
     const connection = subscribe(hub, ['a'], '', {})
     const seen: number[] = []
@@ -92,7 +92,7 @@ describe('a listener of', () => {
 })
 
 describe('a stream whose subscription the program closed', () => {
-  it('is left alone by a drain that began before', async () => {
+  it('is not ended by a drain that began before', async () => {
     const { hub, live, streams, subscriptions } = await setUp()
     for (let n = 0; n < 3; n++) await live()
     const closed = hub.close({ drainMs: 300 })
@@ -104,7 +104,7 @@ describe('a stream whose subscription the program closed', () => {
 })
 
 describe('a predicate of disconnect', () => {
-  it('that returns a promise which rejects is no unhandled rejection', async () => {
+  it('that returns a promise that rejects causes no unhandled rejection', async () => {
     const { hub, live } = await setUp()
     await live()
     const unhandled: unknown[] = []
@@ -119,11 +119,11 @@ describe('a predicate of disconnect', () => {
 })
 
 describe('an onError hook', () => {
-  it('that throws what has no text form stops no subscriber, and becomes a warning', async () => {
+  it('that throws a value without a text form becomes a warning, and affects no subscriber', async () => {
     const warning = jest.spyOn(process, 'emitWarning').mockImplementation(() => {})
     const hub = new Hub({
       onError: () => {
-        // oxlint-disable-next-line typescript/only-throw-error -- that is what it is about
+        // oxlint-disable-next-line typescript/only-throw-error -- the case that is tested
         throw Object.create(null)
       },
     })
@@ -142,8 +142,8 @@ describe('an onError hook', () => {
   })
 })
 
-describe('access that ended', () => {
-  it('lets nothing be sent directly either', async () => {
+describe('access that has ended', () => {
+  it('prevents direct sends, too', async () => {
     const end = Date.now() + 60_000
     const { live, streams } = await setUp({ expiresAt: end })
     const client = await live()
@@ -155,7 +155,7 @@ describe('access that ended', () => {
 })
 
 describe('hub.close({ drainMs })', () => {
-  it('is over when everybody has left', async () => {
+  it('resolves when every client has left', async () => {
     const { hub, live } = await setUp()
     const clients = [await live(), await live(), await live()]
     let isClosed = false
