@@ -15,15 +15,15 @@ function makeRegistry(options: ReplayOptions = {}, maxTotalBytes = 1_000_000) {
   return { registry, publish }
 }
 
-function follow(channel: Channel): ChannelCursor {
-  const member = new ChannelCursor(channel, consumer)
-  channel.add(member)
-  return member
+function addConsumer(channel: Channel): ChannelCursor {
+  const cursor = new ChannelCursor(channel, consumer)
+  channel.add(cursor)
+  return cursor
 }
 
 const kept = ({ log }: Channel): number => log.count
 
-/** What a channel counts that keeps so many events of 1,000 bytes. */
+/** The bytes that a channel with a number of events of 1,000 bytes counts. */
 function cost(events: number): number {
   const { registry, publish } = makeRegistry()
   publish('a', events, 1_000)
@@ -42,18 +42,18 @@ describe('ChannelRegistry', () => {
     expect(registry.size).toBe(1)
   })
 
-  it('trims at once where nobody follows, and after the offer where somebody does', () => {
+  it('trims a channel at once if it has no consumer, and otherwise after the offer', () => {
     const { registry, publish } = makeRegistry({ maxEvents: 2 })
     expect(kept(publish('a', 5))).toBe(2)
     const followed = registry.get('b')
-    follow(followed)
+    addConsumer(followed)
     publish('b', 5)
     expect(kept(followed)).toBe(5)
     registry.settle(followed, followed.log.lastPosition)
     expect(kept(followed)).toBe(2)
   })
 
-  it('takes from the log that was not published to for longest when all are too large together', () => {
+  it('drops events of the least recently published log when all logs together are too large', () => {
     // Each event has a page of its own.
     const fill = (maxTotalBytes?: number) => {
       const made = makeRegistry({ maxBytes: 8_000 }, maxTotalBytes)
@@ -69,10 +69,10 @@ describe('ChannelRegistry', () => {
     expect(registry.bytes).toBeLessThan(most)
   })
 
-  it('forgets a channel whose events all had to go, unless somebody follows it, and lets go of its page', () => {
+  it('forgets a channel whose events were all dropped unless it has a consumer, and frees its page', () => {
     const { registry, publish } = makeRegistry({}, 10 * cost(1))
     const followed = registry.get('followed')
-    follow(followed)
+    addConsumer(followed)
     publish('followed', 1, 1_000)
     registry.settle(followed, followed.log.lastPosition)
     for (let n = 0; n < 100; n++) publish(`c${n}`, 1, 1_000)
@@ -84,37 +84,37 @@ describe('ChannelRegistry', () => {
       undefined,
       1,
     ])
-    // Nobody can tell any more whether a client of it has missed something.
+    // It is no longer known whether a client of the channel has missed an event.
     const forgotten = registry.get('c89')
     expect(forgotten.log.floor).toBe(followed.log.lastPosition + 90)
   })
 
-  it('does not look through all channels again and again while nothing can be dropped', () => {
+  it('does not search all channels repeatedly while no event can be dropped', () => {
     const most = 10 * cost(1)
     const { registry, publish } = makeRegistry({}, most)
     const channels = Array.from({ length: 300 }, (_, n) => {
-      follow(registry.get(`c${n}`))
+      addConsumer(registry.get(`c${n}`))
       return publish(`c${n}`, 1, 1_000)
     })
     const drops = channels.map(({ log }) => jest.spyOn(log, 'dropOldest'))
-    // Each is offered in turn, the newest first: the older ones still wait, and none of them is asked more than once.
+    // The channels are offered the newest first. The older ones still wait, and each must be searched only once.
     for (const channel of channels.toReversed()) registry.settle(channel, channel.log.lastPosition)
     expect(registry.bytes).toBe(most)
-    const asked = drops.reduce((sum, drop) => sum + drop.mock.calls.length, 0)
-    expect(asked).toBeLessThan(300 * 4)
+    const calls = drops.reduce((sum, drop) => sum + drop.mock.calls.length, 0)
+    expect(calls).toBeLessThan(300 * 4)
   })
 
-  it('bounds what waits to be offered over all channels as well', () => {
+  it('bounds the events that wait to be offered over all channels', () => {
     const { registry, publish } = makeRegistry({ maxBytes: 4_000_000 }, 1_000)
     for (let n = 0; n < 20; n++) {
-      follow(registry.get(`c${n}`))
+      addConsumer(registry.get(`c${n}`))
       publish(`c${n}`, 10, 100_000)
     }
     expect(registry.bytes).toBeLessThanOrEqual(4 * 1_000 + 4_194_304)
     expect(registry.bytes).toBeGreaterThan(4_000_000)
   })
 
-  it('drops by age with one timer that does not keep the process alive, and stops it when nothing is left', () => {
+  it('drops events by age with one timer, and stops it when no channel is left', () => {
     const { publish, registry } = makeRegistry({ maxAgeMs: 1_000 })
     const [a, b] = [publish('a', 3), publish('b', 3)]
     expect(jest.getTimerCount()).toBe(1)
@@ -127,16 +127,16 @@ describe('ChannelRegistry', () => {
     expect([registry.size, jest.getTimerCount()]).toEqual([0, 0])
   })
 
-  it('forgets a channel after maxAgeMs without event and consumer; its last position becomes the floor of later ones', () => {
+  it('forgets a channel after maxAgeMs without event and consumer, and makes its last position the floor of later channels', () => {
     const { registry, publish } = makeRegistry({ maxAgeMs: 1_000 })
     const a = publish('a', 3)
     const followed = publish('followed', 1)
-    const member = follow(followed)
+    const cursor = addConsumer(followed)
     jest.advanceTimersByTime(3_000)
     expect([registry.find('a'), registry.find('followed')]).toEqual([undefined, followed])
     expect(registry.get('new').log.floor).toBe(a.log.lastPosition)
     expect(registry.get('a').log.floor).toBe(3)
-    followed.remove(member)
+    followed.remove(cursor)
     registry.consumerLeft(followed)
     jest.advanceTimersByTime(900)
     expect(registry.find('followed')).toBe(followed)
@@ -145,7 +145,7 @@ describe('ChannelRegistry', () => {
     expect(registry.get('newer').log.floor).toBe(4)
   })
 
-  it('keeps a channel without replay for maxAgeMs, so that a client of it is not reset for nothing', () => {
+  it('keeps a channel without replay for maxAgeMs, so that its clients are not reset needlessly', () => {
     const { registry, publish } = makeRegistry({ maxEvents: 0, maxAgeMs: 1_000 })
     publish('a')
     jest.advanceTimersByTime(900)
@@ -154,10 +154,10 @@ describe('ChannelRegistry', () => {
     expect(registry.find('a')).toBeUndefined()
   })
 
-  it('forgets a channel that never had an event as soon as nobody follows it', () => {
+  it('forgets a channel that never had an event as soon as it has no consumer', () => {
     const { registry } = makeRegistry()
     const channel = registry.get('a')
-    const [one, two] = [follow(channel), follow(channel)]
+    const [one, two] = [addConsumer(channel), addConsumer(channel)]
     channel.remove(one)
     registry.consumerLeft(channel)
     expect(registry.find('a')).toBe(channel)

@@ -3,8 +3,8 @@ import { Pump } from '../../lib/delivery/pump.ts'
 import { ReplayLog } from '../../lib/log/replay-log.ts'
 import { replayBounds } from '../../lib/log/replay-options.ts'
 
-/** A consumer that is given everything at once, and says how often it was visited. */
-class Visited implements Consumer {
+/** A consumer that takes everything at once and counts its visits. */
+class CountingConsumer implements Consumer {
   position = 0
   visits = 0
   onVisit: () => void = () => {}
@@ -26,7 +26,7 @@ class Visited implements Consumer {
   leftLockstep(): void {}
 }
 
-function setup(names: string) {
+function setUp(names: string) {
   const channels = Array.from(names, (name) => new Channel(name, new ReplayLog(replayBounds('replay', {}), 0, { bytes: 0 }), 0))
   const rounds: number[] = []
   const pump = new Pump((_channel, goal) => void rounds.push(goal), { delivered: 0 })
@@ -40,8 +40,8 @@ function setup(names: string) {
 
 describe('the pump', () => {
   it('visits a consumer once for all its channels that were published to in a turn', async () => {
-    const { channels, pump, publish } = setup('abc')
-    const [all, one] = [new Visited(channels), new Visited(channels.slice(0, 1))]
+    const { channels, pump, publish } = setUp('abc')
+    const [all, one] = [new CountingConsumer(channels), new CountingConsumer(channels.slice(0, 1))]
     for (const channel of [...channels, ...channels]) publish(channel)
     await pump.nextRound()
     await new Promise((resolve) => setImmediate(resolve))
@@ -51,10 +51,10 @@ describe('the pump', () => {
     expect([all.visits, one.visits]).toEqual([2, 1])
   })
 
-  it('visits a consumer of a channel that has lost more than there was', async () => {
-    const { channels, pump, publish } = setup('a')
+  it('visits a consumer of a channel that has lost events beyond its end', async () => {
+    const { channels, pump, publish } = setUp('a')
     const [channel] = channels as [Channel]
-    const consumer = new Visited(channels)
+    const consumer = new CountingConsumer(channels)
     publish(channel)
     await pump.nextRound()
     channel.log.lose(channel.log.lastPosition + 5)
@@ -63,10 +63,10 @@ describe('the pump', () => {
     expect([consumer.visits, consumer.position]).toEqual([2, channel.log.floor])
   })
 
-  it('does not take for offered what came in another life of the log', async () => {
-    const { channels, pump, publish, rounds } = setup('a')
+  it('does not count events as offered if the log has begun a new epoch', async () => {
+    const { channels, pump, publish, rounds } = setUp('a')
     const [channel] = channels as [Channel]
-    const consumer = new Visited(channels)
+    const consumer = new CountingConsumer(channels)
     publish(channel)
     await pump.nextRound()
     publish(channel)

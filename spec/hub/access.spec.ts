@@ -1,17 +1,10 @@
 import { once } from 'node:events'
 import { EventSource } from 'eventsource'
-import express, { type Request, type Response } from 'express'
-import {
-  Hub,
-  type HubOptions,
-  SseError,
-  sseMiddleware,
-  type SseMiddlewareOptions,
-  type SubscribeOptions,
-  type Subscription,
-} from 'express-sse-hub'
+import express, { type Request } from 'express'
+import { Hub, SseError, sseMiddleware, type SseMiddlewareOptions, type SubscribeOptions } from 'express-sse-hub'
 import supertest from 'supertest'
-import { TestClient, until } from '../support/client.ts'
+import { type TestClient, until } from '../support/client.ts'
+import { type HubApp, serveHub } from '../support/hub-app.ts'
 import { serve, stopServers } from '../support/servers.ts'
 
 const sources: EventSource[] = []
@@ -41,31 +34,11 @@ function fake(...names: (typeof TIMERS)[number][]): void {
   jest.useFakeTimers({ doNotFake: TIMERS.filter((name) => !names.includes(name)) })
 }
 
-interface SetUp {
-  readonly hubOptions?: HubOptions
-  readonly middleware?: SseMiddlewareOptions
-}
+/** Serves an app whose clients subscribe with the options that `optionsFor` returns for their request. */
+const setUp = (optionsFor: (req: Request) => SubscribeOptions, sse: SseMiddlewareOptions = {}): Promise<HubApp> =>
+  serveHub({ hub: { replay: { maxBytes: 64_000_000 } }, sse, subscribe: optionsFor })
 
-/** An app whose clients subscribe with the options that `optionsFor` gives for their request. */
-async function setUp(optionsFor: (req: Request) => SubscribeOptions, { hubOptions = {}, middleware = {} }: SetUp = {}) {
-  const hub = new Hub({ replay: { maxBytes: 64_000_000 }, ...hubOptions })
-  const app = express()
-  app.use(sseMiddleware(middleware))
-  const responses: Response[] = []
-  const subscriptions: Subscription[] = []
-  app.get('/', async (req, res) => {
-    responses.push(res)
-    const channels = typeof req.query['channels'] === 'string' ? req.query['channels'].split(',') : ['a']
-    subscriptions.push(await res.sse.subscribe(hub, channels, optionsFor(req)))
-  })
-  const { url } = await serve(app)
-  const connect = (query = '', lastEventId = ''): Promise<TestClient> =>
-    TestClient.open(`${url}/${query}`, { headers: lastEventId === '' ? {} : { 'last-event-id': lastEventId } })
-  const live = async (query?: string, lastEventId?: string): Promise<TestClient> => (await connect(query, lastEventId)).live()
-  return { hub, url, connect, live, responses, subscriptions }
-}
-
-/** Whose connection it is, by the query. */
+/** The owner in the query of a request. */
 const byOwner = (req: Request): SubscribeOptions => (typeof req.query['owner'] === 'string' ? { owner: req.query['owner'] } : {})
 
 const expectTurnedAway = (client: TestClient): void => {
@@ -76,22 +49,22 @@ const expectTurnedAway = (client: TestClient): void => {
   expect(client.retries[1]).toBeLessThanOrEqual(5_000)
 }
 
-/** A client that reads nothing, whose socket is full: of the 40 events of 400 kB it was given some. */
-async function stall({ hub, responses }: Awaited<ReturnType<typeof setUp>>, client: TestClient): Promise<number> {
+/** Lets a client stop reading until its socket is full. Returns how many of 40 events of 400 kB were written before. */
+async function stall({ hub, responses }: HubApp, client: TestClient): Promise<number> {
   client.pause()
   const before = hub.stats().delivered
   for (let n = 1; n <= 40; n++) void hub.publish('a', 'item', `${n} ${'x'.repeat(400_000)}`)
   await until(() => (responses[0]?.socket?.writableLength ?? 0) > 0, 'the socket is full')
-  const given = hub.stats().delivered - before
-  expect(given).toBeLessThan(40)
-  return given
+  const written = hub.stats().delivered - before
+  expect(written).toBeLessThan(40)
+  return written
 }
 
 const numbers = (client: TestClient): number[] => client.channelEvents.map(({ data }) => Number.parseInt(data, 10))
 const range = (from: number, to: number): number[] => Array.from({ length: to - from + 1 }, (_, n) => from + n)
 
 describe('the access of a client', () => {
-  describe('that ends at a time which is none', () => {
+  describe('that ends at an invalid time', () => {
     it.each<[string, unknown, typeof TypeError, RegExp]>([
       ['NaN', NaN, RangeError, /expiresAt must be a valid time, got NaN/],
       ['an invalid Date', new Date('tomorrow'), RangeError, /expiresAt must be a valid time, got Invalid Date/],
@@ -101,7 +74,7 @@ describe('the access of a client', () => {
       ['true', true, TypeError, /expiresAt.*true/],
       ['a BigInt', 5n, TypeError, /expiresAt.*5n/],
       ['an object', { getTime: () => 5 }, TypeError, /expiresAt/],
-    ])('is refused to the program, before anything is sent: %s', async (_what, expiresAt, type, message) => {
+    ])('is rejected before anything is sent: %s', async (_what, expiresAt, type, message) => {
       const hub = new Hub()
       const app = express()
       app.use(sseMiddleware())
@@ -121,7 +94,7 @@ describe('the access of a client', () => {
       ['a number', Date.now() - 1],
       ['0', 0],
       ['-Infinity', -Infinity],
-    ])('gives nothing, of the replay neither, and tells it to come back in 1 to 5 s: %s', async (_what, expiresAt) => {
+    ])('delivers nothing, not even the replay, and sends a retry of 1 to 5 s: %s', async (_what, expiresAt) => {
       const { hub, connect, subscriptions } = await setUp(() => ({ expiresAt }))
       const id = await hub.publish('a', 'item', 1)
       await hub.publish('a', 'item', 2)
@@ -145,31 +118,28 @@ describe('the access of a client', () => {
     it.each<[string, (ms: number) => Date | number]>([
       ['as a Date', (ms) => new Date(ms)],
       ['as a number', (ms) => ms],
-    ])(
-      '%s: what is published before is given, nothing of what is published then, and it is there for one who comes back',
-      async (_what, as) => {
-        const end = Date.now() + 60_000
-        const { hub, live } = await setUp((req) => (req.query['ends'] === undefined ? {} : { expiresAt: as(end) }))
-        const client = await live('?ends=1')
-        const other = await live()
-        const now = jest.spyOn(Date, 'now')
-        now.mockReturnValue(end - 1)
-        await hub.publish('a', 'item', 1)
-        await client.received(1)
-        now.mockReturnValue(end)
-        await hub.publish('a', 'item', 2)
-        await other.received(2)
-        await client.over()
-        expect(client.data).toEqual([1])
-        expectTurnedAway(client)
-        expect(hub.stats().subscribers).toBe(1)
-        await hub.publish('a', 'item', 3)
-        // Back, and authenticated anew.
-        expect((await live('', client.lastId)).data).toEqual([2, 3])
-        await other.received(3)
-        expect(other.ended).toBe(false)
-      },
-    )
+    ])('%s: delivers the events published before, none of the later ones, and replays those after a reconnect', async (_what, as) => {
+      const end = Date.now() + 60_000
+      const { hub, live } = await setUp((req) => (req.query['ends'] === undefined ? {} : { expiresAt: as(end) }))
+      const client = await live('ends=1')
+      const other = await live()
+      const now = jest.spyOn(Date, 'now')
+      now.mockReturnValue(end - 1)
+      await hub.publish('a', 'item', 1)
+      await client.received(1)
+      now.mockReturnValue(end)
+      await hub.publish('a', 'item', 2)
+      await other.received(2)
+      await client.over()
+      expect(client.data).toEqual([1])
+      expectTurnedAway(client)
+      expect(hub.stats().subscribers).toBe(1)
+      await hub.publish('a', 'item', 3)
+      // The client reconnects and is authenticated again.
+      expect((await live('', client.lastId)).data).toEqual([2, 3])
+      await other.received(3)
+      expect(other.ended).toBe(false)
+    })
 
     it.each<[string, SseMiddlewareOptions]>([
       ['by default', {}],
@@ -179,7 +149,7 @@ describe('the access of a client', () => {
     ])('closes the stream of an idle client within a second: %s', async (_what, middleware) => {
       fake('Date', 'setInterval', 'clearInterval')
       const expiresAt = Date.now() + 10_000
-      const { hub, live } = await setUp(() => ({ expiresAt }), { middleware })
+      const { hub, live } = await setUp(() => ({ expiresAt }), middleware)
       const client = await live()
       jest.advanceTimersByTime(9_999)
       await hub.publish('a', 'item', 1)
@@ -206,7 +176,7 @@ describe('the access of a client', () => {
       expect([hub.stats().subscribers, client.ended]).toEqual([1, false])
     })
 
-    it('gives a filtered client nothing after it, and asks its filter no more', async () => {
+    it('delivers nothing to a filtered client after it, and no longer calls the filter', async () => {
       const end = Date.now() + 60_000
       const asked: unknown[] = []
       const { hub, live } = await setUp(() => ({
@@ -225,12 +195,12 @@ describe('the access of a client', () => {
       expect([client.data, asked]).toEqual([[1], [1]])
     })
 
-    it('sends no snapshot that is ready after it', async () => {
+    it('sends no snapshot that is ready only after it', async () => {
       const end = Date.now() + 60_000
       const snapshots: ((snapshot: { data: unknown }) => void)[] = []
       const { hub, connect } = await setUp(() => ({ expiresAt: end, snapshot: () => new Promise((resolve) => snapshots.push(resolve)) }))
       const client = await connect()
-      await until(() => snapshots.length === 1, 'the snapshot was asked for')
+      await until(() => snapshots.length === 1, 'the snapshot is requested')
       jest.spyOn(Date, 'now').mockReturnValue(end)
       snapshots[0]?.({ data: 'secret' })
       await client.over()
@@ -241,50 +211,50 @@ describe('the access of a client', () => {
   })
 
   describe('that ends while its socket is full', () => {
-    it('gives it what was given to the socket before and no more, and the rest when it comes back', async () => {
+    it('delivers what the socket has, nothing more, and the rest after a reconnect', async () => {
       fake('Date', 'setInterval', 'clearInterval')
       const expiresAt = Date.now() + 5_000
       let isExpiring = true
       const all = await setUp(() => (isExpiring ? { expiresAt } : {}))
       const { hub, live } = all
       const client = await live()
-      const given = await stall(all, client)
+      const written = await stall(all, client)
       jest.advanceTimersByTime(6_000)
       expect(hub.stats().subscribers).toBe(0)
       void hub.publish('a', 'item', '41')
       client.resume()
       await client.over()
-      expect(numbers(client)).toEqual(range(1, given))
+      expect(numbers(client)).toEqual(range(1, written))
       expectTurnedAway(client)
       isExpiring = false
       const back = await live('', client.lastId)
-      expect(numbers(back)).toEqual(range(given + 1, 41))
+      expect(numbers(back)).toEqual(range(written + 1, 41))
       expect(back.named('stream-reset')).toEqual([])
     })
 
-    it('gives it no more when it reads again before the clock has looked', async () => {
+    it('delivers nothing more to a client that reads again before the timer has fired', async () => {
       const end = Date.now() + 60_000
       const all = await setUp(() => ({ expiresAt: end }))
       fake('setInterval', 'clearInterval')
       const client = await all.live()
-      const given = await stall(all, client)
+      const written = await stall(all, client)
       jest.spyOn(Date, 'now').mockReturnValue(end)
       client.resume()
       await client.over()
-      expect(numbers(client)).toEqual(range(1, given))
+      expect(numbers(client)).toEqual(range(1, written))
       expectTurnedAway(client)
     })
 
-    it('ends a stream that is being closed for good, too: it may come back for the rest', async () => {
+    it('ends a stream that is being closed for good, too, so that the client can reconnect for the rest', async () => {
       const end = Date.now() + 60_000
       const all = await setUp(() => ({ expiresAt: end }))
       const client = await all.live()
-      const given = await stall(all, client)
+      const written = await stall(all, client)
       all.responses[0]?.sse.close({ reconnect: false })
       jest.spyOn(Date, 'now').mockReturnValue(end)
       client.resume()
       await client.over()
-      expect(numbers(client)).toEqual(range(1, given))
+      expect(numbers(client)).toEqual(range(1, written))
       expect(client.named('stream-close')).toEqual([])
       expectTurnedAway(client)
     })
@@ -296,7 +266,7 @@ describe('the owner of a subscription', () => {
     ['empty', ''],
     ['a number', 7],
     ['null', null],
-  ])('is refused to the program, before anything is sent: %s', async (_what, owner) => {
+  ])('is rejected before anything is sent: %s', async (_what, owner) => {
     const hub = new Hub()
     const app = express()
     app.use(sseMiddleware())
@@ -308,7 +278,7 @@ describe('the owner of a subscription', () => {
     expect(hub.stats().subscribers).toBe(0)
   })
 
-  it('may be 256 units of anything well-formed', async () => {
+  it('may be any well-formed string of up to 256 units', async () => {
     const owner = `${'x'.repeat(252)}\0\n😀`
     const { hub, live } = await setUp(() => ({ owner }))
     await live()
@@ -317,10 +287,10 @@ describe('the owner of a subscription', () => {
 })
 
 describe('hub.disconnect', () => {
-  it('ends the streams of an owner and no other, after what was published before, and tells how many', async () => {
+  it('ends the streams of an owner and no other, after the events published before, and resolves with their number', async () => {
     const { hub, live } = await setUp(byOwner)
-    const gone = [await live('?owner=u'), await live('?owner=u&channels=a,b')]
-    const kept = [await live('?owner=v'), await live('?owner=U'), await live()]
+    const gone = [await live('owner=u'), await live('owner=u&channels=a,b')]
+    const kept = [await live('owner=v'), await live('owner=U'), await live()]
     void hub.publish('a', 'item', 'before')
     const disconnected = hub.disconnect('u')
     void hub.publish('a', 'item', 'after')
@@ -338,9 +308,9 @@ describe('hub.disconnect', () => {
     expect(await hub.disconnect('u')).toBe(0)
   })
 
-  it('spreads the return of many over 1 to 5 s', async () => {
+  it('spreads the reconnects of many clients over 1 to 5 s', async () => {
     const { hub, live } = await setUp(byOwner)
-    const clients = await Promise.all(range(1, 40).map(() => live('?owner=u')))
+    const clients = await Promise.all(range(1, 40).map(() => live('owner=u')))
     expect(await hub.disconnect('u')).toBe(40)
     await Promise.all(clients.map((client) => client.over()))
     for (const client of clients) expectTurnedAway(client)
@@ -349,11 +319,11 @@ describe('hub.disconnect', () => {
     expect(Math.max(...retries) - Math.min(...retries)).toBeGreaterThan(1_000)
   })
 
-  it('asks a predicate about every stream, once, by its owner and channels, and not about events()', async () => {
+  it('calls a predicate once for every stream, with its owner and channels, and not for events()', async () => {
     const { hub, live } = await setUp(byOwner)
     const iterator = hub.events(['a'])
-    await live('?owner=u&channels=b,a,b')
-    const second = await live('?owner=u&channels=c')
+    await live('owner=u&channels=b,a,b')
+    const second = await live('owner=u&channels=c')
     await live()
     const seen: unknown[] = []
     const count = await hub.disconnect((subscriber) => {
@@ -371,9 +341,9 @@ describe('hub.disconnect', () => {
     await iterator.return?.()
   })
 
-  it('ends everybody by a predicate that is always true, those without an owner too', async () => {
+  it('ends every stream for a predicate that is always true, also those without an owner', async () => {
     const { hub, live } = await setUp(byOwner)
-    const clients = [await live('?owner=u'), await live(), await live()]
+    const clients = [await live('owner=u'), await live(), await live()]
     expect(await hub.disconnect(() => true)).toBe(3)
     for (const client of clients) {
       await client.over()
@@ -382,21 +352,21 @@ describe('hub.disconnect', () => {
     expect(hub.stats().subscribers).toBe(0)
   })
 
-  it('ends nobody where there is nobody', async () => {
+  it('resolves with 0 if no stream matches', async () => {
     const { hub, live } = await setUp(byOwner)
     expect([await hub.disconnect('u'), await hub.disconnect(() => true)]).toEqual([0, 0])
-    const client = await live('?owner=u')
+    const client = await live('owner=u')
     expect([await hub.disconnect('v'), await hub.disconnect(() => false)]).toEqual([0, 0])
     await hub.publish('a', 'item', 1)
     await client.received(1)
     client.leave()
-    await until(() => hub.stats().subscribers === 0, 'it left')
+    await until(() => hub.stats().subscribers === 0, 'the client has left')
     expect([await hub.disconnect('u'), await hub.disconnect(() => true)]).toEqual([0, 0])
   })
 
-  it('does not end a stream whose subscription is closed already', async () => {
+  it('does not count a stream whose subscription is closed already', async () => {
     const { hub, live, responses, subscriptions } = await setUp(byOwner)
-    const client = await live('?owner=u')
+    const client = await live('owner=u')
     subscriptions[0]?.close()
     expect([await hub.disconnect('u'), await hub.disconnect(() => true)]).toEqual([0, 0])
     expect(await responses[0]?.sse.send('direct')).toBe(true)
@@ -426,9 +396,9 @@ describe('hub.disconnect', () => {
         expect.objectContaining({ name: 'TypeError', message: expect.stringContaining('undefined') as string }),
       ],
       ['returns 1', () => 1, expect.objectContaining({ name: 'TypeError', message: expect.stringContaining('1') as string })],
-    ])('%s, rejects and ends nobody, whomever it named before', async (_what, last, error) => {
+    ])('%s, rejects and ends no stream, not even those it returned true for', async (_what, last, error) => {
       const { hub, live } = await setUp(byOwner)
-      const clients = [await live('?owner=u'), await live('?owner=v'), await live('?owner=w')]
+      const clients = [await live('owner=u'), await live('owner=v'), await live('owner=w')]
       await expect(hub.disconnect(({ owner }) => (owner === 'w' ? (last() as boolean) : true))).rejects.toEqual(error)
       expect(hub.stats().subscribers).toBe(3)
       await hub.publish('a', 'item', 1)
@@ -445,7 +415,7 @@ describe('hub.disconnect', () => {
     ['undefined', undefined],
     ['null', null],
     ['an object', { owner: 'u' }],
-  ])('rejects %s, and ends nobody', async (_what, owner) => {
+  ])('rejects %s, and ends no stream', async (_what, owner) => {
     const { hub, live } = await setUp(byOwner)
     await live()
     const error: unknown = await hub.disconnect(owner as string).catch((reason: unknown) => reason)
@@ -454,37 +424,37 @@ describe('hub.disconnect', () => {
     expect(hub.stats().subscribers).toBe(1)
   })
 
-  it('lets a client resume that comes back', async () => {
+  it('lets a client resume after its reconnect', async () => {
     const { hub, live } = await setUp(byOwner)
-    const client = await live('?owner=u')
+    const client = await live('owner=u')
     await hub.publish('a', 'item', 1)
     await hub.disconnect('u')
     for (const n of [2, 3]) await hub.publish('a', 'item', n)
     await client.over()
-    const back = await live('?owner=u', client.lastId)
+    const back = await live('owner=u', client.lastId)
     expect([client.data, back.data]).toEqual([[1], [2, 3]])
     expect(back.named('stream-reset')).toEqual([])
   })
 
-  it('gives a client whose socket is full no more than that, and it resumes from there', async () => {
+  it('delivers nothing more to a client whose socket is full, which resumes from there', async () => {
     const all = await setUp(byOwner)
-    const client = await all.live('?owner=u')
-    const given = await stall(all, client)
+    const client = await all.live('owner=u')
+    const written = await stall(all, client)
     expect(await all.hub.disconnect('u')).toBe(1)
-    // Its connection is still there, its subscription is not.
+    // The connection is still open, but the subscription has ended.
     expect([await all.hub.disconnect('u'), await all.hub.disconnect(() => true)]).toEqual([0, 0])
     client.resume()
     await client.over()
-    expect(numbers(client)).toEqual(range(1, given))
+    expect(numbers(client)).toEqual(range(1, written))
     expectTurnedAway(client)
-    expect(numbers(await all.live('?owner=u', client.lastId))).toEqual(range(given + 1, 40))
+    expect(numbers(await all.live('owner=u', client.lastId))).toEqual(range(written + 1, 40))
   })
 
-  it('ends a stream that waits for its snapshot, which is not sent any more', async () => {
+  it('ends a stream that waits for its snapshot, without sending it', async () => {
     const snapshots: ((snapshot: { data: unknown }) => void)[] = []
     const { hub, connect } = await setUp(() => ({ owner: 'u', snapshot: () => new Promise((resolve) => snapshots.push(resolve)) }))
     const client = await connect()
-    await until(() => snapshots.length === 1, 'the snapshot was asked for')
+    await until(() => snapshots.length === 1, 'the snapshot is requested')
     expect(await hub.disconnect('u')).toBe(1)
     snapshots[0]?.({ data: 'state' })
     await client.over()
@@ -492,7 +462,7 @@ describe('hub.disconnect', () => {
     expectTurnedAway(client)
   })
 
-  it('makes an EventSource come back by itself, to be authenticated anew: it resumes, or is told to stay away', async () => {
+  it('makes an EventSource reconnect and authenticate again, after which it resumes or is refused for good', async () => {
     const hub = new Hub()
     const app = express()
     app.use(sseMiddleware())
@@ -516,7 +486,7 @@ describe('hub.disconnect', () => {
     await until(() => hub.stats().subscribers === 2, 'both are subscribed')
     await hub.publish('a', 'item', '1')
     await until(() => received['u']?.length === 1 && received['v']?.length === 1, 'both have the first event')
-    // EventSource waits by setTimeout: the clock goes on by itself, and is put forward by the 5 s of a disconnect.
+    // EventSource waits with setTimeout. The fake clock runs, and is advanced by the 5 s of a disconnect.
     jest.useFakeTimers({ advanceTimers: true, doNotFake: TIMERS.filter((name) => !name.endsWith('Timeout')) })
     banned.add('v')
     const ended = [once(u, 'error'), once(v, 'error')]
@@ -525,8 +495,8 @@ describe('hub.disconnect', () => {
     await Promise.all(ended)
     expect([u.readyState, v.readyState]).toEqual([EventSource.CONNECTING, EventSource.CONNECTING])
     jest.advanceTimersByTime(5_000)
-    await until(() => received['u']?.length === 2, 'it resumed')
-    await until(() => v.readyState === EventSource.CLOSED, 'the other one stays away')
+    await until(() => received['u']?.length === 2, 'the client has resumed')
+    await until(() => v.readyState === EventSource.CLOSED, 'the other client does not reconnect')
     expect([received, requests]).toEqual([{ u: ['1', '2'], v: ['1'] }, 4])
   })
 })

@@ -3,27 +3,17 @@ import express, { type Request, type Response } from 'express'
 import supertest from 'supertest'
 import { TestClient, until } from '../support/client.ts'
 import { turn } from '../support/fake-connection.ts'
+import { type HubApp, serveHub } from '../support/hub-app.ts'
 import { serve, stopServers } from '../support/servers.ts'
 
 afterEach(stopServers)
 
-async function setUp(onStream: (sse: SseStream) => void = () => {}) {
-  const hub = new Hub({ replay: { maxBytes: 16_000_000 } })
-  const app = express()
-  app.use(sseMiddleware())
-  app.get('/events', (_req, res) => {
-    onStream(res.sse)
-    return res.sse.subscribe(hub, ['a'])
-  })
-  const { url, server } = await serve(app)
-  const connect = (): Promise<TestClient> => TestClient.open(`${url}/events`)
-  return { hub, server, connect }
-}
+const setUp = (onStream?: (stream: SseStream) => void): Promise<HubApp> => serveHub({ hub: { replay: { maxBytes: 16_000_000 } }, onStream })
 
 const range = (from: number, to: number): number[] => Array.from({ length: to - from + 1 }, (_, n) => from + n)
 
 describe('hub.close', () => {
-  it('gives what is due and a retry of 1 to 5 s, ends every stream, and lets server.close() complete', async () => {
+  it('delivers what is due and a retry of 1 to 5 s, ends every stream, and lets server.close() complete', async () => {
     const { hub, connect, server } = await setUp()
     const clients = await Promise.all(range(1, 20).map(async () => (await connect()).live()))
     void hub.publish('a', 'item', 'last')
@@ -39,7 +29,7 @@ describe('hub.close', () => {
     expect(new Set(retries).size).toBeGreaterThan(10)
   })
 
-  it('tells a client that subscribes afterwards to come back later', async () => {
+  it('makes a client that subscribes afterwards reconnect later', async () => {
     const { hub, connect } = await setUp()
     await hub.close()
     const client = await connect()
@@ -49,7 +39,7 @@ describe('hub.close', () => {
     expect(client.events.map(({ data }) => data)).toEqual(['{"reason":"closing"}'])
   })
 
-  it('is closed before it calls back: what callbacks publish or subscribe meanwhile is refused', async () => {
+  it('refuses what callbacks publish or subscribe while it closes', async () => {
     const streams: SseStream[] = []
     const { hub, connect } = await setUp((sse) => streams.push(sse))
     await (await connect()).live()
@@ -70,7 +60,7 @@ describe('hub.close', () => {
     await late.client.over()
   })
 
-  it('waits for streams that were closed before and are not gone, and destroys those that do not take their end', async () => {
+  it('waits for streams that were closed before, and destroys those that do not take their end', async () => {
     jest.useFakeTimers({ doNotFake: ['setImmediate', 'nextTick', 'queueMicrotask', 'performance'] })
     try {
       const streams: SseStream[] = []
@@ -95,7 +85,7 @@ describe('hub.close', () => {
   })
 })
 
-/** A stream that is open and not subscribed. */
+/** Opens a stream without a subscription. */
 async function connectTo(_hub: Hub): Promise<{ sse: SseStream; client: TestClient }> {
   const app = express()
   app.use(sseMiddleware())
@@ -114,32 +104,23 @@ describe('hub.close({ drainMs })', () => {
     jest.useRealTimers()
   })
 
-  /** An app whose subscriptions and streams are kept, in the order in which their clients came. */
+  /** Connects clients, and records the errors of the app. */
   async function setUpDrain(clientCount: number) {
-    const hub = new Hub({ replay: { maxBytes: 16_000_000 } })
-    const app = express()
-    app.use(sseMiddleware())
-    const streams: SseStream[] = []
-    const subscriptions: Subscription[] = []
     const errors: unknown[] = []
-    app.get('/', async (_req, res) => {
-      streams.push(res.sse)
-      subscriptions.push(await res.sse.subscribe(hub, ['a']))
-    })
+    const { hub, app, url, server, streams, subscriptions, live } = await setUp()
     app.use((error: SseError, _req: Request, res: Response, _next: unknown) => {
       errors.push(error)
       res.status(error.status).json({ code: error.code })
     })
-    const { url, server } = await serve(app)
     const clients: TestClient[] = []
-    for (let n = 0; n < clientCount; n++) clients.push(await (await TestClient.open(url)).live())
+    for (let n = 0; n < clientCount; n++) clients.push(await live())
     const left = (): number => hub.stats().subscribers
-    /** The clients that are not ended yet. */
+    /** The clients whose subscription has not ended. */
     const rest = (): TestClient[] => clients.filter((_client, n) => subscriptions[n]?.isClosed === false)
     return { hub, url, server, clients, streams, subscriptions, errors, left, rest }
   }
 
-  /** Fakes the clock of the drain alone: it goes on by `pass`. */
+  /** Fakes only the clock of the drain, which `pass` advances. */
   function fakeClock(): void {
     jest.useFakeTimers({
       doNotFake: ['Date', 'hrtime', 'nextTick', 'queueMicrotask', 'setImmediate', 'clearImmediate', 'setInterval', 'clearInterval'],
@@ -147,12 +128,12 @@ describe('hub.close({ drainMs })', () => {
   }
   const pass = (ms: number): Promise<void> => jest.advanceTimersByTimeAsync(ms)
 
-  /** As `until`, where setTimeout is fake. */
+  /** Waits as `until` does, but without setTimeout, which is fake. */
   async function untilTurn(condition: () => boolean): Promise<void> {
     while (!condition()) await turn()
   }
 
-  it('ends the streams one after the other, evenly over the time, each with a retry of 1 to 5 s', async () => {
+  it('ends the streams one by one, evenly over the time, each with a retry of 1 to 5 s', async () => {
     const { hub, clients, server, left } = await setUpDrain(20)
     fakeClock()
     let isClosed = false
@@ -162,7 +143,7 @@ describe('hub.close({ drainMs })', () => {
       await pass(200)
       counts.push(left())
     }
-    // 18, 16, 14 … 2 in the ideal.
+    // Ideally 18, 16, 14 … 2.
     const deviations = counts.map((count, n) => Math.abs(count - (18 - 2 * n)))
     expect(Math.max(...deviations)).toBeLessThanOrEqual(1)
     expect(isClosed).toBe(false)
@@ -187,7 +168,7 @@ describe('hub.close({ drainMs })', () => {
     expect((ends.at(-1) as number) - (ends[0] as number)).toBeGreaterThan(200)
   })
 
-  it('gives everybody at once the end where there is no time', async () => {
+  it('ends every stream at once if drainMs is 0', async () => {
     const { hub, left } = await setUpDrain(20)
     fakeClock()
     const closed = hub.close({ drainMs: 0 })
@@ -196,13 +177,13 @@ describe('hub.close({ drainMs })', () => {
     await closed
   })
 
-  it('does not wait where there is nobody', async () => {
+  it('does not wait if there is no stream', async () => {
     const hub = new Hub()
     await hub.close({ drainMs: 2_147_483_647 })
     await expect(hub.publish('a', 'item', 1)).rejects.toMatchObject({ code: 'SSE_HUB_CLOSED' })
   })
 
-  it('gives what is published meanwhile to those who are still there, and to events(), and refuses it afterwards', async () => {
+  it('delivers events published meanwhile to the remaining clients and to events(), and refuses later ones', async () => {
     const { hub, clients, left, rest } = await setUpDrain(10)
     const iterator = hub.events(['a'])
     fakeClock()
@@ -227,7 +208,7 @@ describe('hub.close({ drainMs })', () => {
     expect(iterated).toEqual(['during 1', 'during 2', 'during 3', 'during 4'])
   })
 
-  it('tells whoever subscribes meanwhile to come back: in 1 to 5 s, or by 503 and Retry-After', async () => {
+  it('makes a client that subscribes meanwhile reconnect in 1 to 5 s, or answers 503 with Retry-After', async () => {
     const { hub, url, errors, left, subscriptions } = await setUpDrain(4)
     fakeClock()
     const closed = hub.close({ drainMs: 1_000 })
@@ -267,16 +248,16 @@ describe('hub.close({ drainMs })', () => {
     expect(clients.filter((client) => client.channelEvents.length === 1)).toHaveLength(before - 4)
   })
 
-  it('comes to its end when everybody has left meanwhile', async () => {
+  it('resolves when every client has left meanwhile', async () => {
     const { hub, clients, left } = await setUpDrain(3)
     const closed = hub.close({ drainMs: 200 })
     for (const client of clients) client.leave()
-    await until(() => left() === 0, 'everybody has left')
+    await until(() => left() === 0, 'every client has left')
     await closed
     await expect(hub.publish('a', 'item', 1)).rejects.toMatchObject({ code: 'SSE_HUB_CLOSED' })
   })
 
-  it('destroys a client that takes nothing, 5 s after the last end', async () => {
+  it('destroys a client that takes nothing, 5 s after the last stream was ended', async () => {
     const { hub, clients, server, left } = await setUpDrain(2)
     clients[0]?.pause()
     for (let n = 0; n < 40; n++) {
@@ -300,7 +281,7 @@ describe('hub.close({ drainMs })', () => {
     expect(clients[0]?.channelEvents.length).toBeLessThan(40)
   })
 
-  it('gives the same promise when it is called again, whatever it is asked then', async () => {
+  it('returns the same promise when it is called again, whatever the options', async () => {
     const { hub } = await setUpDrain(2)
     const first = hub.close({ drainMs: 50 })
     expect(hub.close()).toBe(first)
@@ -320,7 +301,7 @@ describe('hub.close({ drainMs })', () => {
     ['null', { drainMs: null }, 'TypeError', /drainMs.*got null/],
     ['another name', { drainms: 5 }, 'TypeError', /'drainms'.*drainMs/],
     ['no object', 5, 'TypeError', /close: options must be an object, got 5/],
-  ])('refuses %s, and the hub goes on', async (_what, options, name, message) => {
+  ])('refuses %s, and the hub keeps working', async (_what, options, name, message) => {
     const { hub, clients } = await setUpDrain(1)
     const close = () => void hub.close(options as HubCloseOptions)
     expect(close).toThrow(expect.objectContaining({ name, message: expect.stringMatching(message) as string }) as Error)
@@ -331,7 +312,7 @@ describe('hub.close({ drainMs })', () => {
 })
 
 describe('close({ reconnect: false })', () => {
-  it('lets a client that has not got everything come back when the hub is closed meanwhile', async () => {
+  it('lets a client without its last events reconnect if the hub is closed meanwhile', async () => {
     const streams: SseStream[] = []
     const { hub, connect } = await setUp((sse) => streams.push(sse))
     const client = await (await connect()).live()
@@ -349,7 +330,7 @@ describe('close({ reconnect: false })', () => {
     expect(client.retries.at(-1)).toBeLessThanOrEqual(5_000)
   })
 
-  it('lets a slow client have everything published before, then the end, and nothing that is published after', async () => {
+  it('delivers everything published before to a slow client, then the end, and no later event', async () => {
     const streams: SseStream[] = []
     const { hub, connect } = await setUp((sse) => streams.push(sse))
     const client = await (await connect()).live()
@@ -368,6 +349,6 @@ describe('close({ reconnect: false })', () => {
       ...range(1, 20).map((n) => `item ${n}`),
       'stream-close NaN',
     ])
-    await until(() => hub.channel('a').subscriberCount === 0, 'the subscription is over')
+    await until(() => hub.channel('a').subscriberCount === 0, 'the subscription has ended')
   })
 })

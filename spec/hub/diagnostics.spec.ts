@@ -1,18 +1,11 @@
 import diagnosticsChannel from 'node:diagnostics_channel'
-import {
-  type DiagnosticMessages,
-  type HubOptions,
-  type SubscribeOptions,
-  type Subscription,
-  Hub,
-  SseError,
-  sseMiddleware,
-} from 'express-sse-hub'
-import express from 'express'
+import { type DiagnosticMessages, type HubOptions, type SubscribeOptions, type Subscription, Hub, SseError } from 'express-sse-hub'
+import type express from 'express'
 import { join } from '../../lib/hub/subscribable.ts'
 import { TestClient, until } from '../support/client.ts'
 import { FakeConnection, turn } from '../support/fake-connection.ts'
-import { serve, stopServers } from '../support/servers.ts'
+import { type HubApp, serveHub } from '../support/hub-app.ts'
+import { stopServers } from '../support/servers.ts'
 
 type Kind = keyof DiagnosticMessages
 interface Heard {
@@ -23,7 +16,7 @@ interface Heard {
 const KINDS: readonly Kind[] = ['publish', 'subscribe', 'reset', 'stall', 'refuse', 'close']
 const stops: (() => void)[] = []
 
-/** Listens until the test is over, or until it says so. */
+/** Listens until the test ends or calls `stop`. */
 function listen(kinds: readonly Kind[] = KINDS): { heard: Heard[]; stop: () => void } {
   const heard: Heard[] = []
   const listeners = kinds.map((kind) => {
@@ -43,7 +36,7 @@ afterEach(() => {
   for (const stop of stops.splice(0)) stop()
 })
 
-/** What was heard of a hub: the messages without it, each with its kind. */
+/** The messages about a hub, without the hub itself, each with its kind. */
 function of(hub: Hub, heard: readonly Heard[], kind?: Kind): unknown[] {
   return heard
     .filter((one) => one.message.hub === hub && (kind === undefined || one.kind === kind))
@@ -58,25 +51,11 @@ interface SetUpOptions extends HubOptions {
   readonly subscribe?: SubscribeOptions
 }
 
-async function setUp({ stallTimeoutMs = 30_000, subscribe = {}, ...options }: SetUpOptions = {}) {
-  const hub = new Hub(options)
-  const app = express()
-  const subscriptions: Subscription[] = []
-  const responses: express.Response[] = []
-  app.use(sseMiddleware({ stallTimeoutMs, keepAliveMs: false }))
-  app.all('/events', async (req, res) => {
-    responses.push(res)
-    const { channels = 'a', owner } = req.query as Record<string, string | undefined>
-    subscriptions.push(await res.sse.subscribe(hub, channels.split(','), { ...subscribe, owner }))
-  })
-  const { url } = await serve(app)
-  const connect = (query = '', lastEventId = '', method = 'GET'): Promise<TestClient> =>
-    TestClient.open(`${url}/events?${query}`, { method, headers: lastEventId === '' ? {} : { 'last-event-id': lastEventId } })
-  return { hub, app, url, connect, subscriptions, responses }
-}
+const setUp = ({ stallTimeoutMs = 30_000, subscribe: options, ...hub }: SetUpOptions = {}): Promise<HubApp> =>
+  serveHub({ hub, sse: { stallTimeoutMs, keepAliveMs: false }, subscribe: options })
 
 describe('diagnostics_channel', () => {
-  it('tells on express-sse-hub:publish of each event that was stored', async () => {
+  it('publishes each stored event on express-sse-hub:publish', async () => {
     const { heard } = listen()
     const hub = new Hub({ replay: { maxEvents: 0 } })
     const ids = [await hub.publish('a', 'created', { n: 1 }), await hub.channel('b').publish('message', 'text', { idempotencyKey: 'k' })]
@@ -99,7 +78,7 @@ describe('diagnostics_channel', () => {
     ])
   })
 
-  it('tells of an event when it is stored, before anybody was given it', async () => {
+  it('reports an event when it is stored, before its delivery', async () => {
     const hub = new Hub()
     const connection = new FakeConnection()
     hub[join](['a'], {}, '').begin(connection.asConnection)
@@ -116,12 +95,12 @@ describe('diagnostics_channel', () => {
     expect(connection.channelEvents).toHaveLength(1)
   })
 
-  it('tells on express-sse-hub:subscribe of each stream, and where it resumes from', async () => {
+  it('reports each stream on express-sse-hub:subscribe, with the id that it resumes from', async () => {
     const { heard } = listen()
     const { hub, connect } = await setUp()
     const client = await (await connect('channels=a,b,a&owner=ann')).live()
     client.leave()
-    await until(() => of(hub, heard, 'close').length === 1, 'the client is gone')
+    await until(() => of(hub, heard, 'close').length === 1, 'the client has left')
     await (await connect('channels=b', client.lastId)).live()
     await (await connect('', 'forged')).live()
     expect(of(hub, heard, 'subscribe')).toStrictEqual([
@@ -131,7 +110,7 @@ describe('diagnostics_channel', () => {
     ])
   })
 
-  it('tells of no subscription where there is none: HEAD, a bad channel, a second one, a client that does not accept it', async () => {
+  it('reports no subscription for HEAD, a bad channel, a second subscription, or a client that does not accept it', async () => {
     const { heard } = listen()
     const { hub, app, connect, url } = await setUp()
     const codes: string[] = []
@@ -143,7 +122,7 @@ describe('diagnostics_channel', () => {
     app.get('/impossible', (_req, res) => res.sse.subscribe(hub, ['']))
     expect((await TestClient.open(`${url}/impossible`)).status).toBe(400)
     await (await connect('', '', 'HEAD')).over()
-    const unacceptable = await TestClient.open(`${url}/events`, { headers: { accept: 'text/html' } })
+    const unacceptable = await TestClient.open(`${url}/`, { headers: { accept: 'text/html' } })
     expect(unacceptable.status).toBe(406)
     expect(of(hub, heard)).toEqual([])
     await (await TestClient.open(`${url}/second`)).over()
@@ -154,7 +133,7 @@ describe('diagnostics_channel', () => {
     ])
   })
 
-  it('tells on express-sse-hub:reset what was lost, once for each stream-reset', async () => {
+  it('reports each stream-reset once on express-sse-hub:reset, with the lost channels', async () => {
     const { heard } = listen()
     const { hub, connect } = await setUp({ replay: (channel) => ({ maxEvents: channel === 'a' ? 1 : 100 }) })
     const id = await hub.publish('a', 'e', 1)
@@ -174,7 +153,7 @@ describe('diagnostics_channel', () => {
     expect(hub.stats().resets).toBe(3)
   })
 
-  it('tells of the reset of a slow client', async () => {
+  it('reports the reset of a slow client', async () => {
     const { heard } = listen()
     const hub = new Hub({ replay: { maxEvents: 2 } })
     const connection = new FakeConnection()
@@ -190,7 +169,7 @@ describe('diagnostics_channel', () => {
     expect(of(hub, heard, 'reset')).toStrictEqual([{ channels: ['a', 'b'], owner: 'slow', lost: ['b'], reason: 'slow' }])
   })
 
-  it('tells of the reset of a stream with a snapshot, which carries no id', async () => {
+  it('reports the reset of a stream with a snapshot, which has no id', async () => {
     const { heard } = listen()
     const { hub, connect } = await setUp({ subscribe: { snapshot: () => ({ data: 'state' }) } })
     const client = await (await connect('channels=a', 'forged')).live()
@@ -198,7 +177,7 @@ describe('diagnostics_channel', () => {
     expect(of(hub, heard, 'reset')).toStrictEqual([{ channels: ['a'], owner: undefined, lost: ['a'], reason: 'unknown-id' }])
   })
 
-  it('tells of the reset of hub.events(), which has no owner and is no stream', async () => {
+  it('reports the reset of hub.events(), without an owner', async () => {
     const { heard } = listen()
     const hub = new Hub()
     for await (const event of hub.events(['a', 'b'], { lastEventId: 'forged' })) {
@@ -210,7 +189,7 @@ describe('diagnostics_channel', () => {
     ])
   })
 
-  it('tells on express-sse-hub:stall of a client that was destroyed because it does not read, and then that it is gone', async () => {
+  it('reports a client that was destroyed because it does not read on express-sse-hub:stall, and then its close', async () => {
     const { heard } = listen()
     const { hub, connect } = await setUp({ stallTimeoutMs: 100, replay: { maxEvents: 5 } })
     const stalled = await (await connect('channels=a,b&owner=stalled')).live()
@@ -220,9 +199,9 @@ describe('diagnostics_channel', () => {
       await hub.publish('a', 'e', 'x'.repeat(500_000))
       await reading.received(n)
     }
-    await until(() => of(hub, heard, 'close').length === 1, 'it is gone')
+    await until(() => of(hub, heard, 'close').length === 1, 'the response is destroyed')
     await hub.publish('a', 'e', 'marker')
-    await until(() => reading.channelEvents.at(-1)?.data === 'marker', 'the other goes on')
+    await until(() => reading.channelEvents.at(-1)?.data === 'marker', 'the other client still receives events')
     const about = { channels: ['a', 'b'], owner: 'stalled' }
     expect(of(hub, heard).slice(-3)).toStrictEqual([
       { kind: 'stall', ...about },
@@ -232,21 +211,21 @@ describe('diagnostics_channel', () => {
     expect([of(hub, heard, 'stall').length, of(hub, heard, 'close').length]).toEqual([1, 1])
   })
 
-  it('tells of a client that does not take the end of its stream that it was closed, and then that it stalled', async () => {
+  it('reports the close of a client that does not take the end of its stream, and then its stall', async () => {
     const { heard } = listen()
     const { hub, connect, subscriptions, responses } = await setUp({ stallTimeoutMs: 1_000 })
     const client = await connect()
-    await until(() => subscriptions.length === 1, 'it is subscribed')
+    await until(() => subscriptions.length === 1, 'the stream is subscribed')
     const [res] = responses as [express.Response]
     client.pause()
-    // The kernel may take some more for a moment after it first took no more.
+    // The kernel may take more bytes shortly after it first took none.
     for (let fullTurns = 0; fullTurns < 50; fullTurns = (res.socket?.writableLength ?? 0) > 0 ? fullTurns + 1 : 0) {
       void hub.publish('a', 'e', 'x'.repeat(100_000))
       await turn()
     }
     res.sse.close()
-    await until(() => of(hub, heard, 'stall').length === 1, 'it is destroyed')
-    await until(() => res.destroyed, 'it is gone')
+    await until(() => of(hub, heard, 'stall').length === 1, 'the client is destroyed')
+    await until(() => res.destroyed, 'the response is destroyed')
     expect(of(hub, heard).slice(-2)).toStrictEqual([
       { kind: 'close', channels: ['a'], owner: undefined },
       { kind: 'stall', channels: ['a'], owner: undefined },
@@ -254,14 +233,14 @@ describe('diagnostics_channel', () => {
     expect(hub.stats().stalls).toBe(1)
   })
 
-  it('tells on express-sse-hub:refuse at which limit a stream was refused', async () => {
+  it('reports each refused stream on express-sse-hub:refuse, with the limit', async () => {
     const { heard } = listen()
     const { hub, connect, url } = await setUp({ maxSubscribers: 2, maxSubscribersPerOwner: 1 })
     await (await connect('owner=ann')).live()
     await (await connect('channels=a,b&owner=ann')).over()
     await (await connect('owner=bob')).live()
     await (await connect('channels=c')).over()
-    const unacceptable = await TestClient.open(`${url}/events?owner=bob`, { headers: { accept: 'text/html' } })
+    const unacceptable = await TestClient.open(`${url}/?owner=bob`, { headers: { accept: 'text/html' } })
     expect(unacceptable.status).toBe(503)
     expect(of(hub, heard, 'refuse')).toStrictEqual([
       { channels: ['a', 'b'], owner: 'ann', reason: 'maxSubscribersPerOwner' },
@@ -272,7 +251,7 @@ describe('diagnostics_channel', () => {
     expect(of(hub, heard, 'close')).toEqual([])
   })
 
-  it('tells of streams that are refused because the hub closes, or because a callback failed', async () => {
+  it('reports streams that are refused because the hub closes or a callback fails', async () => {
     const { heard } = listen()
     const { hub, app, connect, url } = await setUp({ onError: () => {} })
     const fails = (): never => {
@@ -299,30 +278,30 @@ describe('diagnostics_channel', () => {
     ['the program destroys the response', ({ res }) => res.destroy()],
     ['its owner is disconnected', ({ hub }) => hub.disconnect('ann')],
     ['the hub is closed', ({ hub }) => hub.close()],
-  ])('tells on express-sse-hub:close, once, that a subscription is over when %s', async (_, end) => {
+  ])('reports the end of a subscription once on express-sse-hub:close when %s', async (_, end) => {
     const { heard } = listen()
     const { hub, connect, subscriptions, responses } = await setUp()
     const client = await (await connect('channels=a,b&owner=ann')).live()
-    await until(() => subscriptions.length === 1, 'it is subscribed')
+    await until(() => subscriptions.length === 1, 'the stream is subscribed')
     const [subscription] = subscriptions as [Subscription]
     const [res] = responses as [express.Response]
     expect(of(hub, heard, 'close')).toEqual([])
     await end({ hub, client, subscription, res })
-    await until(() => subscription.isClosed, 'it is over')
-    // Whatever else can end it does so now.
+    await until(() => subscription.isClosed, 'the subscription has ended')
+    // Everything else that can end it does so now.
     subscription.close()
     res.sse.close()
     await hub.close()
     client.leave()
     await client.over()
-    await until(() => res.closed, 'the response is over')
+    await until(() => res.closed, 'the response has ended')
     expect(of(hub, heard)).toStrictEqual([
       { kind: 'subscribe', channels: ['a', 'b'], owner: 'ann', lastEventId: '' },
       { kind: 'close', channels: ['a', 'b'], owner: 'ann' },
     ])
   })
 
-  it('names the hub, so that two can be told apart', async () => {
+  it('names the hub, so that two hubs can be distinguished', async () => {
     const { heard } = listen()
     const [one, other] = [new Hub(), new Hub()]
     for (const hub of [one, other]) {
@@ -338,9 +317,9 @@ describe('diagnostics_channel', () => {
     )
   })
 
-  it('tells each listener, and nobody any more who has stopped listening', async () => {
+  it('reaches every listener, and none after it has stopped listening', async () => {
     const hub = new Hub()
-    const life = async (): Promise<void> => {
+    const session = async (): Promise<void> => {
       const connection = new FakeConnection()
       hub[join](['a'], {}, 'forged').begin(connection.asConnection)
       await hub.publish('a', 'e', 1)
@@ -348,21 +327,21 @@ describe('diagnostics_channel', () => {
       connection.leave()
     }
     const [first, second] = [listen(), listen()]
-    await life()
+    await session()
     const all = ['subscribe', 'reset', 'publish', 'stall', 'close']
     expect(first.heard.map(({ kind }) => kind)).toEqual(all)
     expect(second.heard).toEqual(first.heard)
     first.stop()
-    await life()
+    await session()
     expect([first.heard.length, second.heard.length]).toEqual([5, 10])
     second.stop()
-    await life()
+    await session()
     await hub.close()
     hub[join](['a'], {}, '').refusal()
     expect([first.heard.length, second.heard.length]).toEqual([5, 10])
   })
 
-  it('gives the same message to all who listen, and no payload in it', async () => {
+  it('gives the same message to all listeners, without the payload', async () => {
     const [first, second] = [listen(['publish']), listen(['publish'])]
     const hub = new Hub()
     await hub.publish('a', 'e', { secret: 'payload' })
@@ -370,10 +349,10 @@ describe('diagnostics_channel', () => {
     expect(JSON.stringify(first.heard.map(({ message }) => ({ ...message, hub: null })))).not.toContain('payload')
   })
 
-  it('makes no message that nobody listens to', async () => {
+  it('creates no message without a listener', async () => {
     const asked: string[] = []
     const made: string[] = []
-    // The channels are one per process and name, so these are those that the hub writes to.
+    // There is one channel per process and name, so the hub writes to these.
     const channels = KINDS.map((kind) => diagnosticsChannel.channel(`express-sse-hub:${kind}`))
     const restore: (() => void)[] = []
     for (const [n, channel] of channels.entries()) {
@@ -412,7 +391,7 @@ describe('diagnostics_channel', () => {
     }
   })
 
-  it('shows what was counted already to who is told', async () => {
+  it('is sent after the counters have changed', async () => {
     const hub = new Hub({ maxSubscribers: 1 })
     const seen: Record<string, number> = {}
     const kinds = { publish: 'published', subscribe: 'subscribers', reset: 'resets', stall: 'stalls', refuse: 'refusals' } as const

@@ -4,6 +4,7 @@ import { Hub, MemoryBackplane, type SseError, sseMiddleware, type SubscribeOptio
 import { join } from '../../lib/hub/subscribable.ts'
 import { TestClient, until } from '../support/client.ts'
 import { FakeConnection } from '../support/fake-connection.ts'
+import { type HubApp, serveHub } from '../support/hub-app.ts'
 import { serve, stopServers } from '../support/servers.ts'
 
 const sources: EventSource[] = []
@@ -12,28 +13,15 @@ afterEach(async () => {
   await stopServers()
 })
 
-/** An app whose clients name their channels and their owner: `/?channels=a,b&owner=u`. */
-async function setUp(subscribe: SubscribeOptions = {}) {
-  const hub = new Hub()
-  const app = express()
-  const subscriptions: Subscription[] = []
-  app.use(sseMiddleware({ retryMs: 10 }))
-  app.get('/', async (req, res) => {
-    const { channels = 'a', owner } = req.query as Record<string, string | undefined>
-    subscriptions.push(await res.sse.subscribe(hub, channels.split(','), { ...subscribe, owner }))
-  })
-  const { url } = await serve(app)
-  const connect = (query: string): Promise<TestClient> => TestClient.open(`${url}/?${query}`)
-  return { hub, url, subscriptions, connect, live: async (query: string) => (await connect(query)).live() }
-}
+const setUp = (subscribe?: SubscribeOptions): Promise<HubApp> => serveHub({ sse: { retryMs: 10 }, subscribe })
 
-/** The last block that a client received. */
+/** The last block of text that a client received. */
 const lastOf = (client: TestClient): string => client.text.slice(client.text.lastIndexOf('\n\n', client.text.length - 3) + 2)
 const CLOSED = 'retry: 2000000000\nevent: stream-close\ndata: \n\n'
 const ENDED = /^retry: [1-5]\d{3}\nevent: stream-end\ndata: \{"reason":"disconnected"\}\n\n$/
 
 describe('hub.disconnect({ channel })', () => {
-  it('ends the streams that have no other channel, after what was published before, and tells how many', async () => {
+  it('ends the streams without another channel, after the events published before, and resolves with their number', async () => {
     const { hub, live } = await setUp()
     const gone = [await live('channels=job:1'), await live('channels=job:1&owner=u'), await live('channels=job:1,job:1')]
     const kept = [await live('channels=job:1,news'), await live('channels=job:2'), await live('channels=news')]
@@ -45,7 +33,7 @@ describe('hub.disconnect({ channel })', () => {
       expect(lastOf(client)).toMatch(ENDED)
     }
     for (const channel of ['job:1', 'job:2', 'news']) await hub.publish(channel, 'step', 999)
-    for (const client of kept) await until(() => client.data.at(-1) === 999, 'the others go on')
+    for (const client of kept) await until(() => client.data.at(-1) === 999, 'the other clients still receive events')
     expect(await hub.disconnect({ channel: 'nobody' })).toBe(0)
   })
 })
@@ -55,7 +43,7 @@ describe('hub.disconnect(…, { reconnect: false })', () => {
     ['an owner', 'u'],
     ['a channel', { channel: 'a' }],
     ['a predicate', ({ owner }) => owner === 'u'],
-  ])('of %s sends stream-close, after everything that was published before', async (_what, target) => {
+  ])('of %s sends stream-close, after every event published before', async (_what, target) => {
     const { hub, live, subscriptions } = await setUp()
     const client = await live('channels=a&owner=u')
     const other = await live('channels=b&owner=v')
@@ -72,22 +60,22 @@ describe('hub.disconnect(…, { reconnect: false })', () => {
     await other.received(1)
   })
 
-  it('keeps an EventSource away, which otherwise comes back', async () => {
+  it('keeps an EventSource from reconnecting', async () => {
     const { hub, url, subscriptions } = await setUp()
     const source = new EventSource(`${url}/?channels=a`)
     sources.push(source)
     source.addEventListener('stream-close', () => source.close())
-    await until(() => subscriptions.length === 1, 'it is subscribed')
+    await until(() => subscriptions.length === 1, 'the stream is subscribed')
     await hub.disconnect({ channel: 'a' }, { reconnect: false })
-    await until(() => source.readyState === EventSource.CLOSED, 'it has closed')
+    await until(() => source.readyState === EventSource.CLOSED, 'the EventSource is closed')
     expect(subscriptions).toHaveLength(1)
   })
 
-  it('lets a stream that waits for its snapshot have it, and a second call ends it at once', async () => {
+  it('lets a stream wait for its snapshot, unless a second call ends it at once', async () => {
     const asked: unknown[] = []
     const { hub, connect } = await setUp({ snapshot: () => new Promise((_resolve) => asked.push(1)) })
     const client = await connect('channels=a&owner=u')
-    await until(() => asked.length === 1, 'the snapshot was asked for')
+    await until(() => asked.length === 1, 'the snapshot is requested')
     expect([await hub.disconnect('u', { reconnect: false }), await hub.disconnect('u'), await hub.disconnect('u')]).toEqual([1, 1, 0])
     await client.over()
     expect(client.events.map(({ event }) => event)).toEqual(['stream-end'])
@@ -95,15 +83,15 @@ describe('hub.disconnect(…, { reconnect: false })', () => {
 })
 
 describe('hub.disconnect', () => {
-  it('reaches the other processes where the hub is closed right after it', async () => {
+  it('reaches the other processes even if the hub is closed right after it', async () => {
     const backplane = new MemoryBackplane()
     const [one, other] = [new Hub({ backplane }), new Hub({ backplane: new MemoryBackplane(backplane) })]
     const connection = new FakeConnection()
     other[join]('a', { owner: 'u' }, '').begin(connection.asConnection)
-    // It waits for answers that a closed hub does not hear.
+    // It waits for answers that a closed hub does not receive.
     void one.disconnect('u').catch(() => {})
     const closed = one.close()
-    await until(() => !connection.isOpen, 'the stream of the other one is ended')
+    await until(() => !connection.isOpen, 'the stream of the other hub has ended')
     await closed
     expect(other.stats().subscribers).toBe(0)
   })
@@ -120,9 +108,9 @@ describe('hub.disconnect', () => {
     ],
     ['two conditions', { channel: 'a', owner: 'u' }, {}, 'SSE_INVALID_OWNER', /an owner, \{ channel \} or a predicate/],
     ['nothing', undefined, {}, 'SSE_INVALID_OWNER', /an owner, \{ channel \} or a predicate.*undefined/],
-    ['an option that there is not', 'u', { reconect: false }, 'TypeError', /disconnect: there is no option 'reconect'/],
+    ['an unknown option', 'u', { reconect: false }, 'TypeError', /disconnect: there is no option 'reconect'/],
     ['an option of another type', 'u', { reconnect: 'no' }, 'TypeError', /disconnect: reconnect must be a boolean.*'no'/],
-  ])('rejects %s, and ends nothing', async (_what, target, options, code, message) => {
+  ])('rejects %s, and ends no stream', async (_what, target, options, code, message) => {
     const { hub, live } = await setUp()
     const client = await live('channels=a&owner=u')
     const error: unknown = await hub.disconnect(target as string, options as object).catch((reason: unknown) => reason)
@@ -134,7 +122,7 @@ describe('hub.disconnect', () => {
 })
 
 describe('Subscription.ended', () => {
-  it('resolves once the subscription is over: closed, left, or ended by the hub; at once where it never began', async () => {
+  it('resolves when the subscription is closed, left, or ended by the hub, and at once if it never began', async () => {
     const { hub, live, subscriptions } = await setUp()
     const clients = [await live('channels=a'), await live('channels=b'), await live('channels=c')]
     const ended = subscriptions.map((subscription) => subscription.ended)
@@ -147,7 +135,7 @@ describe('Subscription.ended', () => {
     await hub.disconnect({ channel: 'c' })
     await Promise.all(ended)
     expect(subscriptions.map(({ isClosed }) => isClosed)).toEqual([true, true, true])
-    // Asked for afterwards, too.
+    // Also if it is read only afterwards.
     await subscriptions[0]?.ended
     const head = await TestClient.open((await serveHead(hub)).url, { method: 'HEAD' })
     await head.over()

@@ -1,20 +1,15 @@
-import { Hub, SseError } from 'express-sse-hub'
+import { Hub, type HubEvent, SseError } from 'express-sse-hub'
 import { formatId, parseId } from '../../lib/event/event-id.ts'
 import { join } from '../../lib/hub/subscribable.ts'
-import type { SubscribeOptions } from '../../lib/delivery/subscribe-options.ts'
+import type { EventFilter, SubscribeOptions } from '../../lib/delivery/subscribe-options.ts'
 import { until } from '../support/client.ts'
 import { FakeConnection, turn } from '../support/fake-connection.ts'
 import { sized } from '../support/scale.ts'
-
-function subscribe(hub: Hub, channels: string[], lastEventId = '', options = {}): FakeConnection {
-  const connection = new FakeConnection()
-  hub[join](channels, options, lastEventId).begin(connection.asConnection)
-  return connection
-}
+import { subscribe } from '../support/subscribe.ts'
 
 describe('Hub', () => {
   describe('publish', () => {
-    it('resolves to an id that names the life of the log, the place in it and the channel', async () => {
+    it('resolves with an id that has the epoch, the position and the channel', async () => {
       const hub = new Hub()
       const before = Date.now() * 1_000
       const id = await hub.publish('user:ä/1', 'created', { n: 1 })
@@ -24,7 +19,7 @@ describe('Hub', () => {
       expect(position).toBeLessThanOrEqual(Date.now() * 1_000 + 1_000)
     })
 
-    it('gives positions that only grow, over all channels, also when the clock is set back', async () => {
+    it('gives positions that only grow over all channels, even when the clock is set back', async () => {
       const hub = new Hub()
       const positions: number[] = []
       const now = jest.spyOn(Date, 'now')
@@ -41,7 +36,7 @@ describe('Hub', () => {
 
     it.each([
       ['an empty channel', '', 'e', 1, 'SSE_INVALID_CHANNEL', "''"],
-      ['a channel that is no string', 7, 'e', 1, 'SSE_INVALID_CHANNEL', '7'],
+      ['a channel that is not a string', 7, 'e', 1, 'SSE_INVALID_CHANNEL', '7'],
       ['a channel of 257 units', 'x'.repeat(257), 'e', 1, 'SSE_INVALID_CHANNEL', 'xxx'],
       ['a channel with a lone surrogate', 'a\ud800', 'e', 1, 'SSE_INVALID_CHANNEL', 'd800'],
       ['an empty event', 'c', '', 1, 'SSE_INVALID_EVENT', "''"],
@@ -51,7 +46,7 @@ describe('Hub', () => {
       ['undefined data', 'c', 'e', undefined, 'SSE_INVALID_DATA', 'undefined'],
       ['a function as data', 'c', 'e', () => 1, 'SSE_INVALID_DATA', 'Function'],
       ['a BigInt', 'c', 'e', { n: 1n }, 'SSE_INVALID_DATA', '1n'],
-    ])('rejects %s, names it, and stores nothing', async (_, channel, event, data, code, shown) => {
+    ])('rejects %s by name, and stores nothing', async (_, channel, event, data, code, shown) => {
       const hub = new Hub()
       const error: unknown = await hub.publish(channel as string, event, data).catch((reason: unknown) => reason)
       expect(error).toBeInstanceOf(SseError)
@@ -59,13 +54,13 @@ describe('Hub', () => {
       expect(hub.channel('c').lastEventId).toBe('')
     })
 
-    it('names the event and the channel of data that cannot be sent, and a serialize that returns no string', async () => {
+    it('names event and channel if data cannot be sent, or if serialize returns no string', async () => {
       await expect(new Hub().publish('c', 'e', 1n)).rejects.toThrow(/^publish 'e' to 'c': data could not be serialised/)
       const hub = new Hub({ serialize: () => 5 as unknown as string })
       await expect(hub.publish('c', 'e', {})).rejects.toThrow(/serialize must return a string, it returned 5/)
     })
 
-    it('rejects circular data and goes on', async () => {
+    it('rejects circular data, and keeps working', async () => {
       const hub = new Hub()
       const circle: Record<string, unknown> = {}
       circle['self'] = circle
@@ -73,7 +68,7 @@ describe('Hub', () => {
       await expect(hub.publish('c', 'e', { ok: true })).resolves.toContain('/c')
     })
 
-    it('serialises and encodes once for 1,000 subscribers, who are all given the same bytes', async () => {
+    it('serialises and encodes once for 1,000 subscribers, which all receive the same buffer', async () => {
       const serialize = jest.fn(JSON.stringify)
       const hub = new Hub({ serialize })
       const connections = Array.from({ length: 1_000 }, () => subscribe(hub, ['c']))
@@ -81,15 +76,15 @@ describe('Hub', () => {
       const write = jest.spyOn(Buffer.prototype, 'write')
       const from = jest.spyOn(Buffer, 'from')
       await hub.publish('c', 'e', { a: 1 })
-      await until(() => connections.every(({ writes }) => writes.length > opened), 'everybody was served')
+      await until(() => connections.every(({ writes }) => writes.length > opened), 'every client has the event')
       const encodings = write.mock.calls.length + from.mock.calls.length
       write.mockRestore()
       from.mockRestore()
       expect(serialize).toHaveBeenCalledTimes(1)
       expect(encodings).toBe(1)
-      const given = new Set(connections.map((connection) => connection.writes.at(-1)))
-      expect(given.size).toBe(1)
-      expect([...given][0]?.toString()).toContain('data: {"a":1}\n\n')
+      const buffers = new Set(connections.map((connection) => connection.writes.at(-1)))
+      expect(buffers.size).toBe(1)
+      expect([...buffers][0]?.toString()).toContain('data: {"a":1}\n\n')
     })
 
     it('writes all events of a turn to a subscriber at once', async () => {
@@ -102,29 +97,29 @@ describe('Hub', () => {
       expect(connection.channelEvents.map(({ data }) => Number(data))).toEqual(Array.from({ length: 20 }, (_, n) => n))
     })
 
-    it('hands no write of more than 64 KiB of several events to a subscriber', async () => {
+    it('writes several events to a subscriber in writes of at most 64 KiB', async () => {
       const hub = new Hub()
       const connection = subscribe(hub, ['c'])
       for (let n = 0; n < 500; n++) void hub.publish('c', 'e', 'x'.repeat(1_000))
-      await until(() => connection.channelEvents.length === 500, 'all are delivered')
+      await until(() => connection.channelEvents.length === 500, 'all events are delivered')
       expect(Math.max(...connection.writes.map(({ length }) => length))).toBeLessThanOrEqual(65_536)
       expect(connection.writes.length).toBeLessThan(20)
     })
 
-    it('slows a publisher that awaits down to the delivery', async () => {
+    it('slows a publisher that awaits down to the pace of the delivery', async () => {
       const hub = new Hub({ replay: { maxEvents: 1 } })
       const connection = subscribe(hub, ['c'])
       const text = 'x'.repeat(100_000)
-      // Far more than may wait, in one loop that never leaves the microtask queue by itself.
+      // Far more than may wait, in a loop that never leaves the microtask queue by itself.
       const count = sized(400, 150)
       for (let n = 0; n < count; n++) await hub.publish('c', 'e', text)
       const taken = (): number => connection.writes.reduce((sum, { length }) => sum + length, 0)
-      await until(() => taken() > count * text.length, 'all are delivered')
+      await until(() => taken() > count * text.length, 'all events are delivered')
       expect(connection.channelEvents).toHaveLength(count)
       expect(connection.events.filter(({ event }) => event === 'stream-reset')).toHaveLength(0)
     })
 
-    it('leaves the event loop its turns when a publisher loops without end', async () => {
+    it('yields to the event loop when a publisher loops endlessly', async () => {
       const hub = new Hub()
       subscribe(hub, ['c'])
       const loop = { turns: 0 }
@@ -150,7 +145,7 @@ describe('Hub', () => {
       expect(orders.subscriberCount).toBe(0)
     })
 
-    it('refuses a name that is none', () => {
+    it('refuses an invalid name', () => {
       expect(() => new Hub().channel('')).toThrow(/channel name.*''/)
     })
   })
@@ -174,7 +169,7 @@ describe('Hub', () => {
       expect(() => new Hub(options as object)).toThrow(message)
     })
 
-    it('takes the bounds of a channel from a function of its name, and names the channel when they are wrong', async () => {
+    it('takes the bounds of a channel from a function of its name, and names the channel if they are invalid', async () => {
       const hub = new Hub({ replay: (channel) => ({ maxEvents: channel === 'bad' ? -1 : 2 }) })
       for (let n = 0; n < 5; n++) await hub.publish('good', 'e', n)
       expect(subscribe(hub, ['good'], '', { rewind: 9 }).channelEvents.map(({ data }) => data)).toEqual(['3', '4'])
@@ -184,10 +179,10 @@ describe('Hub', () => {
 
   describe('subscribe', () => {
     it.each([
-      ['channels that are no name', { c: 1 }, {}, /channel name.*c: 1/],
+      ['channels that are not names', { c: 1 }, {}, /channel name.*c: 1/],
       ['no channel', [], {}, /at least one channel/],
       ['a bad name among good ones', ['c', ''], {}, /channel name.*''/],
-      ['a filter that is no function', ['c'], { filter: 1 }, /filter must be a function.*1/],
+      ['a filter that is not a function', ['c'], { filter: 1 }, /filter must be a function.*1/],
       ['a negative rewind', ['c'], { rewind: -1 }, /rewind.*-1/],
       ['an unknown option', ['c'], { rewnid: 1 }, /rewnid/],
     ])('refuses %s', (_, channels, options, message) => {
@@ -196,7 +191,7 @@ describe('Hub', () => {
       expect(hub.channel('c').subscriberCount).toBe(0)
     })
 
-    it('takes a channel that is named twice once', async () => {
+    it('subscribes once to a channel that is named twice', async () => {
       const hub = new Hub()
       const connection = subscribe(hub, ['c', 'c'])
       await hub.publish('c', 'e', 1)
@@ -204,7 +199,7 @@ describe('Hub', () => {
       expect(connection.channelEvents).toHaveLength(1)
     })
 
-    it('gives rewound channels their last events, merged in the order of publishing', async () => {
+    it('replays the last events of each channel for rewind, merged in the order of publishing', async () => {
       const hub = new Hub()
       for (let n = 0; n < 6; n++) await hub.publish(n % 2 === 0 ? 'a' : 'b', 'e', n)
       await hub.publish('b', 'e', 6)
@@ -227,10 +222,10 @@ describe('Hub', () => {
   })
 
   describe('filter', () => {
-    it('sees the event as a client would, not the object of the publisher', async () => {
+    it('receives the event as a client does, not the object of the publisher', async () => {
       const hub = new Hub()
       const seen: unknown[] = []
-      subscribe(hub, ['c'], '', { filter: (event: unknown) => seen.push(event) })
+      subscribe(hub, ['c'], '', { filter: (event) => seen.push(event) > 0 })
       const when = new Date(0)
       const id = await hub.publish('c', 'e', { when, gone: undefined })
       const text = await hub.publish('c', 'message', 'a\r\nb')
@@ -241,7 +236,7 @@ describe('Hub', () => {
       ])
     })
 
-    it('that throws or returns a promise counts as false, is reported, and stops nobody else', async () => {
+    it('that throws or returns a promise counts as false, is reported, and affects no other subscriber', async () => {
       const reported: string[] = []
       const hub = new Hub({ onError: (error, { where }) => reported.push(`${where}: ${String(error)}`) })
       const others = [subscribe(hub, ['c']), subscribe(hub, ['c'], '', { filter: () => true })]
@@ -250,7 +245,7 @@ describe('Hub', () => {
           throw new Error('no')
         },
       })
-      const promising = subscribe(hub, ['c'], '', { filter: async () => true })
+      const promising = subscribe(hub, ['c'], '', { filter: (async () => true) as unknown as EventFilter })
       await hub.publish('c', 'e', 1)
       await turn()
       expect(others.map((other) => other.channelEvents.length)).toEqual([1, 1])
@@ -266,8 +261,8 @@ describe('Hub', () => {
         seen.push(JSON.stringify(data))
         return true
       }
-      const change = ({ data }: { data: { deep: { n: number } } }): boolean => {
-        data.deep.n = 2
+      const change = ({ data }: HubEvent): boolean => {
+        ;(data as { deep: { n: number } }).deep.n = 2
         return true
       }
       for (const filter of [spy, change, spy]) subscribe(hub, ['c'], '', { filter })
@@ -301,7 +296,7 @@ describe('Hub', () => {
       expect(hub.channel('c').subscriberCount).toBe(2)
     })
 
-    it('that cannot read an event counts as false, and the fault is reported once for all', async () => {
+    it('counts as false if the event cannot be decoded, and the error is reported once for all filters', async () => {
       const reported: string[] = []
       const hub = new Hub({
         deserialize: () => {
@@ -316,11 +311,11 @@ describe('Hub', () => {
       expect(connections.flatMap(({ channelEvents }) => channelEvents)).toEqual([])
     })
 
-    it('that fails kills nothing when onError itself is asynchronous and rejects', async () => {
+    it('that throws does no harm if onError is asynchronous and rejects', async () => {
       const warnings: unknown[] = []
       const warning = jest.spyOn(process, 'emitWarning').mockImplementation((text) => void warnings.push(text))
       try {
-        // oxlint-disable-next-line typescript/no-misused-promises -- what a program may do all the same
+        // oxlint-disable-next-line typescript/no-misused-promises -- an application may do this all the same
         const hub = new Hub({ onError: async () => Promise.reject(new Error('hook broke')) })
         subscribe(hub, ['c'], '', {
           filter: () => {
@@ -335,7 +330,7 @@ describe('Hub', () => {
       expect(warnings).toEqual([expect.stringMatching(/^onError: Error: hook broke/)])
     })
 
-    it('reads each event once for all filters of a turn', async () => {
+    it('decodes each event once for all filters of a turn', async () => {
       const deserialize = jest.fn(JSON.parse)
       const hub = new Hub({ deserialize })
       for (let n = 0; n < 50; n++) subscribe(hub, ['c'], '', { filter: () => true })
@@ -346,7 +341,7 @@ describe('Hub', () => {
   })
 
   describe('close', () => {
-    it('refuses what is published afterwards, and settles the same when called again', async () => {
+    it('refuses later publishes, and returns the same promise when called again', async () => {
       const hub = new Hub()
       const connection = subscribe(hub, ['c'])
       const last = hub.publish('c', 'e', 'last')
@@ -359,7 +354,7 @@ describe('Hub', () => {
     })
   })
 
-  it('keeps the epoch of one life apart from that of another', () => {
+  it('has an epoch of its own', () => {
     const epochs = new Set(Array.from({ length: 50 }, () => parseId(subscribe(new Hub(), ['c']).events[0]?.id ?? '')?.epoch))
     expect(epochs.size).toBe(50)
     expect(formatId('0123456789', 5, 'c')).toBe('0123456789-5/c')

@@ -10,7 +10,7 @@ afterEach(() => {
   jest.useRealTimers()
 })
 
-/** The data of what a channel keeps. */
+/** The data of the events that a channel keeps. */
 async function kept(hub: Hub, channel: string): Promise<string[]> {
   const connection = new FakeConnection()
   hub[join]([channel], { rewind: 1_000 }, '').begin(connection.asConnection)
@@ -19,12 +19,12 @@ async function kept(hub: Hub, channel: string): Promise<string[]> {
   return connection.channelEvents.map(({ data }) => data)
 }
 
-/** A hub that many keys cost little. */
+/** A hub in which many keys cost little. */
 function makeHub(options: HubOptions = {}): Hub {
   return new Hub({ replay: { maxEvents: 0 }, ...options })
 }
 
-/** A schema that settles when the test says so; a payload of `'bad'` is refused. */
+/** A schema that settles when the test says so, and refuses the payload `'bad'`. */
 function pendingSchema() {
   const settle: (() => void)[] = []
   const schema: StandardSchema<string> = {
@@ -43,7 +43,7 @@ function pendingSchema() {
 const idempotencyKey = 'k'
 
 describe('publish with an idempotencyKey', () => {
-  it('that was published before gives the first id, and stores, delivers and counts nothing', async () => {
+  it('that was published before resolves with the first id, and stores, delivers and counts nothing', async () => {
     const hub = new Hub()
     const app = express()
     app.use(sseMiddleware())
@@ -68,7 +68,7 @@ describe('publish with an idempotencyKey', () => {
     expect(await kept(hub, 'c')).toEqual(['first', 'marker'])
   })
 
-  it('gives the id as it was when the clock has moved on and others were published', async () => {
+  it('resolves with the first id after the clock has advanced and other events were published', async () => {
     jest.useFakeTimers({ doNotFake: ['setImmediate', 'nextTick', 'queueMicrotask'] })
     const hub = new Hub()
     const id = await hub.publish('user:ä/1', 'e', 1, { idempotencyKey })
@@ -81,10 +81,10 @@ describe('publish with an idempotencyKey', () => {
     ['another key', ['c', 'k'], ['c', 'l']],
     ['a key of another case', ['c', 'k'], ['c', 'K']],
     ['another channel', ['c', 'k'], ['d', 'k']],
-    ['a channel and a key that are the same letters, cut elsewhere', ['a', 'bc'], ['ab', 'c']],
-    ['a channel and a key that look like what joins them', ['a', '1:bc'], ['a1:b', 'c']],
-    ['a key that is the channel of another', ['a:', 'a'], ['a', ':a']],
-  ] as const)('takes %s for another event', async (_, first, second) => {
+    ['a channel and a key with the same letters, split elsewhere', ['a', 'bc'], ['ab', 'c']],
+    ['a channel and a key that contain the separator', ['a', '1:bc'], ['a1:b', 'c']],
+    ['a key that is the channel of another publish', ['a:', 'a'], ['a', ':a']],
+  ] as const)('treats %s as another event', async (_, first, second) => {
     const hub = new Hub()
     const ids: string[] = []
     for (const [channel, key] of [first, second, first, second]) ids.push(await hub.publish(channel, 'e', 1, { idempotencyKey: key }))
@@ -94,7 +94,7 @@ describe('publish with an idempotencyKey', () => {
     for (const channel of new Set([first[0], second[0]])) expect(await kept(hub, channel)).toHaveLength(first[0] === second[0] ? 2 : 1)
   })
 
-  it('takes publishes without a key for events of their own', async () => {
+  it('treats publishes without a key as separate events', async () => {
     const hub = new Hub()
     await hub.publish('c', 'e', 1, { idempotencyKey })
     const ids: string[] = []
@@ -111,7 +111,7 @@ describe('publish with an idempotencyKey', () => {
     expect(await kept(other, 'c')).toEqual(['2'])
   })
 
-  it('is the same for publishes that are under way at once', async () => {
+  it('identifies one event for simultaneous publishes', async () => {
     const hub = new Hub()
     const ids = await Promise.all(Array.from({ length: 50 }, (_, n) => hub.publish('c', 'e', n, { idempotencyKey })))
     expect(new Set(ids).size).toBe(1)
@@ -119,7 +119,7 @@ describe('publish with an idempotencyKey', () => {
     expect(hub.stats().published).toBe(1)
   })
 
-  it('is the same for publishes whose payloads are validated at once: the one that is validated first is stored', async () => {
+  it('identifies one event for payloads that are validated at the same time: the first valid one is stored', async () => {
     const { schema, settle } = pendingSchema()
     const hub = new Hub({ schemas: { c: { e: schema } } })
     const publishing = ['first', 'second', 'third'].map((data) => hub.publish('c', 'e', data, { idempotencyKey }))
@@ -132,14 +132,14 @@ describe('publish with an idempotencyKey', () => {
     expect(await kept(hub as unknown as Hub, 'c')).toEqual(['second'])
   })
 
-  it('is a new event after the maxAgeMs of its channel, and from then on for as long again', async () => {
+  it('identifies a new event after the maxAgeMs of its channel, and for as long again', async () => {
     jest.useFakeTimers({ doNotFake: ['setImmediate', 'nextTick', 'queueMicrotask'] })
     const hub = new Hub({ replay: (channel) => ({ maxAgeMs: channel === 'short' ? 1_000 : 60_000 }) })
     const publish = (channel: string): Promise<string> => hub.publish(channel, 'e', 1, { idempotencyKey })
     const long = await publish('long')
     const first = await publish('short')
     jest.advanceTimersByTime(999)
-    // Asked again, it is not remembered for longer.
+    // Using the key again does not extend the time.
     expect(await publish('short')).toBe(first)
     jest.advanceTimersByTime(1)
     const second = await publish('short')
@@ -152,7 +152,7 @@ describe('publish with an idempotencyKey', () => {
     expect(hub.stats().published).toBe(4)
   })
 
-  it('is measured by a clock that nobody sets', async () => {
+  it('expires by a monotonic clock', async () => {
     const now = jest.spyOn(Date, 'now')
     try {
       now.mockReturnValue(1_000_000_000)
@@ -171,7 +171,7 @@ describe('publish with an idempotencyKey', () => {
     ['keeps no events', { maxEvents: 0 }, {}],
     ['keeps no bytes', { maxBytes: 0 }, {}],
     ['keeps the latest per key', { latestPerKey: true }, { key: 'state' }],
-  ])('holds where the channel %s', async (_, replay, options) => {
+  ])('works if the channel %s', async (_, replay, options) => {
     const hub = new Hub({ replay })
     const connection = new FakeConnection()
     hub[join](['c'], {}, '').begin(connection.asConnection)
@@ -182,7 +182,7 @@ describe('publish with an idempotencyKey', () => {
     }
     const old = await publish('old', '1')
     await publish('new', '2')
-    // A publisher that tries again must not bring the past back.
+    // A publisher that retries must not bring an old state back.
     expect(await publish('old', '1')).toBe(old)
     await publish('marker', '3')
     expect(connection.channelEvents.map(({ data }) => data)).toEqual(['old', 'new', 'marker'])
@@ -193,7 +193,7 @@ describe('publish with an idempotencyKey', () => {
     ['a channel', '', 'e', 1, {}],
     ['an event', 'c', 'stream-x', 1, {}],
     ['a payload', 'c', 'e', 1n, {}],
-    ['a key of state', 'c', 'e', 1, { key: 'there is no latestPerKey here' }],
+    ['a key', 'c', 'e', 1, { key: 'there is no latestPerKey here' }],
     ['options', 'c', 'e', 1, { unknown: 1 } as PublishOptions],
   ])('is not used up by a publish that is refused for %s', async (_, channel, event, data, options) => {
     const hub = new Hub()
@@ -222,7 +222,7 @@ describe('publish with an idempotencyKey', () => {
     ['a number', 7, '7'],
     ['null', null, 'null'],
     ['an object', { toString: () => 'k' }, 'toString'],
-  ])('rejects %s, names it, and stores nothing', async (_, key, shown) => {
+  ])('rejects %s by name, and stores nothing', async (_, key, shown) => {
     const hub = new Hub()
     const error: unknown = await hub.publish('c', 'e', 1, { idempotencyKey: key as string }).catch((reason: unknown) => reason)
     expect(error).toBeInstanceOf(SseError)
@@ -232,7 +232,7 @@ describe('publish with an idempotencyKey', () => {
     expect(hub.stats()).toMatchObject({ published: 0, logBytes: 0, channels: 0 })
   })
 
-  it('takes a key of 256 units, of any of them', async () => {
+  it('accepts any well-formed key of 256 units', async () => {
     const hub = new Hub()
     const keys = ['x'.repeat(256), '\0', '\n', '😀'.repeat(128), '__proto__']
     const ids: string[] = []
@@ -242,7 +242,7 @@ describe('publish with an idempotencyKey', () => {
   })
 
   it.each([
-    ['an option that there is not', { idempotencykey: 'k' }, /publish: there is no option 'idempotencykey'; .* key, idempotencyKey$/],
+    ['an unknown option', { idempotencykey: 'k' }, /publish: there is no option 'idempotencykey'; .* key, idempotencyKey$/],
     ['a string', 'k', /publish: options must be an object, got 'k'/],
     ['null', null, /publish: options must be an object, got null/],
     ['an array', ['k'], /publish: options must be an object, got \[ 'k' \]/],
@@ -254,7 +254,7 @@ describe('publish with an idempotencyKey', () => {
     expect(hub.stats()).toMatchObject({ published: 0, channels: 0 })
   })
 
-  it('is taken by the handle of a channel too, and is the same key there', async () => {
+  it('is shared with the handle of the channel', async () => {
     const hub = new Hub()
     const channel = hub.channel('c')
     const id = await channel.publish('e', 1, { idempotencyKey })
@@ -264,7 +264,7 @@ describe('publish with an idempotencyKey', () => {
     await expect(channel.publish('e', 1, { idempotencyKey: '' })).rejects.toMatchObject({ code: 'SSE_INVALID_KEY' })
   })
 
-  it('is remembered with the last 100,000 of the hub, of which the oldest is forgotten first', async () => {
+  it('is remembered among the last 100,000 keys of the hub, of which the oldest is forgotten first', async () => {
     const hub = makeHub()
     const publish = (n: number): Promise<string> => hub.publish(`c${n % 2}`, 'e', n, { idempotencyKey: `${n}` })
     const ids: string[] = []
@@ -277,7 +277,7 @@ describe('publish with an idempotencyKey', () => {
     expect(await publish(1)).not.toBe(ids[1])
   })
 
-  it('does not wait where the first publish of it waits for the delivery', async () => {
+  it('resolves at once for a repeated publish while the first one waits for the delivery', async () => {
     const hub = makeHub({ replay: { maxEvents: 0, maxBytes: 1_000 } })
     const connection = new FakeConnection()
     hub[join](['c'], {}, '').begin(connection.asConnection)
@@ -294,7 +294,7 @@ describe('publish with an idempotencyKey', () => {
     expect(connection.channelEvents).toHaveLength(1)
   })
 
-  it('is refused like any other by a hub that was closed', async () => {
+  it('is refused by a closed hub, as any publish is', async () => {
     const hub = new Hub()
     await hub.publish('c', 'e', 1, { idempotencyKey })
     await hub.close()

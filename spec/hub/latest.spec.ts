@@ -1,10 +1,10 @@
-import { Hub, type HubOptions, type ReplayOptions, sseMiddleware, type SubscribeOptions } from 'express-sse-hub'
-import express from 'express'
-import { join } from '../../lib/hub/subscribable.ts'
-import { TestClient, until } from '../support/client.ts'
-import { FakeConnection, turn } from '../support/fake-connection.ts'
+import { Hub, type HubOptions, type ReplayOptions, type SubscribeOptions } from 'express-sse-hub'
+import { until } from '../support/client.ts'
+import { type FakeConnection, turn } from '../support/fake-connection.ts'
 import { times } from '../support/scale.ts'
-import { serve, stopServers } from '../support/servers.ts'
+import { type HubApp, serveHub } from '../support/hub-app.ts'
+import { stopServers } from '../support/servers.ts'
+import { subscribe } from '../support/subscribe.ts'
 
 afterEach(stopServers)
 afterEach(() => {
@@ -13,46 +13,36 @@ afterEach(() => {
 
 const latest = (options: ReplayOptions = {}): ReplayOptions => ({ latestPerKey: true, ...options })
 
-/** A hub whose channel `log` is an ordinary one; all others keep the latest per key. */
+/** A hub whose channels keep the latest event per key, except for `log`. */
 function makeHub(options: ReplayOptions = {}): Hub {
   return new Hub({ replay: (channel) => (channel === 'log' ? {} : latest(options)) })
 }
 
-/** A client without a socket, once it is live. */
-async function subscribe(hub: Hub, channels: string[], lastEventId = '', options: SubscribeOptions = {}): Promise<FakeConnection> {
-  const connection = new FakeConnection()
-  hub[join](channels, options, lastEventId).begin(connection.asConnection)
+/** Resolves with a client without a socket, when the client is live. */
+async function subscribeLive(hub: Hub, channels: string[], lastEventId = '', options: SubscribeOptions = {}): Promise<FakeConnection> {
+  const connection = subscribe(hub, channels, lastEventId, options)
   while (connection.events.at(-1)?.event !== 'stream-open') await turn()
   return connection
 }
 
-/** The same, and it takes nothing from now on. */
+/** Resolves with a live client whose socket is full. */
 async function full(hub: Hub, channels: string[], options: SubscribeOptions = {}): Promise<FakeConnection> {
-  const connection = await subscribe(hub, channels, '', options)
+  const connection = await subscribeLive(hub, channels, '', options)
   connection.output.full = true
   return connection
 }
 
-/** The data of the events that belong to channels. */
+/** The data of the channel events that a client has received. */
 const data = (client: { channelEvents: readonly { data: string }[] }): string[] => client.channelEvents.map((event) => event.data)
 const resets = (client: { events: readonly { event?: string | undefined; data: string }[] }): unknown[] =>
   client.events.filter(({ event }) => event === 'stream-reset').map((event) => JSON.parse(event.data) as unknown)
 const opened = (client: FakeConnection): unknown =>
   JSON.parse(client.events.find(({ event }) => event === 'stream-open')?.data ?? '') as unknown
 
-async function setUp(options: HubOptions) {
-  const hub = new Hub(options)
-  const app = express()
-  app.use(sseMiddleware())
-  app.get('/', (req, res) => res.sse.subscribe(hub, (req.query['channels'] as string).split(',')))
-  const { url } = await serve(app)
-  const connect = (channels: string, lastEventId = ''): Promise<TestClient> =>
-    TestClient.open(`${url}/?channels=${channels}`, { headers: lastEventId === '' ? {} : { 'last-event-id': lastEventId } })
-  return { hub, connect }
-}
+const setUp = (hub: HubOptions): Promise<HubApp> => serveHub({ hub })
 
 describe('close({ reconnect: false }) on a channel that keeps the latest per key', () => {
-  it('gives what took the place of what was due: the client does not come back for it', async () => {
+  it('delivers the events that have replaced the due ones, because the client does not reconnect', async () => {
     const hub = makeHub()
     const connection = await full(hub, ['a', 'log'])
     void hub.publish('a', 'price', 'old', { key: 'ACME' })
@@ -66,13 +56,13 @@ describe('close({ reconnect: false }) on a channel that keeps the latest per key
 })
 
 describe('replay: { latestPerKey: true }', () => {
-  it('gives a client that reconnects the newest event of each key, and every event without one, in the order of publishing', async () => {
+  it('replays the newest event of each key and every event without a key, in the order of publishing', async () => {
     const { hub, connect } = await setUp({ replay: latest() })
-    const client = await (await connect('rates')).live()
+    const client = await (await connect('channels=rates')).live()
     await hub.publish('rates', 'rate', 'usd 1', { key: 'usd' })
     await client.received(1)
     client.leave()
-    await until(() => hub.channel('rates').subscriberCount === 0, 'the client is gone')
+    await until(() => hub.channel('rates').subscriberCount === 0, 'the client has left')
     const published: [string, string | undefined][] = [
       ['usd 2', 'usd'],
       ['note 1', undefined],
@@ -84,7 +74,7 @@ describe('replay: { latestPerKey: true }', () => {
     ]
     const ids: string[] = []
     for (const [text, key] of published) ids.push(await hub.publish('rates', 'rate', text, { key }))
-    const again = await (await connect('rates', client.lastId)).live()
+    const again = await (await connect('channels=rates', client.lastId)).live()
     expect(again.channelEvents.map(({ id, data: text }) => [text, id])).toEqual([
       ['note 1', ids[1]],
       ['usd 3', ids[3]],
@@ -93,14 +83,14 @@ describe('replay: { latestPerKey: true }', () => {
       ['eur 2', ids[6]],
     ])
     expect(resets(again)).toEqual([])
-    // What it had is not given again, from wherever it resumes.
-    const third = await (await connect('rates', ids[4])).live()
+    // Events that the client has are not repeated, whichever id it resumes from.
+    const third = await (await connect('channels=rates', ids[4])).live()
     expect(data(third)).toEqual(['note 2', 'eur 2'])
   })
 
-  it('gives a client that keeps up every update', async () => {
+  it('delivers every update to a client that keeps up', async () => {
     const { hub, connect } = await setUp({ replay: latest() })
-    const client = await (await connect('rates')).live()
+    const client = await (await connect('channels=rates')).live()
     for (let n = 1; n <= 50; n++) {
       await hub.publish('rates', 'rate', `${n}`, { key: `${n % 3}` })
       await client.received(n)
@@ -108,9 +98,9 @@ describe('replay: { latestPerKey: true }', () => {
     expect(data(client)).toEqual(Array.from({ length: 50 }, (_, n) => `${n + 1}`))
   })
 
-  it('gives what was published to a key several times in one turn once', async () => {
+  it('delivers a key once that was published several times in one turn', async () => {
     const hub = makeHub()
-    const connection = await subscribe(hub, ['rates'])
+    const connection = await subscribeLive(hub, ['rates'])
     for (let n = 1; n <= 50; n++) void hub.publish('rates', 'rate', `${n}`, { key: n === 7 ? 'other' : 'same' })
     await turn()
     expect(data(connection)).toEqual(['7', '50'])
@@ -119,7 +109,7 @@ describe('replay: { latestPerKey: true }', () => {
   it.each([
     ['one channel', ['rates']],
     ['several', ['rates', 'log', 'more']],
-  ])('lets a slow client of %s catch up with the state, without a reset, however many updates there were', async (_, channels) => {
+  ])('lets a slow client of %s catch up with the newest state without a reset, after any number of updates', async (_, channels) => {
     const hub = makeHub({ maxEvents: 5 })
     const connection = await full(hub, channels)
     for (let n = 1; n <= 20_000; n++) {
@@ -135,7 +125,7 @@ describe('replay: { latestPerKey: true }', () => {
     expect(resets(connection)).toEqual([])
   })
 
-  it('gives a client that takes a little now and then what is the newest by then, in order, and in the end the state', async () => {
+  it('delivers the newest events in order to a client that reads a little now and then, and finally the whole state', async () => {
     const hub = makeHub({ maxEvents: 20 })
     const connection = await full(hub, ['rates'])
     for (let n = 1; n <= 2_000; n++) {
@@ -154,24 +144,24 @@ describe('replay: { latestPerKey: true }', () => {
     expect(resets(connection)).toEqual([])
   })
 
-  it('gives a client that is behind nothing that was replaced, though another was given it from the same place', async () => {
+  it('delivers no replaced event to a client that is behind, although another received it from the same position', async () => {
     const hub = makeHub()
     await hub.publish('rates', 'rate', 'note')
-    const quick = await subscribe(hub, ['rates'])
+    const quick = await subscribeLive(hub, ['rates'])
     const slow = await full(hub, ['rates'])
     for (const key of ['a', 'b']) await hub.publish('rates', 'rate', `${key} 1`, { key })
-    await until(() => data(quick).length === 2, 'the other was given it')
+    await until(() => data(quick).length === 2, 'the other client has the event')
     void hub.publish('rates', 'rate', 'a 2', { key: 'a' })
     slow.output.full = false
     slow.feed?.flush()
     expect(data(slow)).toEqual(['b 1', 'a 2'])
-    await until(() => data(quick).length === 3, 'the other was given that too')
+    await until(() => data(quick).length === 3, 'the other client has that event, too')
     expect(data(quick)).toEqual(['a 1', 'b 1', 'a 2'])
   })
 
-  it('loses nothing in a burst larger than what may wait, where newer events took the place of the rest', async () => {
+  it('loses nothing in a burst larger than what may wait if newer events replace the rest', async () => {
     const hub = makeHub({ maxBytes: 1_000 })
-    const connection = await subscribe(hub, ['rates'])
+    const connection = await subscribeLive(hub, ['rates'])
     // 20 MB in one turn, of which 4 MiB may wait.
     void hub.publish('rates', 'rate', 'first', { key: 'other' })
     for (let n = 1; n <= 200; n++) void hub.publish('rates', 'rate', `${n} ${'x'.repeat(100_000)}`, { key: 'same' })
@@ -180,23 +170,23 @@ describe('replay: { latestPerKey: true }', () => {
     expect(resets(connection)).toEqual([])
   })
 
-  it('counts what is kept when a client rewinds', async () => {
+  it('counts the kept events for rewind', async () => {
     const hub = makeHub()
     for (let n = 1; n <= 30; n++) await hub.publish('rates', 'rate', n, n % 10 === 5 ? {} : { key: `${n % 3}` })
-    // 5, 15 and 25 have no key; the others are the last of each.
-    expect(data(await subscribe(hub, ['rates'], '', { rewind: 100 }))).toEqual(['5', '15', '25', '28', '29', '30'])
+    // 5, 15 and 25 have no key. The others are the last of each key.
+    expect(data(await subscribeLive(hub, ['rates'], '', { rewind: 100 }))).toEqual(['5', '15', '25', '28', '29', '30'])
     for (const rewind of [1, 2, 4, 6]) {
-      const connection = await subscribe(hub, ['rates'], '', { rewind })
+      const connection = await subscribeLive(hub, ['rates'], '', { rewind })
       expect(data(connection)).toEqual(['5', '15', '25', '28', '29', '30'].slice(-rewind))
       expect(opened(connection)).toMatchObject({ replayed: rewind })
     }
   })
 
-  it('resets nobody because of what a newer event took the place of, though it was far more than maxEvents and maxBytes', async () => {
+  it('resets no client for replaced events, however far they exceed maxEvents and maxBytes', async () => {
     const { hub, connect } = await setUp({ replay: latest({ maxEvents: 4, maxBytes: 2_000 }) })
     const first = await hub.publish('rates', 'rate', 'start')
     for (let n = 1; n <= 1_000; n++) await hub.publish('rates', 'rate', `${n} ${'x'.repeat(200)}`, { key: `${n % 3}` })
-    const client = await (await connect('rates', first)).live()
+    const client = await (await connect('channels=rates', first)).live()
     expect(data(client).map((text) => Number.parseInt(text, 10))).toEqual([998, 999, 1_000])
     expect(resets(client)).toEqual([])
   })
@@ -204,22 +194,22 @@ describe('replay: { latestPerKey: true }', () => {
   it.each<[string, ReplayOptions]>([
     ['maxEvents', { maxEvents: 4 }],
     ['maxBytes', { maxBytes: 4 * 250 }],
-  ])('resets who is behind when there are more keys than %s allows, and nobody who keeps up', async (_, options) => {
+  ])('resets a client that is behind if there are more keys than %s allows, and none that keeps up', async (_, options) => {
     const { hub, connect } = await setUp({ replay: latest(options) })
-    const live = await (await connect('rates')).live()
+    const live = await (await connect('channels=rates')).live()
     const ids: string[] = []
     for (let n = 1; n <= 20; n++) {
       ids.push(await hub.publish('rates', 'rate', `${n} ${'x'.repeat(150)}`, { key: `${n % 5}` }))
       await live.received(n)
     }
-    const behind = await (await connect('rates', ids[14])).live()
+    const behind = await (await connect('channels=rates', ids[14])).live()
     expect([data(behind), resets(behind)]).toEqual([[], [{ channels: ['rates'], reason: 'expired' }]])
-    const near = await (await connect('rates', ids[15])).live()
+    const near = await (await connect('channels=rates', ids[15])).live()
     expect([data(near).map((text) => Number.parseInt(text, 10)), resets(near)]).toEqual([[17, 18, 19, 20], []])
     expect([live.channelEvents.length, resets(live)]).toEqual([20, []])
   })
 
-  it('resets a slow client as slow when keys were dropped that it has not had', async () => {
+  it('resets a slow client with the reason slow if keys were dropped that it has not received', async () => {
     const hub = makeHub({ maxEvents: 4 })
     const connection = await full(hub, ['rates'])
     for (let n = 1; n <= 5; n++) {
@@ -237,10 +227,10 @@ describe('replay: { latestPerKey: true }', () => {
   it('keeps a key that is published again after its event was dropped', async () => {
     const hub = makeHub({ maxEvents: 2 })
     for (const key of ['a', 'b', 'c', 'a', 'a', 'd']) await hub.publish('rates', 'rate', key, { key })
-    expect(data(await subscribe(hub, ['rates'], '', { rewind: 9 }))).toEqual(['a', 'd'])
+    expect(data(await subscribeLive(hub, ['rates'], '', { rewind: 9 }))).toEqual(['a', 'd'])
   })
 
-  it('drops the newest event of a key too when it is too old, and resets who has not had it', async () => {
+  it('drops the newest event of a key when it is too old, and resets a client without it', async () => {
     jest.useFakeTimers({ doNotFake: ['setImmediate', 'nextTick', 'queueMicrotask'] })
     const hub = makeHub({ maxAgeMs: 1_000 })
     const start = await hub.publish('log', 'e', 'start')
@@ -249,15 +239,15 @@ describe('replay: { latestPerKey: true }', () => {
     jest.advanceTimersByTime(600)
     await hub.publish('rates', 'rate', 'eur 1', { key: 'eur' })
     jest.advanceTimersByTime(399)
-    expect(data(await subscribe(hub, ['rates'], start))).toEqual(['usd 2', 'eur 1'])
+    expect(data(await subscribeLive(hub, ['rates'], start))).toEqual(['usd 2', 'eur 1'])
     jest.advanceTimersByTime(1)
-    const behind = await subscribe(hub, ['rates'], start)
+    const behind = await subscribeLive(hub, ['rates'], start)
     expect([data(behind), resets(behind)]).toEqual([[], [{ channels: ['rates'], reason: 'expired' }]])
-    const current = await subscribe(hub, ['rates'], second)
+    const current = await subscribeLive(hub, ['rates'], second)
     expect([data(current), resets(current)]).toEqual([['eur 1'], []])
   })
 
-  it('asks a filter of a client that is behind about the newest event of each key alone', async () => {
+  it('calls the filter of a client that is behind only for the newest event of each key', async () => {
     const hub = makeHub({ maxEvents: 100 })
     const asked: unknown[] = []
     const filter: SubscribeOptions['filter'] = (event) => {
@@ -277,24 +267,24 @@ describe('replay: { latestPerKey: true }', () => {
     expect(resets(connection)).toEqual([])
   })
 
-  it('moves the id of a client that wants nothing of it, so that it is not reset when it comes back', async () => {
+  it('moves the id of a client that wants no event, so that its reconnect needs no reset', async () => {
     const { hub, connect } = await setUp({ replay: latest({ maxEvents: 8 }) })
     const filter: SubscribeOptions['filter'] = () => false
-    const connection = await subscribe(hub, ['rates'], '', { filter })
+    const connection = await subscribeLive(hub, ['rates'], '', { filter })
     for (let n = 1; n <= 100; n++) {
       await hub.publish('rates', 'rate', n, { key: `${n % 20}` })
       await turn()
     }
     const { id } = connection.events.at(-1) ?? {}
-    const client = await (await connect('rates', id)).live()
+    const client = await (await connect('channels=rates', id)).live()
     expect(resets(client)).toEqual([])
     expect(data(connection)).toEqual([])
   })
 
-  it('lets a filter publish to the key that it is asked about', async () => {
+  it('lets a filter publish to the key that it is called for', async () => {
     const hub = makeHub()
     const seen: unknown[] = []
-    const connection = await subscribe(hub, ['rates'], '', {
+    const connection = await subscribeLive(hub, ['rates'], '', {
       filter: (event) => {
         seen.push(event.data)
         const n = event.data as number
@@ -304,10 +294,10 @@ describe('replay: { latestPerKey: true }', () => {
     })
     void hub.publish('rates', 'rate', 1, { key: 'a' })
     void hub.publish('rates', 'rate', 2, { key: 'b' })
-    await until(() => data(connection).slice(-2).join() === '5,5', 'the last of both keys came')
+    await until(() => data(connection).slice(-2).join() === '5,5', 'the last events of both keys have arrived')
     expect(seen.map(String)).toEqual(data(connection))
     expect(data(connection)).toEqual(data(connection).toSorted())
-    expect(data(await subscribe(hub, ['rates'], '', { rewind: 10 }))).toEqual(['5', '5'])
+    expect(data(await subscribeLive(hub, ['rates'], '', { rewind: 10 }))).toEqual(['5', '5'])
   })
 
   it('merges with other channels in the order of publishing', async () => {
@@ -325,12 +315,12 @@ describe('replay: { latestPerKey: true }', () => {
     ] as const) {
       await hub.publish(channel, 'e', text, { key })
     }
-    const client = await (await connect('rates,log,more', start)).live()
+    const client = await (await connect('channels=rates,log,more', start)).live()
     expect(data(client)).toEqual(['log 1', 'eur 1', 'usd 1 of more', 'log 2', 'usd 2', 'note', 'log 3'])
     expect(resets(client)).toEqual([])
   })
 
-  it('gives a worker that resumes, and one that pulls slowly, the state too', async () => {
+  it('gives the state to an iterator that resumes, and to one that pulls slowly', async () => {
     const hub = makeHub({ maxEvents: 5 })
     const start = await hub.publish('rates', 'rate', 0)
     const slow = hub.events(['rates'])
@@ -351,7 +341,7 @@ describe('replay: { latestPerKey: true }', () => {
     const slowly = (await pull(slow)) as number[]
     expect(slowly.slice(-4)).toEqual([4_998, 4_999, 5_000, 'end'])
     expect(new Set(slowly).size).toBe(slowly.length)
-    // It was handed 64 KiB that it did not ask for.
+    // The iterator had taken 64 KiB in advance.
     expect(slowly.length).toBeLessThan(2_000)
     expect(hub.stats().resets).toBe(0)
   })
@@ -360,7 +350,7 @@ describe('replay: { latestPerKey: true }', () => {
     ['by default', undefined],
     ['because of the bounds of all', { latestPerKey: false }],
     ['because of its own', (channel) => ({ latestPerKey: channel !== 'c' })],
-  ])('is what a key needs: on a channel that keeps all events %s it rejects, and stores nothing', async (_, replay) => {
+  ])('is required for a key: a publish to a channel that keeps all events %s is rejected and stores nothing', async (_, replay) => {
     const hub = new Hub({ replay })
     for (const round of [1, 2]) {
       await expect(hub.publish('c', 'e', 1, { key: 'k' })).rejects.toMatchObject({
@@ -379,7 +369,7 @@ describe('replay: { latestPerKey: true }', () => {
     ['one with a lone surrogate', '\ud800', 'd800'],
     ['a number', 7, '7'],
     ['null', null, 'null'],
-  ])('refuses a key that is none: %s', async (_, key, shown) => {
+  ])('refuses an invalid key: %s', async (_, key, shown) => {
     const hub = makeHub()
     const publishing = hub.publish('rates', 'rate', 1, { key: key as string })
     await expect(publishing).rejects.toMatchObject({
@@ -390,35 +380,35 @@ describe('replay: { latestPerKey: true }', () => {
     expect(hub.stats()).toMatchObject({ published: 0, channels: 0 })
   })
 
-  it('tells keys of any letters apart', async () => {
+  it('distinguishes keys of any characters', async () => {
     const hub = makeHub()
     const keys = ['x'.repeat(256), 'x', 'X', '__proto__', 'constructor', '\0', '\n', 'undefined', '1']
     for (const round of [1, 2]) for (const key of keys) await hub.publish('rates', 'rate', `${round} ${keys.indexOf(key)}`, { key })
-    expect(data(await subscribe(hub, ['rates'], '', { rewind: 100 }))).toEqual(keys.map((_, n) => `2 ${n}`))
+    expect(data(await subscribeLive(hub, ['rates'], '', { rewind: 100 }))).toEqual(keys.map((_, n) => `2 ${n}`))
   })
 
-  it('is a boolean', () => {
+  it('must be a boolean', () => {
     expect(() => new Hub({ replay: { latestPerKey: 1 as unknown as boolean } })).toThrow(/replay\.latestPerKey must be a boolean, got 1/)
   })
 
   it.each<[string, (hub: Hub) => Promise<FakeConnection> | null]>([
-    ['nobody follows', () => null],
-    ['a client that keeps up follows', (hub) => subscribe(hub, ['rates'])],
+    ['no client follows', () => null],
+    ['a client that keeps up follows', (hub) => subscribeLive(hub, ['rates'])],
     ['a client that takes nothing follows', (hub) => full(hub, ['rates', 'log'])],
-  ])('keeps few bytes over many updates of ten keys, while %s', async (_, follow) => {
+  ])('keeps few bytes over many updates of ten keys while %s', async (_, follow) => {
     const hub = makeHub()
     const connection = await follow(hub)
     const updates = times(100_000)
     let most = 0
     for (let n = 1; n <= updates; n++) {
-      // Every hundredth turn, so that bursts are part of it.
+      // A turn after every hundred updates makes bursts.
       void hub.publish('rates', 'rate', n, { key: `${n % 10}` })
       if (n % 100 === 0) await turn()
       most = Math.max(most, hub.stats().logBytes)
     }
-    const [only = ''] = data(await subscribe(hub, ['rates'], '', { rewind: 1 }))
+    const [only = ''] = data(await subscribeLive(hub, ['rates'], '', { rewind: 1 }))
     expect(only).toBe(String(updates))
-    // Ten events of some 60 bytes, in a page of 1 KiB that has had some more, and the objects around them.
+    // Ten events of some 60 bytes in a page of 1 KiB that had more, and the objects around them.
     expect(most).toBeLessThan(10_000)
     expect(hub.stats().logBytes).toBeGreaterThan(0)
     connection?.drain()

@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import net from 'node:net'
 import { EventSource } from 'eventsource'
+import * as fc from 'fast-check'
 import express, { type Request, type Response } from 'express'
 import { Hub, type HubOptions, SseError, sseMiddleware, type SseStream, type Subscription } from 'express-sse-hub'
 import supertest from 'supertest'
@@ -9,6 +10,7 @@ import { turn } from '../support/fake-connection.ts'
 import { randomFrom } from '../support/random.ts'
 import { EXPRESS_VERSIONS } from '../support/express-versions.ts'
 import { serve, stopServers } from '../support/servers.ts'
+import { anyNumber, pick, stepsOf } from '../support/histories.ts'
 
 const sources: EventSource[] = []
 const sockets: net.Socket[] = []
@@ -18,10 +20,10 @@ afterEach(async () => {
   await stopServers()
 })
 
-/** All that a client receives that is refused at a limit. */
+/** Everything that a client receives if it is refused at a limit. */
 const REFUSED = /^retry: (\d{5})\nevent: stream-end\ndata: \{"reason":"limit"\}\n\n$/
 
-/** Everything but setTimeout, by which an EventSource waits. */
+/** The timers that stay real: all but setTimeout, with which an EventSource waits. */
 const REAL = [
   'Date',
   'setImmediate',
@@ -47,14 +49,14 @@ describe('the limits of Hub', () => {
     ['maxSubscribersPerOwner: 0', { maxSubscribersPerOwner: 0 }, 'RangeError', /maxSubscribersPerOwner.*got 0/],
     ['maxSubscribersPerOwner: "5"', { maxSubscribersPerOwner: '5' }, 'TypeError', /maxSubscribersPerOwner.*got '5'/],
     ['maxSubscribersPerkey', { maxSubscribersPerkey: 5 }, 'TypeError', /'maxSubscribersPerkey'/],
-  ])('are checked when it is made: %s', (_what, options, name, message) => {
+  ])('are checked by the constructor: %s', (_what, options, name, message) => {
     const make = () => new Hub(options as HubOptions)
     expect(make).toThrow(expect.objectContaining({ name, message: expect.stringMatching(message) as string }) as Error)
   })
 })
 
 describe.each(EXPRESS_VERSIONS)('a hub with limits on %s', (_name, factory) => {
-  /** An app whose clients subscribe with the owner of the query `?owner=`, those of `/open` after their stream was opened. */
+  /** Serves an app whose clients subscribe at once, or at `/open` after a direct send has opened the stream. */
   async function setUp(options: HubOptions, handleErrors?: (error: SseError, req: Request, res: Response, next: unknown) => void) {
     const hub = new Hub(options)
     const app = factory()
@@ -74,7 +76,7 @@ describe.each(EXPRESS_VERSIONS)('a hub with limits on %s', (_name, factory) => {
     const connect = (owner?: string, path = '/'): Promise<TestClient> =>
       TestClient.open(`${url}${path}${owner === undefined ? '' : `?owner=${owner}`}`)
     const live = async (owner?: string): Promise<TestClient> => (await connect(owner)).live()
-    /** Connects a client that is refused, and gives what it was told to wait (ms). */
+    /** Connects a client that is refused. Resolves with its retry in ms. */
     const refused = async (owner?: string): Promise<number> => {
       const client = await connect(owner)
       await client.over()
@@ -87,7 +89,7 @@ describe.each(EXPRESS_VERSIONS)('a hub with limits on %s', (_name, factory) => {
     return { hub, url, port, responses, streams, subscriptions, connect, live, refused, count }
   }
 
-  it('answers whoever is too many with a retry of 10 to 30 s at random and the end, and puts nobody out', async () => {
+  it('answers a client past the limit with a random retry of 10 to 30 s and the end, and ends no other stream', async () => {
     const { hub, live, refused, subscriptions } = await setUp({ maxSubscribers: 3 })
     const clients = await Promise.all([live(), live('u'), live('v')])
     const retries: number[] = []
@@ -105,7 +107,7 @@ describe.each(EXPRESS_VERSIONS)('a hub with limits on %s', (_name, factory) => {
     }
   })
 
-  it('has a retry of 10,000 ms at the least and 30,000 ms at the most', async () => {
+  it('sends a retry of at least 10,000 ms and at most 30,000 ms', async () => {
     const { live, refused } = await setUp({ maxSubscribers: 1 })
     await live()
     const random = jest.spyOn(Math, 'random')
@@ -119,7 +121,7 @@ describe.each(EXPRESS_VERSIONS)('a hub with limits on %s', (_name, factory) => {
     }
   })
 
-  it('counts the streams of each owner by themselves, and none that has no owner', async () => {
+  it('counts the streams of each owner separately, and none without an owner', async () => {
     const { hub, live, refused } = await setUp({ maxSubscribersPerOwner: 2 })
     const first = await live('u')
     await live('u')
@@ -152,7 +154,7 @@ describe.each(EXPRESS_VERSIONS)('a hub with limits on %s', (_name, factory) => {
     expect(hub.stats()).toMatchObject({ subscribers: 3, refusals: 3 })
   })
 
-  it('refuses a stream that was opened before: what was sent arrives, then the retry and the end', async () => {
+  it('refuses a stream that is open already, after its direct sends', async () => {
     const { hub, connect, live, streams, subscriptions } = await setUp({ maxSubscribers: 1 })
     await live()
     const client = await connect(undefined, '/open')
@@ -166,7 +168,7 @@ describe.each(EXPRESS_VERSIONS)('a hub with limits on %s', (_name, factory) => {
     expect(hub.stats().subscribers).toBe(1)
   })
 
-  it('answers HEAD as ever, and counts no refusal', async () => {
+  it('answers HEAD as usual, and counts no refusal', async () => {
     const { hub, url, live } = await setUp({ maxSubscribers: 1 })
     await live()
     const answer = await supertest(url).head('/').set('Accept', 'text/event-stream').expect(200)
@@ -189,7 +191,7 @@ describe.each(EXPRESS_VERSIONS)('a hub with limits on %s', (_name, factory) => {
       expect(hub.stats()).toMatchObject({ subscribers: 1, refusals: 1 })
     })
 
-    it('hands an error with status and Retry-After to an error handler of the program, once', async () => {
+    it('passes one error with status and Retry-After to the error handler of the app', async () => {
       const errors: SseError[] = []
       const { url, live } = await setUp({ maxSubscribers: 1 }, (error, _req, res, _next) => {
         errors.push(error)
@@ -203,7 +205,7 @@ describe.each(EXPRESS_VERSIONS)('a hub with limits on %s', (_name, factory) => {
       expect(errors[0]).toMatchObject({ status: 503, headers: { 'Retry-After': answer.headers['retry-after'] } })
     })
 
-    it('leaves 406 where there is room', async () => {
+    it('answers 406 if there is room', async () => {
       const { url, live } = await setUp({ maxSubscribers: 2 })
       await live()
       const answer = await supertest(url).get('/').set('Accept', 'application/json').expect(406)
@@ -211,7 +213,7 @@ describe.each(EXPRESS_VERSIONS)('a hub with limits on %s', (_name, factory) => {
     })
   })
 
-  describe('has a place again', () => {
+  describe('has room again', () => {
     const limits: HubOptions = { maxSubscribers: 2, maxSubscribersPerOwner: 1 }
 
     it.each<[string, (all: Awaited<ReturnType<typeof setUp>>, client: TestClient) => unknown]>([
@@ -234,14 +236,14 @@ describe.each(EXPRESS_VERSIONS)('a hub with limits on %s', (_name, factory) => {
       expect(hub.stats().subscribers).toBe(2)
     })
 
-    it('when the client ended its side alone', async () => {
+    it('when the client has ended only its side of the connection', async () => {
       const { hub, port, refused, live, count } = await setUp(limits)
       const socket = net.connect({ port, host: '127.0.0.1', allowHalfOpen: true })
       sockets.push(socket)
       let text = ''
       socket.setEncoding('utf8').on('data', (chunk: string) => (text += chunk))
       socket.write('GET /?owner=u HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n')
-      await until(() => text.includes('stream-open'), 'it is live')
+      await until(() => text.includes('stream-open'), 'the client is live')
       await refused('u')
       socket.end()
       await count(0)
@@ -249,7 +251,7 @@ describe.each(EXPRESS_VERSIONS)('a hub with limits on %s', (_name, factory) => {
       expect(hub.stats()).toMatchObject({ subscribers: 1, refusals: 1 })
     })
 
-    it('when the client left in the middle of a large event', async () => {
+    it('when the client has left in the middle of a large event', async () => {
       const { hub, refused, live, count } = await setUp(limits)
       const client = await live('u')
       await refused('u')
@@ -263,7 +265,7 @@ describe.each(EXPRESS_VERSIONS)('a hub with limits on %s', (_name, factory) => {
       expect(hub.stats()).toMatchObject({ subscribers: 1, refusals: 1 })
     })
 
-    it('when a stream was ended, though its client takes nothing and its connection is still there', async () => {
+    it('when a stream was ended, although its client takes nothing and stays connected', async () => {
       const { hub, live, refused, responses } = await setUp(limits)
       const client = await live('u')
       client.pause()
@@ -271,7 +273,7 @@ describe.each(EXPRESS_VERSIONS)('a hub with limits on %s', (_name, factory) => {
         void hub.publish('a', 'item', 'x'.repeat(400_000))
         await turn()
       }
-      await until(() => (responses[0]?.socket?.writableLength ?? 0) > 0, 'its socket is full')
+      await until(() => (responses[0]?.socket?.writableLength ?? 0) > 0, 'the socket is full')
       await Promise.all([live('v'), refused('u')])
       expect(await hub.disconnect('u')).toBe(1)
       await live('u')
@@ -279,7 +281,7 @@ describe.each(EXPRESS_VERSIONS)('a hub with limits on %s', (_name, factory) => {
       expect([hub.stats().subscribers, client.ended]).toEqual([2, false])
     })
 
-    it('for as many as left, whichever of the connections of an owner it was', async () => {
+    it('for as many streams as have left, whichever connection of an owner it was', async () => {
       const { hub, live, refused, count } = await setUp({ maxSubscribersPerOwner: 2 })
       const older = await live('u')
       const newer = await live('u')
@@ -295,7 +297,7 @@ describe.each(EXPRESS_VERSIONS)('a hub with limits on %s', (_name, factory) => {
     })
   })
 
-  it('does not count events() of the program', async () => {
+  it('does not count events()', async () => {
     const { hub, live, refused } = await setUp({ maxSubscribers: 1 })
     const iterators = [1, 2, 3].map(() => hub.events(['a']))
     const client = await live()
@@ -310,10 +312,10 @@ describe.each(EXPRESS_VERSIONS)('a hub with limits on %s', (_name, factory) => {
     await client.received(1)
   })
 
-  it('lets an EventSource come back by itself, when it was refused and when there is a place', async () => {
+  it('lets a refused EventSource reconnect by itself, until there is room', async () => {
     const { url, live, streams, subscriptions, hub } = await setUp({ maxSubscribers: 1 })
     const first = await live()
-    // EventSource waits by setTimeout: the clock goes on by itself, and is put forward by the 30 s of a refusal.
+    // EventSource waits with setTimeout. The fake clock runs, and is advanced by the 30 s of a refusal.
     jest.useFakeTimers({ advanceTimers: true, doNotFake: [...REAL] })
     try {
       const source = new EventSource(url)
@@ -328,18 +330,50 @@ describe.each(EXPRESS_VERSIONS)('a hub with limits on %s', (_name, factory) => {
         expect(streams).toHaveLength(1 + attempts)
         if (attempts === 2) {
           first.leave()
-          await until(() => hub.stats().subscribers === 0, 'the first one left')
+          await until(() => hub.stats().subscribers === 0, 'the first client has left')
         }
         jest.advanceTimersByTime(25_000)
       }
-      await until(() => hub.stats().subscribers === 1, 'it is subscribed')
+      await until(() => hub.stats().subscribers === 1, 'the EventSource is subscribed')
       await hub.publish('a', 'item', 'here')
-      await until(() => received.length === 1, 'the event came')
+      await until(() => received.length === 1, 'the event has arrived')
       expect([received, source.readyState]).toEqual([['here'], EventSource.OPEN])
     } finally {
       jest.useRealTimers()
     }
   })
+})
+
+interface Departure {
+  readonly which: number
+  readonly how: 'leaves' | 'closed' | 'closedForGood' | 'unsubscribed' | 'disconnected'
+}
+
+/** One step of a history: an arrival, also if no client is present, or a departure. */
+interface Step {
+  readonly isArrival: boolean
+  readonly owner: string | undefined
+  readonly departure: Departure
+}
+
+const step: fc.Arbitrary<Step> = fc.record({
+  isArrival: fc.nat(9).map((n) => n < 6),
+  owner: fc.constantFrom('u', 'v', 'w', undefined),
+  departure: fc.record({
+    which: anyNumber,
+    how: fc.constantFrom(
+      'leaves',
+      'leaves',
+      'leaves',
+      'leaves',
+      'closed',
+      'closedForGood',
+      'unsubscribed',
+      'unsubscribed',
+      'disconnected',
+      'disconnected',
+    ),
+  }),
 })
 
 describe('the counts of a hub', () => {
@@ -365,50 +399,62 @@ describe('the counts of a hub', () => {
     }
   }
 
-  it.each([1, 2, 3])('are what they should be after each of 250 random arrivals and departures (seed %i)', async (seed) => {
-    const random = randomFrom(seed)
-    const pick = <T>(items: readonly T[]): T => items[Math.floor(random() * items.length)] as T
+  /** Plays a history of clients, and checks the counts after each step. Returns the number of refusals. */
+  async function play(steps: readonly Step[]): Promise<number> {
     const { hub, ends, connect } = await setUp()
-    const here = new Map<number, { client: TestClient; owner: string | undefined }>()
+    const present = new Map<number, { client: TestClient; owner: string | undefined }>()
     let refusals = 0
 
-    /** Whether a new client was refused, and whether it should be. */
-    const arrive = async (id: number): Promise<[boolean, boolean]> => {
-      const owner = pick(['u', 'v', 'w', undefined])
-      const same = [...here.values()].filter((other) => other.owner === owner).length
-      const shouldBe = here.size >= MAX || (owner !== undefined && same >= MAX_PER_OWNER)
+    /** Resolves with whether the new client was refused, and whether it should be. */
+    const arrive = async (id: number, owner: string | undefined): Promise<[boolean, boolean]> => {
+      const same = [...present.values()].filter((other) => other.owner === owner).length
+      const shouldBe = present.size >= MAX || (owner !== undefined && same >= MAX_PER_OWNER)
       const client = await connect(id, owner)
-      await until(() => client.ended || client.named('stream-open').length > 0, 'it is refused or live')
+      await until(() => client.ended || client.named('stream-open').length > 0, 'the client is refused or live')
       if (shouldBe) refusals++
-      else here.set(id, { client, owner })
+      else present.set(id, { client, owner })
       return [REFUSED.test(client.text), shouldBe]
     }
 
-    /** How many were disconnected, and how many should be. */
-    const depart = async (): Promise<[number, number]> => {
-      const [id, { client, owner }] = pick([...here])
+    /** Resolves with the number of streams that were disconnected, and the number that should be. */
+    const depart = async ({ which, how }: Departure): Promise<[number, number]> => {
+      const [id, { client, owner }] = pick([...present], which)
       const { stream, subscription } = ends.get(String(id)) as { stream: SseStream; subscription: Subscription }
-      const how = pick(['leaves', 'leaves', 'closed', 'unsubscribed', 'disconnected'])
-      const alike = how === 'disconnected' ? [...here].filter(([other, its]) => its.owner === owner && other % 3 === id % 3) : []
+      const alike = how === 'disconnected' ? [...present].filter(([other, its]) => its.owner === owner && other % 3 === id % 3) : []
       let disconnected = 0
       if (how === 'leaves') client.leave()
-      else if (how === 'closed') stream.close({ reconnect: random() < 0.5 })
+      else if (how === 'closed') stream.close()
+      else if (how === 'closedForGood') stream.close({ reconnect: false })
       else if (how === 'unsubscribed') subscription.close()
       else disconnected = await hub.disconnect((other) => other.owner === owner && other.channels[0] === `c${id % 3}`)
-      for (const [gone] of [[id], ...alike] as const) here.delete(gone)
-      await until(() => subscription.isClosed, 'it is over')
+      for (const [gone] of [[id], ...alike] as const) present.delete(gone)
+      await until(() => subscription.isClosed, 'the subscription has ended')
       return [disconnected, alike.length]
     }
 
-    for (let step = 0; step < 250; step++) {
-      const [was, shouldBe] = here.size === 0 || random() < 0.6 ? await arrive(step) : await depart()
-      expect([step, was, hub.stats().subscribers, hub.stats().refusals]).toEqual([step, shouldBe, here.size, refusals])
-      expect(hub.channel('all').subscriberCount).toBe(here.size)
+    for (const [n, { isArrival, owner, departure }] of steps.entries()) {
+      const [was, shouldBe] = present.size === 0 || isArrival ? await arrive(n, owner) : await depart(departure)
+      expect([n, was, hub.stats().subscribers, hub.stats().refusals]).toEqual([n, shouldBe, present.size, refusals])
+      expect(hub.channel('all').subscriberCount).toBe(present.size)
     }
-    expect(refusals).toBeGreaterThan(10)
+    for (const { client } of present.values()) client.leave()
+    return refusals
+  }
+
+  it('are right after each of some 750 random arrivals and departures', async () => {
+    const totals = { steps: 0, refusals: 0 }
+    const playOne = async (steps: readonly Step[]): Promise<void> => {
+      totals.refusals += await play(steps)
+      totals.steps += steps.length
+    }
+    // The histories use real connections. Shrinking is limited, so that a failure is reported before the test times out.
+    const isRight = fc.asyncProperty(fc.limitShrink(stepsOf(step, 250), 50), playOne)
+    await fc.assert(isRight, { seed: 1, numRuns: 3, plugins: [fc.unbiased()] })
+    expect(totals.steps).toBeGreaterThan(700)
+    expect(totals.refusals).toBeGreaterThan(30)
   })
 
-  it('come to nothing after a storm, in which nobody waits for anybody, and leave every place free', async () => {
+  it('return to zero after a storm of simultaneous connects and leaves, with room for as many streams as before', async () => {
     const random = randomFrom(7)
     const { hub, connect } = await setUp()
     let most = 0
@@ -420,7 +466,7 @@ describe('the counts of a hub', () => {
       client?.leave()
     })
     await Promise.all(visits)
-    await until(() => hub.stats().subscribers === 0, 'nobody is left')
+    await until(() => hub.stats().subscribers === 0, 'every client has left')
     expect(most).toBeGreaterThan(0)
     expect(most).toBeLessThanOrEqual(MAX)
     const again = await Promise.all(['u0', 'u0', 'u1', 'u1', 'u2', 'u2'].map(async (owner, n) => (await connect(1_000 + n, owner)).live()))

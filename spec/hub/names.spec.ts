@@ -12,7 +12,7 @@ function recorder() {
 
 describe('a name with a missing value', () => {
   it.each(['user:undefined', 'undefined', 'undefined:user', 'user:NaN', 'a/NaN/b', 'org:undefined:user:5', 'a.undefined', 'a|NaN'])(
-    'as a channel is reported once, whoever uses it: %s',
+    'as a channel is reported once, whichever call uses it: %s',
     async (name) => {
       const { hub, faults } = recorder()
       for (let n = 0; n < 3; n++) await hub.publish(name, 'item', n)
@@ -30,7 +30,7 @@ describe('a name with a missing value', () => {
   })
 
   it.each(['user:undefinedness', 'NaNcy', 'my-undefined-thing', 'user:null', 'Undefined', 'a'])(
-    'is not what looks like one: %s',
+    'is not a name that only looks like one: %s',
     async (name) => {
       const { hub, faults } = recorder()
       await hub.publish(name, 'item', 1)
@@ -39,7 +39,7 @@ describe('a name with a missing value', () => {
     },
   )
 
-  it('is reported for so many names at most', async () => {
+  it('is reported for a limited number of names', async () => {
     const { hub, faults } = recorder()
     for (let n = 0; n < 1_000; n++) await hub.publish(`user:undefined:${n}`, 'item', n)
     expect(faults).toHaveLength(100)
@@ -75,7 +75,7 @@ describe('channelOf', () => {
   })
 
   it.each(['', '7', 'not an id', '0123456789-1/%', `0123456789-${2 ** 53}/a`, 'x'.repeat(5_000), undefined as unknown as string])(
-    'is undefined for what is no id of a hub: %p',
+    'is undefined for a string that is not an id of a hub: %p',
     (id) => {
       expect(channelOf(id)).toBeUndefined()
     },

@@ -1,10 +1,10 @@
 import type { IncomingMessage } from 'node:http'
-import { Hub, type HubOptions, sseMiddleware, type SubscribeOptions } from 'express-sse-hub'
-import express from 'express'
+import { Hub, type HubOptions, type SubscribeOptions } from 'express-sse-hub'
 import { join } from '../../lib/hub/subscribable.ts'
 import { TestClient, until } from '../support/client.ts'
 import { FakeConnection, turn } from '../support/fake-connection.ts'
-import { serve, stopServers } from '../support/servers.ts'
+import { type HubApp, serveHub } from '../support/hub-app.ts'
+import { stopServers } from '../support/servers.ts'
 
 afterEach(stopServers)
 
@@ -12,14 +12,7 @@ interface SetUpOptions extends HubOptions {
   readonly subscribe?: SubscribeOptions
 }
 
-async function setUp({ subscribe = {}, ...options }: SetUpOptions = {}) {
-  const hub = new Hub(options)
-  const app = express()
-  app.use(sseMiddleware())
-  app.get('/events', (_req, res) => res.sse.subscribe(hub, ['a'], subscribe))
-  const { url } = await serve(app)
-  return { hub, app, url, connect: () => TestClient.open(`${url}/events`) }
-}
+const setUp = ({ subscribe: options, ...hub }: SetUpOptions = {}): Promise<HubApp> => serveHub({ hub, subscribe: options })
 
 /** An error that `onError` received, and its origin. */
 interface Fault {
@@ -136,7 +129,7 @@ describe('onError of a hub', () => {
     ['throws', fails],
     // oxlint-disable-next-line typescript/no-misused-promises -- an application may do this all the same
     ['rejects', rejects],
-  ])('becomes a warning if it %s itself, and delivery goes on', async (_, onError) => {
+  ])('becomes a warning if it %s itself, without effect on delivery', async (_, onError) => {
     const warning = jest.spyOn(process, 'emitWarning').mockImplementation(() => {})
     try {
       const { hub, app, connect, url } = await setUp({ onError })

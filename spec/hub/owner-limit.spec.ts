@@ -1,7 +1,7 @@
-import express from 'express'
-import { Hub, sseMiddleware } from 'express-sse-hub'
-import { TestClient, until } from '../support/client.ts'
-import { serve, stopServers } from '../support/servers.ts'
+import { Hub } from 'express-sse-hub'
+import { type TestClient, until } from '../support/client.ts'
+import { serveHub } from '../support/hub-app.ts'
+import { stopServers } from '../support/servers.ts'
 
 afterEach(stopServers)
 
@@ -9,19 +9,15 @@ async function setUp(
   maxSubscribersPerOwner: { max: number; whenFull?: 'refuse' | 'close-oldest' },
   maxSubscribers: number | false = false,
 ) {
-  const hub = new Hub({ maxSubscribersPerOwner, maxSubscribers, replay: { maxBytes: 50_000_000 } })
-  const app = express()
-  app.use(sseMiddleware())
-  app.get('/:owner', (req, res) => res.sse.subscribe(hub, 'a', { owner: req.params.owner }))
-  const { url } = await serve(app)
-  const connect = (owner: string): Promise<TestClient> => TestClient.open(`${url}/${owner}`)
-  return { hub, url, connect, live: async (owner: string) => (await connect(owner)).live() }
+  const { hub, url, connect } = await serveHub({ hub: { maxSubscribersPerOwner, maxSubscribers, replay: { maxBytes: 50_000_000 } } })
+  const connectAs = (owner: string): Promise<TestClient> => connect(`owner=${owner}`)
+  return { hub, url, connect: connectAs, live: async (owner: string) => (await connectAs(owner)).live() }
 }
 
 const ENDED = /\n\nretry: [123]\d{4}\nevent: stream-end\ndata: \{"reason":"limit"\}\n\n$/
 
 describe("maxSubscribersPerOwner: { whenFull: 'close-oldest' }", () => {
-  it('lets one more in and ends the oldest stream of that owner, after what was published before', async () => {
+  it('admits one more and ends the oldest stream of that owner, after the events published before', async () => {
     const { hub, live } = await setUp({ max: 2, whenFull: 'close-oldest' })
     const other = await live('bob')
     const clients = [await live('ann'), await live('ann')]
@@ -35,21 +31,23 @@ describe("maxSubscribersPerOwner: { whenFull: 'close-oldest' }", () => {
     }
     expect(clients.slice(0, 2).map(({ data }) => data)).toEqual([[1], [1]])
     await hub.publish('a', 'item', 999)
-    for (const client of [other, ...clients.slice(3)]) await until(() => client.data.at(-1) === 999, 'those who are left go on')
+    for (const client of [other, ...clients.slice(3)]) {
+      await until(() => client.data.at(-1) === 999, 'the remaining clients still receive events')
+    }
   })
 
-  it('counts from anew when a stream has ended by itself', async () => {
+  it('ends no stream after one has ended by itself', async () => {
     const { hub, live } = await setUp({ max: 1, whenFull: 'close-oldest' })
     const first = await live('ann')
     first.leave()
-    await until(() => hub.stats().subscribers === 0, 'it has left')
+    await until(() => hub.stats().subscribers === 0, 'the client has left')
     const second = await live('ann')
     await hub.publish('a', 'item', 1)
     await second.received(1)
     expect(second.ended).toBe(false)
   })
 
-  it('frees the place of a client that reads nothing', async () => {
+  it('replaces the stream of a client that reads nothing', async () => {
     const { hub, live } = await setUp({ max: 1, whenFull: 'close-oldest' })
     const ghost = await live('ann')
     ghost.pause()
@@ -57,16 +55,16 @@ describe("maxSubscribersPerOwner: { whenFull: 'close-oldest' }", () => {
     const next = await live('ann')
     expect(hub.stats().subscribers).toBe(1)
     await hub.publish('a', 'item', 999)
-    await until(() => next.data.at(-1) === 999, 'the next one is served')
+    await until(() => next.data.at(-1) === 999, 'the next client receives the event')
   })
 
   it.each<[string, Record<string, string>]>([
     ['does not accept event streams', { accept: 'application/json' }],
     ['asks for the head alone', { method: 'HEAD' }],
-  ])('ends nobody for a client that %s', async (_what, { method = 'GET', ...headers }) => {
+  ])('ends no stream for a client that %s', async (_what, { method = 'GET', ...headers }) => {
     const { hub, live, url } = await setUp({ max: 1, whenFull: 'close-oldest' })
     const first = await live('ann')
-    await fetch(`${url}/ann`, { method, headers })
+    await fetch(`${url}/?owner=ann`, { method, headers })
     await hub.publish('a', 'item', 1)
     await first.received(1)
     expect([first.ended, hub.stats().subscribers]).toEqual([false, 1])
@@ -111,7 +109,7 @@ describe('maxSubscribersPerOwner', () => {
     ],
     ["'5'", '5', 'TypeError', /Hub: maxSubscribersPerOwner must be an integer, 1 or more, or false, got '5'/],
     ['null', null, 'TypeError', /Hub: maxSubscribersPerOwner.*null/],
-  ])('is checked when the hub is made: %s', (_what, maxSubscribersPerOwner, name, message) => {
+  ])('is checked by the constructor: %s', (_what, maxSubscribersPerOwner, name, message) => {
     expect(() => new Hub({ maxSubscribersPerOwner: maxSubscribersPerOwner as number })).toThrow(
       expect.objectContaining({ name, message: expect.stringMatching(message) as string }) as Error,
     )

@@ -6,7 +6,7 @@ import { TYPESCRIPT } from '../support/typescript.ts'
 const run = promisify(execFile)
 const MISSING = ['backplane SSE_BACKPLANE_MISSING']
 
-/** What the hubs of another process report when three clients subscribe to each. */
+/** The reports of hubs in another process when three clients subscribe to each. */
 async function reports(...args: readonly string[]): Promise<unknown[]> {
   const { stdout } = await run(process.execPath, [...TYPESCRIPT, path.join(__dirname, '../support/cluster-hub.ts'), ...args])
   return stdout
@@ -16,15 +16,15 @@ async function reports(...args: readonly string[]): Promise<unknown[]> {
 }
 
 describe('a hub without a backplane', () => {
-  it('warns once, at its first subscriber, in a worker of a cluster, and not where it has a MemoryBackplane', async () => {
+  it('warns once in a worker of a cluster, at its first subscriber, but not with a MemoryBackplane', async () => {
     expect(await reports('cluster', '', 'memory')).toEqual([MISSING, []])
   })
 
-  it('warns once, at its first subscriber, under pm2, and not where it has a MemoryBackplane', async () => {
+  it('warns once under pm2, at its first subscriber, but not with a MemoryBackplane', async () => {
     expect(await reports('alone', 'pm2', 'pm2 memory')).toEqual([MISSING, []])
   })
 
-  it('does not warn in a process of its own', async () => {
+  it('does not warn in a single process', async () => {
     expect(await reports('alone', '')).toEqual([[]])
   })
 })

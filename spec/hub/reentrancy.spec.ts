@@ -1,18 +1,11 @@
 import diagnosticsChannel from 'node:diagnostics_channel'
-import {
-  type DiagnosticMessages,
-  Hub,
-  type HubOptions,
-  sseMiddleware,
-  type SseStream,
-  type SubscribeOptions,
-  type Subscription,
-} from 'express-sse-hub'
-import express from 'express'
+import { type DiagnosticMessages, Hub, type HubOptions, type SubscribeOptions } from 'express-sse-hub'
 import { join } from '../../lib/hub/subscribable.ts'
-import { TestClient, until } from '../support/client.ts'
+import { until } from '../support/client.ts'
 import { FakeConnection, turn } from '../support/fake-connection.ts'
-import { serve, stopServers } from '../support/servers.ts'
+import { type HubApp, serveHub } from '../support/hub-app.ts'
+import { stopServers } from '../support/servers.ts'
+import { subscribe } from '../support/subscribe.ts'
 
 const stops: (() => void)[] = []
 
@@ -23,7 +16,7 @@ afterEach(async () => {
   await stopServers()
 })
 
-/** Listens to what a hub says of itself, until the test is over. */
+/** Listens to the diagnostics of a hub until the test ends. */
 function listen<K extends keyof DiagnosticMessages>(hub: Hub, kind: K, listener: (message: DiagnosticMessages[K]) => void): void {
   const onMessage = (message: unknown): void => {
     if ((message as DiagnosticMessages[K]).hub === hub) listener(message as DiagnosticMessages[K])
@@ -32,29 +25,10 @@ function listen<K extends keyof DiagnosticMessages>(hub: Hub, kind: K, listener:
   stops.push(() => diagnosticsChannel.unsubscribe(`express-sse-hub:${kind}`, onMessage))
 }
 
-async function setUp(options: SubscribeOptions = {}, hubOptions: HubOptions = {}) {
-  const hub = new Hub(hubOptions)
-  const streams: SseStream[] = []
-  const subscriptions: Subscription[] = []
-  const app = express()
-  app.use(sseMiddleware())
-  app.get('/', async (_req, res) => {
-    streams.push(res.sse)
-    subscriptions.push(await res.sse.subscribe(hub, ['a'], options))
-  })
-  const { url } = await serve(app)
-  return { hub, streams, subscriptions, connect: () => TestClient.open(url), live: async () => (await TestClient.open(url)).live() }
-}
-
-/** A subscriber without a socket. */
-function follow(hub: Hub, options: SubscribeOptions): FakeConnection {
-  const connection = new FakeConnection()
-  hub[join](['a'], options, '').begin(connection.asConnection)
-  return connection
-}
+const setUp = (options: SubscribeOptions = {}, hub: HubOptions = {}): Promise<HubApp> => serveHub({ hub, subscribe: options })
 
 describe('a listener of', () => {
-  it('subscribe that disconnects the stream gives its place back', async () => {
+  it('subscribe that disconnects the stream makes room for another', async () => {
     const { hub, connect, subscriptions } = await setUp({ owner: 'k' }, { maxSubscribersPerOwner: 1 })
     const closed: unknown[] = []
     listen(hub, 'close', ({ owner }) => closed.push(owner))
@@ -70,22 +44,22 @@ describe('a listener of', () => {
     await hub.close()
   })
 
-  it('subscribe that ends the only other consumer of a channel cuts the new one off from nothing', async () => {
+  it('subscribe that ends the only other stream of a channel leaves the new one subscribed', async () => {
     const hub = new Hub()
     const streams: FakeConnection[] = []
     listen(hub, 'subscribe', () => streams.at(-1)?.leave())
-    streams.push(follow(hub, {}))
-    const second = follow(hub, {})
+    streams.push(subscribe(hub, ['a'], '', {}))
+    const second = subscribe(hub, ['a'], '', {})
     await hub.publish('a', 'item', 'heard')
     await turn()
     expect(second.channelEvents.map(({ data }) => data)).toEqual(['heard'])
     expect(hub.channel('a').subscriberCount).toBe(1)
   })
 
-  it('publish that ends the last consumer leaves the bounds of the log in force', async () => {
+  it('publish that ends the last stream leaves the bounds of the log in force', async () => {
     jest.useFakeTimers({ doNotFake: ['setImmediate', 'nextTick', 'queueMicrotask'] })
     const hub = new Hub({ replay: { maxAgeMs: 1_000, maxEvents: 1 } })
-    follow(hub, { owner: 'k' })
+    subscribe(hub, ['a'], '', { owner: 'k' })
     listen(hub, 'publish', () => void hub.disconnect('k'))
     await hub.publish('a', 'item', 1)
     for (let n = 0; n < 20; n++) {
@@ -95,9 +69,9 @@ describe('a listener of', () => {
     expect(hub.stats()).toMatchObject({ channels: 0, logBytes: 0 })
   })
 
-  it('close finds the subscriber gone', () => {
+  it('close no longer counts the subscriber', () => {
     const hub = new Hub()
-    const connection = follow(hub, {})
+    const connection = subscribe(hub, ['a'], '', {})
     const seen: number[] = []
     listen(hub, 'close', () => seen.push(hub.stats().subscribers))
     connection.leave()
@@ -118,7 +92,7 @@ describe('a listener of', () => {
 })
 
 describe('a stream whose subscription the program closed', () => {
-  it('is left alone by a drain that began before', async () => {
+  it('is not ended by a drain that began before', async () => {
     const { hub, live, streams, subscriptions } = await setUp()
     for (let n = 0; n < 3; n++) await live()
     const closed = hub.close({ drainMs: 300 })
@@ -130,7 +104,7 @@ describe('a stream whose subscription the program closed', () => {
 })
 
 describe('a predicate of disconnect', () => {
-  it('that returns a promise which rejects is no unhandled rejection', async () => {
+  it('that returns a promise that rejects causes no unhandled rejection', async () => {
     const { hub, live } = await setUp()
     await live()
     const unhandled: unknown[] = []
@@ -145,15 +119,15 @@ describe('a predicate of disconnect', () => {
 })
 
 describe('an onError hook', () => {
-  it('that throws what has no text form stops no subscriber, and becomes a warning', async () => {
+  it('that throws a value without a text form becomes a warning, and affects no subscriber', async () => {
     const warning = jest.spyOn(process, 'emitWarning').mockImplementation(() => {})
     const hub = new Hub({
       onError: () => {
-        // oxlint-disable-next-line typescript/only-throw-error -- that is what it is about
+        // oxlint-disable-next-line typescript/only-throw-error -- the case that is tested
         throw Object.create(null)
       },
     })
-    const connection = follow(hub, {
+    const connection = subscribe(hub, ['a'], '', {
       filter: ({ data }) => {
         if (data === 1) throw new Error('no')
         return true
@@ -168,8 +142,8 @@ describe('an onError hook', () => {
   })
 })
 
-describe('access that ended', () => {
-  it('lets nothing be sent directly either', async () => {
+describe('access that has ended', () => {
+  it('prevents direct sends, too', async () => {
     const end = Date.now() + 60_000
     const { live, streams } = await setUp({ expiresAt: end })
     const client = await live()
@@ -181,7 +155,7 @@ describe('access that ended', () => {
 })
 
 describe('hub.close({ drainMs })', () => {
-  it('is over when everybody has left', async () => {
+  it('resolves when every client has left', async () => {
     const { hub, live } = await setUp()
     const clients = [await live(), await live(), await live()]
     let isClosed = false

@@ -23,7 +23,7 @@ const handMade = <Output>(validate: Validate<Output>): StandardSchema<unknown, O
 })
 const anything = handMade((value) => ({ value }))
 const refusing = (...issues: SchemaIssue[]) => handMade(() => ({ issues }))
-/** Puts out which schema it was that validated. */
+/** A schema whose output is its own name. */
 const named = (name: string) => handMade(() => ({ value: name }))
 
 interface Order {
@@ -40,7 +40,7 @@ const order: Validate<Order> = (value) => {
 const zodOrder = z.object({ id: z.string().trim(), total: z.number().default(0) })
 const valibotOrder = v.object({ id: v.pipe(v.string(), v.trim()), total: v.optional(v.number(), 0) })
 
-/** The same of every make: trims the id, fills in the total, strips the rest. */
+/** The same schema of every library: trims the id, fills in the total, strips the rest. */
 const ORDERS: readonly (readonly [name: string, schema: StandardSchema])[] = [
   ['zod', zodOrder],
   ['zod, asynchronous', zodOrder.refine(async () => true)],
@@ -54,11 +54,11 @@ const ORDERS: readonly (readonly [name: string, schema: StandardSchema])[] = [
   ],
   ['a hand-made one', handMade(order)],
   ['a hand-made one, asynchronous', handMade(async (value) => order(value))],
-  // As those of arktype are.
+  // The schemas of arktype are functions.
   ['a function', Object.assign((value: unknown) => value, handMade(order))],
 ]
 
-/** What the hub has stored in a channel, as clients would read it. */
+/** The events that a channel keeps, as clients read them. */
 async function stored<C extends object, P extends object>(hub: Hub<C, P>, channel: ChannelName<C>): Promise<HubEvent[]> {
   const items = hub.events([channel], { rewind: 1_000 })
   await hub.close()
@@ -67,7 +67,7 @@ async function stored<C extends object, P extends object>(hub: Hub<C, P>, channe
   return events
 }
 
-/** A hub of which the compiler does not know what its schemas allow. */
+/** A hub whose schemas are unknown to the compiler. */
 const untypedHub = (schemas: HubSchemas): Hub => new Hub({ schemas })
 
 async function rejection(promise: Promise<unknown>): Promise<SseError> {
@@ -84,7 +84,7 @@ describe('a hub with schemas', () => {
   describe.each(ORDERS)('of %s', (_, schema) => {
     const makeHub = () => new Hub({ schemas: { orders: { created: schema } } })
 
-    it('stores and delivers what the schema puts out: to clients, filters, events() and in the replay', async () => {
+    it('stores the output of the schema, and delivers it to clients, filters, events() and in the replay', async () => {
       const hub = makeHub()
       const app = express()
       app.use(sseMiddleware())
@@ -105,7 +105,7 @@ describe('a hub with schemas', () => {
       expect(late.channelEvents).toEqual(client.channelEvents)
     })
 
-    it('refuses what the schema refuses, with its issues, and stores nothing', async () => {
+    it('rejects a payload that the schema refuses, with its issues, and stores nothing', async () => {
       const hub = makeHub()
       const error = await rejection(hub.publish('orders', 'created', { id: 7 }))
       expect(error).toBeInstanceOf(SseError)
@@ -121,7 +121,7 @@ describe('a hub with schemas', () => {
     })
   })
 
-  describe('says of each issue', () => {
+  describe('reports each issue', () => {
     it.each<[string, StandardSchema, unknown, [path: string, message: string][]]>([
       [
         'of zod its path and its message',
@@ -169,7 +169,7 @@ describe('a hub with schemas', () => {
   })
 
   describe('sends', () => {
-    it('a string that a schema puts out as it is, and an object that it makes of a string as JSON', async () => {
+    it('a string from a schema unchanged, and an object that a schema makes from a string as JSON', async () => {
       const hub = new Hub({
         schemas: {
           c: {
@@ -190,14 +190,14 @@ describe('a hub with schemas', () => {
       expect(events.map(({ data }) => data)).toEqual(['n is 7', { text: 'x' }])
     })
 
-    it('what a schema puts out by the serialize of the hub', async () => {
+    it('the output of a schema through the serialize of the hub', async () => {
       const serialize = (value: unknown): string => `<${String(value)}>`
       const hub = new Hub({ schemas: { c: { e: z.coerce.number() } }, serialize, deserialize: (text) => text })
       await hub.publish('c', 'e', '7')
       expect((await stored(hub, 'c')).map(({ data }) => data)).toEqual(['<7>'])
     })
 
-    it('nothing where a schema puts out what has no text form', async () => {
+    it('nothing if the output of a schema has no text form', async () => {
       const hub = new Hub({ schemas: { c: { e: handMade(() => ({ value: undefined })) } } })
       expect(await rejection(hub.publish('c', 'e', 1))).toMatchObject({
         code: 'SSE_INVALID_DATA',
@@ -206,7 +206,7 @@ describe('a hub with schemas', () => {
       expect(hub.channel('c').lastEventId).toBe('')
     })
 
-    it('what null, false and 0 are, which are payloads like others', async () => {
+    it('null, false and 0, which are ordinary payloads', async () => {
       const hub = new Hub({ schemas: { c: { e: anything } } })
       for (const data of [null, false, 0, '']) await hub.publish('c', 'e', data)
       expect((await stored(hub, 'c')).map(({ data }) => data)).toEqual([null, false, 0, ''])
@@ -232,7 +232,7 @@ describe('a hub with schemas', () => {
       expect(hub.channel('orders').lastEventId).toBe('')
     })
 
-    it('__proto__ and constructor are channels and events where they are named', async () => {
+    it('__proto__ and constructor are channels and events if they are in the schemas', async () => {
       const text = '{ "__proto__": { "constructor": 0, "__proto__": 0 } }'
       const hub = untypedHub(JSON.parse(text, (_, value: unknown) => (value === 0 ? anything : value)) as HubSchemas)
       await hub.publish('__proto__', 'constructor', 1)
@@ -242,7 +242,7 @@ describe('a hub with schemas', () => {
       expect(events.map(({ event, data }) => `${event} ${String(data)}`)).toEqual(['constructor 1', '__proto__ 2'])
     })
 
-    it('those that it had when it was made', async () => {
+    it('the ones that the schemas had when the hub was created', async () => {
       const schemas: Record<string, Record<string, StandardSchema>> = { c: { e: named('first') } }
       const hub = new Hub({ schemas })
       schemas['c'] = { e: named('second') }
@@ -257,7 +257,7 @@ describe('a hub with schemas', () => {
       ['a channel that is no string', 7, 'e', 'SSE_INVALID_CHANNEL'],
       ['an event with a line break', 'c', 'a\nb', 'SSE_INVALID_EVENT'],
       ['an event name of the hub', 'c', 'stream-reset', 'SSE_INVALID_EVENT'],
-    ])('not %s, which no schema can allow, and no schema is asked', async (_, channel, event, code) => {
+    ])('not %s, which no schema can allow, and no schema is called', async (_, channel, event, code) => {
       const validate = jest.fn((value: unknown) => ({ value }))
       const hub = untypedHub({ '*': { e: handMade(validate) } })
       expect(await rejection(hub.publish(channel as string, event, 1))).toMatchObject({ code })
@@ -266,7 +266,7 @@ describe('a hub with schemas', () => {
       expect(validate).toHaveBeenCalledTimes(1)
     })
 
-    it('none at all where there are none', async () => {
+    it('none if the schemas are empty', async () => {
       const hub = untypedHub({})
       expect(await rejection(hub.publish('c', 'e', 1))).toMatchObject({ code: 'SSE_INVALID_CHANNEL' })
     })
@@ -285,7 +285,7 @@ describe('a hub with schemas', () => {
       ['user:*', 'user'],
       ['user', 'all'],
       ['xuser:7', 'all'],
-    ])('of which the longest that fits counts: %s is of %s', async (channel, family) => {
+    ])('of which the longest that matches applies: %s belongs to %s', async (channel, family) => {
       const hub = untypedHub({
         '*': { e: named('all') },
         'user:admin:*': { e: named('admin') },
@@ -296,7 +296,7 @@ describe('a hub with schemas', () => {
       expect((await stored(hub, channel)).map(({ data }) => data)).toEqual([family])
     })
 
-    it('and the events of a shorter one are not those of a longer', async () => {
+    it('that do not share events with a shorter family', async () => {
       const hub = untypedHub({ 'user:*': { note: anything }, 'user:admin': { alarm: anything }, 'user:admin:*': { alarm: anything } })
       await hub.publish('user:7', 'note', 1)
       await hub.publish('user:admin', 'alarm', 1)
@@ -306,7 +306,7 @@ describe('a hub with schemas', () => {
     })
   })
 
-  describe('outlives a schema', () => {
+  describe('survives a schema', () => {
     const fault = new Error('broken')
 
     it.each<[string, () => unknown, string, unknown]>([
@@ -319,11 +319,11 @@ describe('a hub with schemas', () => {
         fault,
       ],
       ['that rejects', () => Promise.reject(fault), 'broken', fault],
-      // oxlint-disable-next-line prefer-promise-reject-errors -- what a schema may do all the same
+      // oxlint-disable-next-line prefer-promise-reject-errors -- a schema may do this all the same
       ['that rejects with what is no error', () => Promise.reject('text'), "'text'", 'text'],
       ['that returns nothing', () => undefined, 'validate returned undefined', expect.any(TypeError)],
       ['that resolves to no result', () => Promise.resolve(7), 'validate returned 7', expect.any(TypeError)],
-    ])('%s: the publish is refused with the cause, nothing is stored, and the hub goes on', async (_, validate, text, cause) => {
+    ])('%s: the publish is rejected with the cause, nothing is stored, and the hub keeps working', async (_, validate, text, cause) => {
       const hub = new Hub({ schemas: { c: { e: handMade(validate as Validate<unknown>), sound: anything } } })
       const error = await rejection(hub.publish('c', 'e', 1))
       expect(error).toBeInstanceOf(SseError)
@@ -336,13 +336,13 @@ describe('a hub with schemas', () => {
   })
 
   describe('keeps the order', () => {
-    it('of publishes that nobody awaits, where the schemas are synchronous', async () => {
+    it('of publishes without await, if the schemas are synchronous', async () => {
       const c = { zod: z.object({ n: z.number() }), valibot: v.object({ n: v.number() }), bad: refusing({ message: 'no' }) }
       const hub = new Hub({ schemas: { c } })
       const items = hub.events(['c'])
       const results = [1, 2, 3, 4, 5, 6].map((n) => hub.publish('c', n % 2 === 0 ? 'zod' : 'valibot', { n }))
       const refused = rejection(hub.publish('c', 'bad', {}))
-      // They are stored when the calls return.
+      // The events are stored when the calls return.
       expect(hub.channel('c').lastEventId).not.toBe('')
       const ids = await Promise.all(results)
       expect(await refused).toMatchObject({ code: 'SSE_INVALID_DATA' })
@@ -365,7 +365,7 @@ describe('a hub with schemas', () => {
       expect((await stored(hub, 'c')).map(({ data }) => data)).toEqual(['second', 'first'])
     })
 
-    it('and refuses what a schema lets through after the hub was closed', async () => {
+    it('and rejects a payload that is validated after the hub was closed', async () => {
       let settle: () => void = () => {}
       const hub = new Hub({ schemas: { c: { e: handMade((value) => new Promise((resolve) => (settle = () => resolve({ value })))) } } })
       const published = rejection(hub.publish('c', 'e', 1))
@@ -376,7 +376,7 @@ describe('a hub with schemas', () => {
     })
   })
 
-  it('validates what a channel handle publishes', async () => {
+  it('validates the payloads of a channel handle', async () => {
     const hub = new Hub({ schemas: { orders: { created: zodOrder } } })
     const orders = hub.channel('orders')
     await orders.publish('created', { id: ' 7 ' })
@@ -428,7 +428,7 @@ describe('the schemas of a hub', () => {
     ],
     ['a schema that cannot validate', { c: { e: { '~standard': { version: 1, vendor: 'x' } } } }, /^Hub: schemas\['c'\]\['e'\] must/],
     ['one bad schema among good ones', { a: { b: anything }, c: { good: anything, bad: 1 } }, /^Hub: schemas\['c'\]\['bad'\] must.*got 1$/],
-  ])('are refused as a TypeError that names the place: %s', (_, schemas, message) => {
+  ])('are refused with a TypeError that names the schema: %s', (_, schemas, message) => {
     const make = (): unknown => new Hub({ schemas: schemas as HubSchemas })
     expect(make).toThrow(TypeError)
     expect(make).toThrow(message)
@@ -459,19 +459,19 @@ describe('the schemas of a hub', () => {
   })
 })
 
-describe('schemas that are no schemas', () => {
+describe('invalid schemas', () => {
   it.each<[string, HubSchemas, RegExp]>([
     ['an event name', { orders: { 'stream-x': anything } }, /schemas\['orders'\]/],
     ['a channel name', { '': { e: anything } }, /schemas/],
-  ])('name the place of %s that is wrong', (_, schemas, message) => {
+  ])('are refused by the name of %s', (_, schemas, message) => {
     expect(() => new Hub({ schemas })).toThrow(message)
   })
 
-  it.each(['a:*:b', '**'])('refuse a * in the middle of a name: %s', (name) => {
+  it.each(['a:*:b', '**'])('are refused for a * in the middle of a name: %s', (name) => {
     expect(() => new Hub({ schemas: { [name]: { e: anything } } })).toThrow('a * may only be the last character of a name')
   })
 
-  it.each(['\ud800*', `${'x'.repeat(300)}*`])('refuse a family that no channel can belong to', (name) => {
+  it.each(['\ud800*', `${'x'.repeat(300)}*`])('are refused for a family that no channel can belong to', (name) => {
     expect(() => new Hub({ schemas: { [name]: { e: anything } } })).toThrow(/channel name/)
   })
 

@@ -9,7 +9,7 @@ import { serve, stopServers } from '../support/servers.ts'
 
 afterEach(stopServers)
 
-const place = (id = ''): number => Number(/-(\d+)/.exec(id)?.[1])
+const positionOf = (id = ''): number => Number(/-(\d+)/.exec(id)?.[1])
 
 /** A snapshot function whose calls are ended by the test. */
 function controlled() {
@@ -21,7 +21,7 @@ function controlled() {
   return { calls, snapshot }
 }
 
-/** A hub that is driven without sockets. */
+/** Creates a hub whose clients have no sockets. */
 function setUp(options: HubOptions = {}) {
   const errors: { error: unknown; where: string }[] = []
   const hub = new Hub({ onError: (error, { where }) => errors.push({ error, where }), ...options })
@@ -39,7 +39,7 @@ async function turns(count = 3): Promise<void> {
   for (let n = 0; n < count; n++) await turn()
 }
 
-/** Publishes more to `a` than a log of two keeps, while the connection takes nothing. */
+/** Publishes more events to `a` than a log of two keeps, while the connection takes nothing. */
 async function outrun(hub: Hub, connection: FakeConnection): Promise<void> {
   connection.room = 1
   for (let n = 1; n <= 4; n++) {
@@ -67,7 +67,7 @@ describe('the context of a snapshot function', () => {
     expect(names(anonymous)).toContain('snapshot')
   })
 
-  it('is the same for all who share a call: those of one owner, by one function and for the same channels', async () => {
+  it('is the same for all clients that share a call: those of one owner, one function and the same channels', async () => {
     const { connect } = setUp()
     const { calls, snapshot } = controlled()
     const clients = ['ann', 'ann', 'bob', undefined, undefined, 'ann'].map((owner) => ({
@@ -78,13 +78,13 @@ describe('the context of a snapshot function', () => {
     expect(calls).toHaveLength(3)
     calls.forEach(({ end }, n) => end(n))
     await turns()
-    const given = clients.map(({ connection }) => connection.events.find(({ event }) => event === 'snapshot')?.data)
-    expect(given).toEqual(['0', '0', '1', '2', '2', '0'])
+    const received = clients.map(({ connection }) => connection.events.find(({ event }) => event === 'snapshot')?.data)
+    expect(received).toEqual(['0', '0', '1', '2', '2', '0'])
   })
 })
 
 describe.each(EXPRESS_VERSIONS)('a snapshot on %s', (_name, factory) => {
-  it('comes first, with the position before it was asked for; what is published meanwhile follows it', async () => {
+  it('is the first event, with the position at which it was requested, and the events since then follow it', async () => {
     const hub = new Hub()
     const { calls, snapshot } = controlled()
     const app = factory()
@@ -93,7 +93,7 @@ describe.each(EXPRESS_VERSIONS)('a snapshot on %s', (_name, factory) => {
     const { url } = await serve(app)
     const before = await hub.publish('a', 'item', 1)
     const client = await TestClient.open(url)
-    await until(() => calls.length === 1, 'the snapshot is asked for')
+    await until(() => calls.length === 1, 'the snapshot is requested')
     await hub.publish('a', 'item', 2)
     await hub.publish('b', 'item', 3)
     calls[0]?.end({ last: 3 })
@@ -106,10 +106,10 @@ describe.each(EXPRESS_VERSIONS)('a snapshot on %s', (_name, factory) => {
       ['item', '2'],
       ['item', '3'],
     ])
-    expect(place(client.named('snapshot')[0]?.id)).toBe(place(before))
+    expect(positionOf(client.named('snapshot')[0]?.id)).toBe(positionOf(before))
   })
 
-  it('is not taken when the client resumes, and its id is one to resume from', async () => {
+  it('is not taken for a client that resumes, and has an id to resume from', async () => {
     const hub = new Hub()
     let calls = 0
     const snapshot = () => ({ event: 'state', data: ++calls })
@@ -118,7 +118,7 @@ describe.each(EXPRESS_VERSIONS)('a snapshot on %s', (_name, factory) => {
     app.get('/', (_req, res) => void res.sse.subscribe(hub, ['a'], { snapshot }))
     const { url } = await serve(app)
     const first = await TestClient.open(url)
-    await until(() => first.named('state').length === 1, 'the snapshot came')
+    await until(() => first.named('state').length === 1, 'the snapshot has arrived')
     first.leave()
     await hub.publish('a', 'item', 'missed')
     const second = await TestClient.open(url, { headers: { 'last-event-id': first.lastId } })
@@ -129,7 +129,7 @@ describe.each(EXPRESS_VERSIONS)('a snapshot on %s', (_name, factory) => {
 })
 
 describe('snapshots', () => {
-  it('are shared by those who connect together, and given as the very same bytes', async () => {
+  it('are shared by clients that connect together, as the same buffer', async () => {
     const { calls, snapshot } = controlled()
     const { connect } = setUp()
     const connections = Array.from({ length: 500 }, () => connect(['a', 'b'], { snapshot }))
@@ -137,8 +137,8 @@ describe('snapshots', () => {
     connections.push(connect(['b', 'a'], { snapshot }))
     expect(calls).toHaveLength(1)
     calls[0]?.end('state')
-    // On a busy machine the slices of time are over early, and it takes some turns more.
-    await until(() => connections.every(({ writes }) => writes.length === 3), 'all were given it')
+    // On a busy machine the time slices end early, so that more turns are needed.
+    await until(() => connections.every(({ writes }) => writes.length === 3), 'every client has the snapshot')
     for (const connection of connections) {
       expect(names(connection)).toEqual(['snapshot', 'stream-open'])
       expect(connection.writes[1]).toBe(connections[0]?.writes[1])
@@ -146,7 +146,7 @@ describe('snapshots', () => {
     }
   })
 
-  it('are shared in the turn in which they end, and taken anew after it', async () => {
+  it('are shared in the turn in which they end, and taken again after it', async () => {
     let calls = 0
     const snapshot = () => ({ data: ++calls })
     const { connect } = setUp()
@@ -161,19 +161,19 @@ describe('snapshots', () => {
     expect(calls).toBe(2)
   })
 
-  it('are not shared between channels, nor between functions: what one user may see is not given to another', async () => {
+  it('are not shared between channels or functions, because users may see different things', async () => {
     const { connect } = setUp()
     const own = (data: string) => () => ({ data })
-    const given = [
+    const connections = [
       connect(['a'], { snapshot: own('of one user') }),
       connect(['a'], { snapshot: own('of another') }),
       connect(['a', 'b'], { snapshot: own('of both channels') }),
     ]
     await turns()
-    expect(given.map(({ events }) => events[0]?.data)).toEqual(['of one user', 'of another', 'of both channels'])
+    expect(connections.map(({ events }) => events[0]?.data)).toEqual(['of one user', 'of another', 'of both channels'])
   })
 
-  it('warn once when many are taken at once that could have been one', async () => {
+  it('cause one warning if many are taken at once that could have been one', async () => {
     const { connect, errors } = setUp()
     for (let n = 0; n < 40; n++) connect(['a'], { snapshot: async () => ({ data: n }) })
     await turns()
@@ -181,7 +181,7 @@ describe('snapshots', () => {
     expect(errors[0]).toMatchObject({ where: 'snapshot', error: { code: 'SSE_SNAPSHOT_NOT_SHARED' } })
   })
 
-  it('are taken anew where the log no longer reaches back to the call under way', async () => {
+  it('are taken again if the log no longer reaches back to the call in progress', async () => {
     const { calls, snapshot } = controlled()
     const { hub, connect } = setUp({ replay: { maxEvents: 2 } })
     connect(['a'], { snapshot }).leave()
@@ -218,7 +218,7 @@ describe('snapshots', () => {
     }
   })
 
-  it('follow a reset that carries no id, and nothing is sent between the two, not even a keep-alive with an id', async () => {
+  it('follow a reset without an id, and nothing is sent between the two, not even a keep-alive with an id', async () => {
     const { calls, snapshot } = controlled()
     const { hub, connect } = setUp({ replay: { maxEvents: 2 } })
     const connection = connect(['a', 'b'], { snapshot })
@@ -242,13 +242,13 @@ describe('snapshots', () => {
       ['item', 'b1'],
       ['item', '5'],
     ])
-    const ids = connection.events.slice(1).map(({ id }) => place(id))
-    // The channel that is complete goes on where it was, so the snapshot moves the id no further than that.
-    expect(ids[0]).toBeLessThan(place(head))
+    const ids = connection.events.slice(1).map(({ id }) => positionOf(id))
+    // The complete channel continues at its position, so the snapshot moves the id no further than that.
+    expect(ids[0]).toBeLessThan(positionOf(head))
     expect(ids).toEqual(ids.toSorted((a, b) => a - b))
   })
 
-  it('are taken after an id that is not known any more', async () => {
+  it('are taken for an id that is no longer known', async () => {
     const { hub, connect } = setUp()
     await hub.publish('a', 'item', 1)
     const snapshot = (channels: readonly string[]) => ({ data: { of: channels } })
@@ -261,7 +261,7 @@ describe('snapshots', () => {
     ])
   })
 
-  it('are one body in memory for all who share the call, wherever each of them stands', async () => {
+  it('are one body in memory for all clients that share the call, at whatever position', async () => {
     const { hub, connect } = setUp({ replay: { maxEvents: 2 } })
     const snapshot = () => ({ data: 'x'.repeat(1_000) })
     const ids = [await hub.publish('b', 'item', 1), await hub.publish('b', 'item', 2)]
@@ -274,7 +274,7 @@ describe('snapshots', () => {
     expect(connections.map(({ channelEvents }) => channelEvents.map(({ data }) => data.length))).toEqual([[1_000, 1], [1_000]])
   })
 
-  it('that are large are split, and nothing lands inside them', async () => {
+  it('that are large are split, without other events inside them', async () => {
     const hub = new Hub()
     const state = 'x'.repeat(300_000)
     const app = express()
@@ -284,11 +284,11 @@ describe('snapshots', () => {
     const client = await TestClient.open(url)
     await until(() => hub.stats().subscribers === 1, 'the client is subscribed')
     for (let n = 0; n < 5; n++) await hub.publish('a', 'item', n)
-    await until(() => client.named('item').length === 5, 'all events came')
+    await until(() => client.named('item').length === 5, 'all events have arrived')
     expect(client.named('snapshot')[0]?.data).toBe(state)
   })
 
-  it('let the function publish, and close what they are for', async () => {
+  it('let the function publish, and close the subscription that it is called for', async () => {
     const { hub, connect } = setUp()
     const publishing = connect(['a'], {
       snapshot: () => {
@@ -309,7 +309,7 @@ describe('snapshots', () => {
     expect(hub.channel('b').subscriberCount).toBe(0)
   })
 
-  it('that fail close the streams of all who waited, who are told to come back, and are reported once', async () => {
+  it('that fail end the streams of all waiting clients, which reconnect, and are reported once', async () => {
     const failures: readonly [name: string, snapshot: () => unknown][] = [
       ['rejected', () => Promise.reject(new Error('the database is away'))],
       [
@@ -351,7 +351,7 @@ describe('snapshots', () => {
     expect(client.text).not.toContain('secret')
   })
 
-  it('hold nothing of clients that left while they waited, though they never end', async () => {
+  it('retain nothing of clients that left while they waited, even if they never end', async () => {
     const { snapshot } = controlled()
     const { connect } = setUp()
     const left = await (async () => {
@@ -365,7 +365,7 @@ describe('snapshots', () => {
     expect(left.filter((held) => held.deref() !== undefined).length).toBeLessThan(5)
   })
 
-  it('hold nothing of the requests that a function of their own was made for, though they never end', async () => {
+  it('retain nothing of requests with a function of their own, even if they never end', async () => {
     const { connect } = setUp()
     const made = await (async () => {
       const functions = Array.from({ length: 100 }, () => () => new Promise<{ data: unknown }>(() => {}))
@@ -379,7 +379,7 @@ describe('snapshots', () => {
     expect(made.filter((held) => held.deref() !== undefined).length).toBeLessThan(5)
   })
 
-  it('that never end keep a stream that is closed for good only for stallTimeoutMs: the client comes back', async () => {
+  it('that never end keep a stream that is closed for good only for stallTimeoutMs, and the client reconnects', async () => {
     const hub = new Hub()
     const { snapshot } = controlled()
     const app = express()
@@ -396,7 +396,7 @@ describe('snapshots', () => {
     expect(hub.stats().subscribers).toBe(0)
   })
 
-  it('are waited for before a stream is closed for good, and given up when the hub closes', async () => {
+  it('delay the end of a stream that is closed for good, but not that of the hub', async () => {
     const { calls, snapshot } = controlled()
     const { hub, connect } = setUp()
     const connection = connect(['a'], { snapshot })
@@ -412,7 +412,7 @@ describe('snapshots', () => {
     expect([other.isOpen, other.events]).toEqual([false, []])
   })
 
-  it('are waited for after a reset of all channels too: no id is moved over them, and no stream is closed for good before', async () => {
+  it('delay keep-alive ids and the end of a stream also after a reset of all channels', async () => {
     const { calls, snapshot } = controlled()
     const { hub, connect } = setUp({ replay: { maxEvents: 2 } })
     const connection = connect(['a'], { snapshot })

@@ -1,9 +1,10 @@
-import { Hub, type HubOptions, type HubStats, sseMiddleware, type SubscribeOptions, type Subscription } from 'express-sse-hub'
-import express from 'express'
+import { Hub, type HubOptions, type HubStats, type SubscribeOptions } from 'express-sse-hub'
 import { join } from '../../lib/hub/subscribable.ts'
 import { TestClient, until } from '../support/client.ts'
-import { FakeConnection, turn } from '../support/fake-connection.ts'
-import { serve, stopServers } from '../support/servers.ts'
+import { turn } from '../support/fake-connection.ts'
+import { type HubApp, serveHub } from '../support/hub-app.ts'
+import { stopServers } from '../support/servers.ts'
+import { subscribe } from '../support/subscribe.ts'
 
 afterEach(stopServers)
 afterEach(() => {
@@ -17,29 +18,10 @@ interface SetUpOptions extends HubOptions {
   readonly subscribe?: SubscribeOptions
 }
 
-async function setUp({ stallTimeoutMs = 30_000, subscribe: settings = {}, ...options }: SetUpOptions = {}) {
-  const hub = new Hub(options)
-  const app = express()
-  const subscriptions: Subscription[] = []
-  app.use(sseMiddleware({ stallTimeoutMs, keepAliveMs: false }))
-  app.all('/events', async (req, res) => {
-    const { channels = 'a', owner } = req.query as Record<string, string | undefined>
-    subscriptions.push(await res.sse.subscribe(hub, channels.split(','), { ...settings, owner }))
-  })
-  const { url } = await serve(app)
-  const connect = (query = '', lastEventId = '', method = 'GET'): Promise<TestClient> =>
-    TestClient.open(`${url}/events?${query}`, { method, headers: lastEventId === '' ? {} : { 'last-event-id': lastEventId } })
-  return { hub, app, url, connect, subscriptions }
-}
+const setUp = ({ stallTimeoutMs = 30_000, subscribe: options, ...hub }: SetUpOptions = {}): Promise<HubApp> =>
+  serveHub({ hub, sse: { stallTimeoutMs, keepAliveMs: false }, subscribe: options })
 
-/** A client without a socket. */
-function subscribe(hub: Hub, channels: string[], lastEventId = '', options: SubscribeOptions = {}): FakeConnection {
-  const connection = new FakeConnection()
-  hub[join](channels, options, lastEventId).begin(connection.asConnection)
-  return connection
-}
-
-/** The bytes of the hub's events that a client was sent. */
+/** The bytes of the channel events that a client has received. */
 const bytesOf = (text: string): number =>
   text
     .replace(/^retry: .*\n/, '')
@@ -48,7 +30,7 @@ const bytesOf = (text: string): number =>
     .reduce((sum, block) => sum + Buffer.byteLength(block), 0)
 
 describe('hub.stats()', () => {
-  it('is zero at the start, and neither handles, refused calls nor questions change it', async () => {
+  it('is zero at the start, and is not changed by handles, refused calls or queries', async () => {
     const hub = new Hub()
     expect(hub.stats()).toStrictEqual(NOTHING)
     expect(hub.channel('a').lastEventId).toBe('')
@@ -59,7 +41,7 @@ describe('hub.stats()', () => {
     expect(hub.stats()).toStrictEqual(NOTHING)
   })
 
-  it('is a picture of its moment', async () => {
+  it('is a snapshot of the present counters', async () => {
     const hub = new Hub()
     const before = hub.stats()
     await hub.publish('a', 'e', 1)
@@ -67,7 +49,7 @@ describe('hub.stats()', () => {
     expect(hub.stats()).not.toBe(hub.stats())
   })
 
-  it('counts what two hubs do apart', async () => {
+  it('counts two hubs separately', async () => {
     const [one, other] = [new Hub(), new Hub()]
     subscribe(one, ['a'], 'forged')
     await one.publish('a', 'e', 1)
@@ -86,7 +68,7 @@ describe('hub.stats()', () => {
     for (const channel of ['a', 'b', 'b']) await hub.publish(channel, 'e', 1)
     expect(hub.stats().channels).toBe(4)
     await turn()
-    // One that never had an event is forgotten at once.
+    // A channel that never had an event is forgotten at once.
     connection.leave()
     await events.return?.()
     expect(hub.stats().channels).toBe(2)
@@ -96,37 +78,37 @@ describe('hub.stats()', () => {
     expect(hub.stats()).toStrictEqual({ ...NOTHING, published: 3, delivered: 1 })
   })
 
-  it('subscribers: the streams that are subscribed now, and no workers', async () => {
+  it('subscribers: the streams that are subscribed now, without events()', async () => {
     const { hub, connect, subscriptions } = await setUp()
     const events = hub.events(['a'])
     const clients = await Promise.all(['channels=a,b', 'owner=ann', ''].map(async (query) => (await connect(query)).live()))
     expect(hub.stats().subscribers).toBe(3)
     clients[0]?.leave()
-    await until(() => hub.stats().subscribers === 2, 'the client is gone')
+    await until(() => hub.stats().subscribers === 2, 'the client has left')
     expect(hub.channel('a').subscriberCount).toBe(3)
     subscriptions.find(({ isClosed }) => !isClosed)?.close()
     expect(hub.stats().subscribers).toBe(1)
     for (const client of clients) client.leave()
-    await until(() => hub.stats().subscribers === 0, 'all are gone')
+    await until(() => hub.stats().subscribers === 0, 'every client has left')
     await events.return?.()
     expect(hub.channel('a').subscriberCount).toBe(0)
   })
 
-  it('subscribers: one that left without a word, while it was told to come back, or during a storm is not counted any more', async () => {
+  it('subscribers: no longer those that left silently, while being ended, or during a storm', async () => {
     const { hub, connect } = await setUp()
     for (let round = 0; round < 5; round++) {
       const clients = await Promise.all(Array.from({ length: 20 }, (_, n) => connect(`owner=${n % 2}`)))
-      await until(() => hub.stats().subscribers === 20, 'all are there')
+      await until(() => hub.stats().subscribers === 20, 'every client is subscribed')
       for (const [n, client] of clients.entries()) if (n % 4 === 0) client.leave()
       await hub.disconnect('1')
-      await until(() => hub.stats().subscribers === 5, 'those are left that nobody ended')
+      await until(() => hub.stats().subscribers === 5, 'only the clients that were not ended are left')
       for (const client of clients) client.leave()
-      await until(() => hub.stats().subscribers === 0, 'all are gone')
+      await until(() => hub.stats().subscribers === 0, 'every client has left')
     }
     expect(hub.stats()).toStrictEqual(NOTHING)
   })
 
-  it('subscribers: not one whose stream was ended and is not gone yet', async () => {
+  it('subscribers: not those whose stream was ended and is still connected', async () => {
     const hub = new Hub()
     const connection = subscribe(hub, ['a'])
     expect(hub.stats().subscribers).toBe(1)
@@ -137,18 +119,18 @@ describe('hub.stats()', () => {
     expect(hub.stats().subscribers).toBe(0)
   })
 
-  it('logBytes: what the logs hold, the pages and objects around the events included', async () => {
+  it('logBytes: the bytes that the logs hold, with the pages and objects around the events', async () => {
     const { hub, connect } = await setUp({ replay: (channel) => ({ maxEvents: channel === 'a' ? 3 : 10 }), subscribe: { rewind: 100 } })
     for (let n = 0; n < 20; n++) await hub.publish(n % 2 === 0 ? 'a' : 'ö', 'item', { n, text: 'ü'.repeat(n) })
     const client = await (await connect('channels=a,ö')).live()
     expect(client.channelEvents).toHaveLength(13)
-    // Two channels with a page each that is at most half full.
+    // Two channels, each with one page that is at most half full.
     const { logBytes } = hub.stats()
     expect(logBytes).toBeGreaterThan(bytesOf(client.text) + 2 * 2_000)
     expect(logBytes).toBeLessThan(2 * bytesOf(client.text) + 2 * 3_000 + 20 * 50)
   })
 
-  it('logBytes: what has not been offered to everybody counts until it is dropped', async () => {
+  it('logBytes: includes events that were not offered yet, until they are dropped', async () => {
     const hub = new Hub({ replay: { maxEvents: 0 } })
     const connection = subscribe(hub, ['a'])
     for (let n = 0; n < 5; n++) void hub.publish('a', 'e', 'x'.repeat(1_000))
@@ -158,7 +140,7 @@ describe('hub.stats()', () => {
     expect(hub.stats().logBytes).toBe(0)
   })
 
-  it('logBytes: goes back with age, and is bounded by maxTotalBytes', async () => {
+  it('logBytes: shrinks with age, and is bounded by maxTotalBytes', async () => {
     jest.useFakeTimers({ doNotFake: ['setImmediate', 'nextTick', 'queueMicrotask'] })
     const hub = new Hub({ maxTotalBytes: 100_000, replay: { maxAgeMs: 1_000 } })
     let most = 0
@@ -172,7 +154,7 @@ describe('hub.stats()', () => {
     expect(hub.stats()).toMatchObject({ channels: 0, logBytes: 0 })
   })
 
-  it('logBytes: is not less than nothing when a worker is given the last events after close()', async () => {
+  it('logBytes: is not negative when events() gives its last events after close()', async () => {
     const hub = new Hub({ replay: { maxEvents: 0 } })
     const events = hub.events(['a'])
     void hub.publish('a', 'e', 'last')
@@ -182,7 +164,7 @@ describe('hub.stats()', () => {
     expect(hub.stats()).toMatchObject({ channels: 0, logBytes: 0 })
   })
 
-  it('published: what was stored, whoever was there', async () => {
+  it('published: the stored events, with or without subscribers', async () => {
     const { hub, connect } = await setUp({ replay: { latestPerKey: true } })
     await hub.publish('nobody', 'e', 1)
     const client = await (await connect()).live()
@@ -190,7 +172,7 @@ describe('hub.stats()', () => {
     const again = { idempotencyKey: 'k' }
     expect(await hub.publish('a', 'e', 'x', again)).toBe(await hub.publish('a', 'e', 'x', again))
     await expect(hub.publish('a', '', 1)).rejects.toThrow(/event name/)
-    await until(() => client.channelEvents.at(-1)?.data === 'x', 'the last one came')
+    await until(() => client.channelEvents.at(-1)?.data === 'x', 'the last event has arrived')
     expect(hub.stats().published).toBe(7)
   })
 
@@ -201,13 +183,13 @@ describe('hub.stats()', () => {
     for (const channel of ['a', 'b', 'a', 'c']) ids.push(await hub.publish(channel, 'e', 1))
     await Promise.all(clients.map((client, n) => client.received([2, 3, 1][n] ?? 0)))
     expect(hub.stats().delivered).toBe(6)
-    // The last two of a, and the one of c.
+    // The last two events of a, and the one of c.
     const late = await (await connect('channels=a,b,c', ids[0])).live()
     expect(late.channelEvents).toHaveLength(3)
     expect(hub.stats()).toMatchObject({ published: 4, delivered: 9, resets: 0 })
   })
 
-  it('delivered: not what a filter refuses, nor snapshots, nor the events of the hub, nor direct sends', async () => {
+  it('delivered: not unwanted events, snapshots, events of the hub itself, or direct sends', async () => {
     const { hub, app, connect, url } = await setUp({ subscribe: { filter: ({ data }) => data === 1 } })
     app.get('/snapshot', async (_req, res) => {
       await res.sse.subscribe(hub, ['a'], { snapshot: () => ({ data: 'state' }) })
@@ -220,7 +202,7 @@ describe('hub.stats()', () => {
     expect(hub.stats()).toMatchObject({ published: 5, delivered: 7, resets: 1 })
   })
 
-  it('delivered: what a slow client is given when it takes it, and not what it is told was lost', async () => {
+  it('delivered: events that a slow client takes, when it takes them, and not the lost ones', async () => {
     const hub = new Hub({ replay: { maxEvents: 3 } })
     const connection = subscribe(hub, ['a'])
     connection.output.full = true
@@ -239,7 +221,7 @@ describe('hub.stats()', () => {
     expect(hub.stats()).toMatchObject({ published: 7, delivered: 3, resets: 1 })
   })
 
-  it('delivered: to workers too', async () => {
+  it('delivered: also to events()', async () => {
     const hub = new Hub()
     const events = hub.events(['a', 'b'])
     for (const channel of ['a', 'b', 'c']) await hub.publish(channel, 'e', 1)
@@ -247,7 +229,7 @@ describe('hub.stats()', () => {
     expect(hub.stats()).toMatchObject({ subscribers: 0, delivered: 2 })
   })
 
-  it('resets: one for each stream-reset, whatever it is about', async () => {
+  it('resets: one for each stream-reset, whatever its reason', async () => {
     const { hub, connect } = await setUp({ replay: { maxEvents: 1 } })
     const id = await hub.publish('a', 'e', 1)
     for (const channel of ['b', 'a', 'b', 'a', 'b']) await hub.publish(channel, 'e', 2)
@@ -268,7 +250,7 @@ describe('hub.stats()', () => {
     expect(hub.stats().resets).toBe(4)
   })
 
-  it('stalls: the clients that were destroyed because they do not read, and nobody who left', async () => {
+  it('stalls: the clients that were destroyed because they do not read, and none that left', async () => {
     const { hub, connect } = await setUp({ stallTimeoutMs: 100, replay: { maxEvents: 5 } })
     const [reading, leaving, ...stalled] = await Promise.all(Array.from({ length: 4 }, async () => (await connect()).live()))
     for (const client of stalled) client.pause()
@@ -278,14 +260,14 @@ describe('hub.stats()', () => {
       await reading?.received(n)
     }
     await hub.publish('a', 'e', 'marker')
-    await until(() => reading?.channelEvents.at(-1)?.data === 'marker', 'the one that reads goes on')
+    await until(() => reading?.channelEvents.at(-1)?.data === 'marker', 'the client that reads still receives events')
     expect(hub.stats()).toMatchObject({ subscribers: 1, stalls: 2 })
     reading?.leave()
-    await until(() => hub.stats().subscribers === 0, 'all are gone')
+    await until(() => hub.stats().subscribers === 0, 'every client has left')
     expect(hub.stats().stalls).toBe(2)
   })
 
-  it('refusals: the streams that were refused, for whatever reason, and none that is wrong, HEAD or may not see it', async () => {
+  it('refusals: the streams that were refused, and no invalid call, HEAD request or unacceptable client', async () => {
     const { hub, app, connect, url } = await setUp({ maxSubscribers: 2, maxSubscribersPerOwner: 1, onError: () => {} })
     app.get('/fault', hub.handler({ channels: () => Promise.reject(new Error('no')) }))
     app.get('/forbidden', hub.handler({ channels: ['a'], authorize: () => false }))
@@ -297,7 +279,7 @@ describe('hub.stats()', () => {
     await (await connect('owner=bob')).live()
     await (await connect()).over()
     expect(refusals()).toBe(2)
-    expect((await TestClient.open(`${url}/events`, { headers: { accept: 'text/html' } })).status).toBe(503)
+    expect((await TestClient.open(`${url}/`, { headers: { accept: 'text/html' } })).status).toBe(503)
     expect(refusals()).toBe(3)
     await (await TestClient.open(`${url}/fault`)).over()
     expect(refusals()).toBe(4)
@@ -307,7 +289,7 @@ describe('hub.stats()', () => {
     expect(refusals()).toBe(4)
     first.leave()
     await until(() => hub.stats().subscribers === 1, 'there is room again')
-    expect((await TestClient.open(`${url}/events`, { headers: { accept: 'text/html' } })).status).toBe(406)
+    expect((await TestClient.open(`${url}/`, { headers: { accept: 'text/html' } })).status).toBe(406)
     await (await connect('owner=ann')).live()
     expect(refusals()).toBe(4)
     await hub.close()
@@ -315,7 +297,7 @@ describe('hub.stats()', () => {
     expect(refusals()).toBe(5)
   })
 
-  it('after close() there is nothing, and what was counted stays', async () => {
+  it('keeps its counters after close(), while the present values are zero', async () => {
     const { hub, connect } = await setUp()
     const queries = ['channels=a', 'channels=a,b', 'channels=b']
     const clients = await Promise.all(queries.map(async (query) => (await connect(query, 'forged')).live()))

@@ -1,4 +1,5 @@
 import type { Hub, HubEvent, HubEvents, ResetEvent } from 'express-sse-hub'
+import { until } from './client.ts'
 
 /** An item of `hub.events()`. */
 export type Item = HubEvent | ResetEvent
@@ -51,3 +52,16 @@ export async function publishNumbers(hub: Hub, channel: string, numbers: readonl
   for (const n of numbers) ids.push(await hub.publish(channel, 'item', filler === '' ? n : `${n} ${filler}`))
   return ids
 }
+
+/** Waits until the hub has offered its events to every consumer, and the bounds have left at most `maxBytes` in its logs. */
+export async function trimmed(hub: Hub, maxBytes: number): Promise<void> {
+  await until(() => hub.stats().logBytes <= maxBytes, 'the logs are trimmed')
+}
+
+/** A matcher for a reset. */
+export const resetOf = (channels: string[], reason: string) => ({
+  id: expect.any(String) as string,
+  channel: '',
+  event: 'stream-reset',
+  data: { channels, reason },
+})

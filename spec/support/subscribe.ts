@@ -2,7 +2,7 @@ import type { SubscribeOptions } from '../../lib/delivery/subscribe-options.ts'
 import type { Refusal } from '../../lib/hub/refusal.ts'
 import { join } from '../../lib/hub/subscribable.ts'
 import type { Hub } from '../../lib/index.ts'
-import type { FakeConnection } from './fake-connection.ts'
+import { FakeConnection } from './fake-connection.ts'
 
 /**
  * Subscribes a connection to channels in the steps that a stream takes.
@@ -29,4 +29,11 @@ export async function subscribeTo(
   } finally {
     pending.cancel()
   }
+}
+
+/** Subscribes a connection to channels of a hub without a backplane, and returns it. */
+export function subscribe(hub: Hub, channels: readonly string[], lastEventId = '', options: SubscribeOptions = {}): FakeConnection {
+  const connection = new FakeConnection()
+  hub[join](channels, options, lastEventId).begin(connection.asConnection)
+  return connection
 }
