@@ -8,7 +8,7 @@ export interface MachineOptions {
   readonly sampleEveryMs?: number
 }
 
-/** How long `POST /block` blocks the event loop, to show the effect on its delay. */
+/** The time for which `POST /block` blocks the event loop, to show the effect on its delay. */
 const BLOCK_MS = 300
 
 /** Samples this machine in the background. Every open page draws the samples, and a new page begins with the last minute. */

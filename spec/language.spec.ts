@@ -3,7 +3,7 @@ import path from 'node:path'
 
 const ROOT = path.join(__dirname, '..')
 /** Folders whose sources are read. `spec` and `demo` can be added. */
-const FOLDERS: readonly string[] = ['lib']
+const FOLDERS: readonly string[] = ['lib', 'spec', 'demo']
 const MAX_COLUMNS = 140
 /** Words that open a relative clause or a vague subject. A comment opens with a noun or a verb instead. */
 const OPENINGS = [

@@ -10,7 +10,7 @@ import { createUserRouter, userOf } from './user.ts'
 
 export interface JobsOptions extends RedisOptions {
   readonly retryMs?: number
-  /** How often the server checks whether Redis and a worker can be reached. */
+  /** The interval at which the server checks whether Redis and a worker can be reached. */
   readonly checkEveryMs?: number
 }
 

@@ -161,7 +161,7 @@ const CAUGHT: Readonly<Record<string, readonly Fault[]>> = {
   'refuses everything on a closed hub': ['answers after close'],
 }
 
-/** How long a case waits with a faulty engine, in which the awaited event often never happens. */
+/** The time that a case waits with a faulty engine, in which the awaited event often never happens. */
 const PATIENCE_MS = 400
 
 describe.each([

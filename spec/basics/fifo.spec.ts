@@ -27,7 +27,7 @@ describe('Fifo', () => {
   })
 
   it('costs per item what it cost before when it is a hundred times as long', () => {
-    /** How long the process works (µs) to take a number of items out, over and over: what else the machine does is not in it. */
+    /** The CPU time in µs to remove all items, repeatedly. Other processes do not affect it. */
     const drain = (length: number, rounds: number): number => {
       let spent = 0
       for (let round = 0; round < rounds; round++) {

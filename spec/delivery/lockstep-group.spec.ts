@@ -25,9 +25,9 @@ class TestConsumer implements Consumer, DirectWriter {
   /** The number of writes after which it is full. */
   room = Infinity
   onWrite: () => void = () => {}
-  /** How often the log had lost events that it had not received. */
+  /** The number of times that the log had lost events that it had not received. */
   lossCount = 0
-  /** How many events it received outside the group. */
+  /** The number of events that it received outside the group. */
   receivedAlone = 0
 
   constructor(channel: Channel, gzip: GzipBody | null = null) {

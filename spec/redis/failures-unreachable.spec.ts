@@ -8,7 +8,7 @@ import { describeRedis, freshPrefix, RedisServer } from '../support/redis.ts'
 const TIMEOUT_MS = 500
 /** Time for other processes that use the processors too. */
 const SLACK_MS = 600
-/** How long connections are counted. */
+/** The time during which connections are counted. */
 const WATCH_MS = 3_000
 /** Two connections, each of which is attempted at once and after about 75, 150, 300, 600, 1,200 and 1,500 ms. */
 const MAX_ATTEMPTS = 16

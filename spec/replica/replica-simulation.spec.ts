@@ -13,7 +13,7 @@ const CHANNELS = ['a', 'b', 'c']
 const CLIENT_CHANNELS = [['a'], ['b'], ['a', 'b'], ['a', 'b', 'c'], ['c', 'a']]
 const PROCESS_COUNT = 3
 
-/** What can go wrong with the engine and the connections to it. */
+/** The failures of the engine and of the connections to it. */
 interface Faults {
   readonly maxEvents: number
   readonly interruptions?: boolean

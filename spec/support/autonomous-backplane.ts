@@ -21,7 +21,7 @@ class Line {
   #queue: (() => void)[] = []
   #isMoving = false
 
-  /** @param delay how many turns the next messages take. */
+  /** @param delay the number of turns that the next messages take. */
   constructor(delay: () => number) {
     this.#delay = delay
   }
@@ -53,7 +53,7 @@ export class AutonomousEngine extends SimulatedEngine {
     this.timeoutMs = faults.length === 0 ? 5_000 : 500
   }
 
-  /** How many turns of the event loop a message takes. */
+  /** The number of turns of the event loop that a message takes. */
   readonly delay = (): number => 1 + Math.floor(this.#random() * 3)
 
   backplane(): AutonomousBackplane {
@@ -267,7 +267,7 @@ class AutonomousBackplane extends SimulatedBackplane {
     })
   }
 
-  /** @param delay how many turns later the command is sent; -1 to execute it at once. */
+  /** @param delay the number of turns after which the command is sent; -1 to execute it at once. */
   protected async ask<T>(command: () => T, delay = 0): Promise<T> {
     if (this.#isOver && !this.engine.has('answers after close')) throw closed()
     if (delay === -1) return command()

@@ -152,7 +152,7 @@ export class ModelClient {
     if (!event.startsWith('stream-') && event !== 'snapshot') this.#event(channelOf(id) ?? '', at.position, data)
   }
 
-  /** What the client has not received although it was due, or `undefined`. */
+  /** The event that the client has not received although it was due, or `undefined`. */
   get missing(): string | undefined {
     const [awaited] = this.#awaited
     if (awaited !== undefined) return `the snapshot of ${awaited} is missing`

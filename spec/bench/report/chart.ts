@@ -52,7 +52,9 @@ function chart(group: string, points: readonly ChartPoint[]): string {
     )
   }
   const title = `Server CPU seconds per million deliveries, ${group}`
-  return `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" viewBox="0 0 ${WIDTH} ${height}" role="img" aria-label="${title}" font-family="-apple-system, Segoe UI, Helvetica, Arial, sans-serif" font-size="13">
+  const size = `width="${WIDTH}" height="${height}" viewBox="0 0 ${WIDTH} ${height}"`
+  const font = 'font-family="-apple-system, Segoe UI, Helvetica, Arial, sans-serif" font-size="13"'
+  return `<svg xmlns="http://www.w3.org/2000/svg" ${size} role="img" aria-label="${title}" ${font}>
 ${text(0, 18, title, { weight: 600, size: 16 })}
 ${text(0, 38, `1,000 clients, events of 200 bytes, ${group} of the event loop; less is better`)}
 ${body.join('\n')}
