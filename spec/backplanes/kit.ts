@@ -433,8 +433,8 @@ class HookedBackplane implements Backplane {
     return this.#inner.open(host)
   }
 
-  publish(publication: Publication): Published | Promise<Published> {
-    return this.#inner.publish(publication)
+  publish(event: Publication): Published | Promise<Published> {
+    return this.#inner.publish(event)
   }
 
   broadcast(text: string, isVital: boolean): Promise<readonly string[]> {
@@ -483,7 +483,7 @@ export class Ledger {
 }
 
 /** The position in an id. */
-export function positionOf(id: string): number {
+function positionOf(id: string): number {
   const digits = /^[0-9a-z]{10}-(\d+)\//.exec(id)?.[1]
   if (digits === undefined) throw new Error(`this is not an id of a hub: ${id}`)
   return Number(digits)

@@ -389,8 +389,9 @@ export const resumeCases: readonly Case[] = [
       const newest = ['first', 'note', 'usd 3', 'eur 2', 'odd again', 'proto again', 'gbp 1']
       const indexOf = (text: string): number => published.findIndex(([each]) => each === text)
       for (const each of nodes) {
-        for (const [n, id] of ids.entries())
+        for (const [n, id] of ids.entries()) {
           expect(await replay(kit, each, ['rates'], id)).toEqual(newest.filter((text) => indexOf(text) > n))
+        }
         expect(await replay(kit, each, ['rates'], undefined, { rewind: 100 })).toEqual(newest)
       }
       // An event is replaced after a new node has read it.

@@ -3,7 +3,7 @@ import { EventSource } from 'eventsource'
 import express, { type Request } from 'express'
 import { Hub, SseError, sseMiddleware, type SseMiddlewareOptions, type SubscribeOptions } from 'express-sse-hub'
 import supertest from 'supertest'
-import { TestClient, until } from '../support/client.ts'
+import { type TestClient, until } from '../support/client.ts'
 import { type HubApp, serveHub } from '../support/hub-app.ts'
 import { serve, stopServers } from '../support/servers.ts'
 

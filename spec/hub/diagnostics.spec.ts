@@ -1,6 +1,6 @@
 import diagnosticsChannel from 'node:diagnostics_channel'
 import { type DiagnosticMessages, type HubOptions, type SubscribeOptions, type Subscription, Hub, SseError } from 'express-sse-hub'
-import express from 'express'
+import type express from 'express'
 import { join } from '../../lib/hub/subscribable.ts'
 import { TestClient, until } from '../support/client.ts'
 import { FakeConnection, turn } from '../support/fake-connection.ts'

@@ -143,8 +143,9 @@ async function play({ channelCount, maxEvents: [a, b], isFiltered, steps }: Hist
     await leave()
     if (faults.length > 0) throw faults[0] as Error
     if (hub.channel('a').subscriberCount > 0) throw new Error('an iterator that was left is still counted')
-    if (![...client.reasons].every((reason) => ['slow', 'expired'].includes(reason)))
+    if (![...client.reasons].every((reason) => ['slow', 'expired'].includes(reason))) {
       throw new Error(`reset: ${[...client.reasons].join()}`)
+    }
   } finally {
     diagnosticsChannel('express-sse-hub:reset').unsubscribe(onReset)
   }

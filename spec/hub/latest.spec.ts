@@ -1,6 +1,6 @@
 import { Hub, type HubOptions, type ReplayOptions, type SubscribeOptions } from 'express-sse-hub'
 import { until } from '../support/client.ts'
-import { FakeConnection, turn } from '../support/fake-connection.ts'
+import { type FakeConnection, turn } from '../support/fake-connection.ts'
 import { times } from '../support/scale.ts'
 import { type HubApp, serveHub } from '../support/hub-app.ts'
 import { stopServers } from '../support/servers.ts'

@@ -1,5 +1,5 @@
 import { Hub } from 'express-sse-hub'
-import { TestClient, until } from '../support/client.ts'
+import { type TestClient, until } from '../support/client.ts'
 import { serveHub } from '../support/hub-app.ts'
 import { stopServers } from '../support/servers.ts'
 
@@ -31,8 +31,9 @@ describe("maxSubscribersPerOwner: { whenFull: 'close-oldest' }", () => {
     }
     expect(clients.slice(0, 2).map(({ data }) => data)).toEqual([[1], [1]])
     await hub.publish('a', 'item', 999)
-    for (const client of [other, ...clients.slice(3)])
+    for (const client of [other, ...clients.slice(3)]) {
       await until(() => client.data.at(-1) === 999, 'the remaining clients still receive events')
+    }
   })
 
   it('ends no stream after one has ended by itself', async () => {

@@ -25,7 +25,7 @@ function listen<K extends keyof DiagnosticMessages>(hub: Hub, kind: K, listener:
   stops.push(() => diagnosticsChannel.unsubscribe(`express-sse-hub:${kind}`, onMessage))
 }
 
-const setUp = (subscribe: SubscribeOptions = {}, hub: HubOptions = {}): Promise<HubApp> => serveHub({ hub, subscribe })
+const setUp = (options: SubscribeOptions = {}, hub: HubOptions = {}): Promise<HubApp> => serveHub({ hub, subscribe: options })
 
 describe('a listener of', () => {
   it('subscribe that disconnects the stream makes room for another', async () => {

@@ -1,5 +1,5 @@
 import { type HubOptions } from 'express-sse-hub'
-import { TestClient, until } from '../support/client.ts'
+import { type TestClient, until } from '../support/client.ts'
 import { turn } from '../support/fake-connection.ts'
 import { range } from '../support/hub-items.ts'
 import { stopServers } from '../support/servers.ts'

@@ -1,6 +1,6 @@
 import { type SseMiddlewareOptions } from 'express-sse-hub'
-import express from 'express'
-import { TestClient } from '../support/client.ts'
+import type express from 'express'
+import { type TestClient } from '../support/client.ts'
 import { range } from '../support/hub-items.ts'
 import { stopServers } from '../support/servers.ts'
 import { serveHub } from '../support/hub-app.ts'

@@ -165,8 +165,9 @@ export class ModelClient {
 
   /** Checks, when everything has been delivered, that nothing is missing. */
   check(): void {
-    if (this.#epoch !== '' && this.#epoch !== this.#log.epoch && this.#log.newest > 0)
+    if (this.#epoch !== '' && this.#epoch !== this.#log.epoch && this.#log.newest > 0) {
       throw new Error(`the client is still in the epoch ${this.#epoch}`)
+    }
     if (this.missing !== undefined) throw new Error(this.missing)
   }
 
@@ -221,8 +222,9 @@ export class ModelClient {
     const event = this.#log.publishedTo(channel).find((each) => each.position === position && each.epoch === this.#epoch)
     if (event === undefined) throw new Error(`${channel} ${position} was never published in the epoch ${this.#epoch}`)
     const name = nameOf(channel, event)
-    if (event.n !== undefined && event.n !== Number.parseInt(String(data), 10))
+    if (event.n !== undefined && event.n !== Number.parseInt(String(data), 10)) {
       throw new Error(`${name} has the data ${JSON.stringify(data)}`)
+    }
     if (!this.#isWanted(event)) throw new Error(`${name} is not wanted`)
     if (position <= known.received) throw new Error(`${name} is repeated or out of order`)
     if (position <= known.lost) throw new Error(`${name} was given up by a reset`)
