@@ -76,7 +76,7 @@ export class Kit {
   readonly #raw: RawNode[] = []
   readonly #others: Kit[] = []
 
-  /** @param patienceMs the time to wait for anything that should happen. */
+  /** @param patienceMs how long to wait for anything that should happen. */
   constructor(makeEngine: () => Engine, patienceMs: number) {
     this.#makeEngine = makeEngine
     this.#engine = makeEngine()
@@ -433,8 +433,8 @@ class HookedBackplane implements Backplane {
     return this.#inner.open(host)
   }
 
-  publish(published: Publication): Published | Promise<Published> {
-    return this.#inner.publish(published)
+  publish(event: Publication): Published | Promise<Published> {
+    return this.#inner.publish(event)
   }
 
   broadcast(text: string, isVital: boolean): Promise<readonly string[]> {

@@ -62,7 +62,7 @@ function historyWith(hasSnapshots: boolean): fc.Arbitrary<History> {
     channelCount: fc.integer({ min: 1, max: 3 }),
     maxEvents: fc.tuple(maxEvents, maxEvents),
     mode,
-    steps: stepsOf(step, 30),
+    steps: stepsOf(step, 31),
   })
 }
 
