@@ -25,7 +25,8 @@ module.exports = {
   // Every stream that a server of the suite sends is scanned.
   setupFilesAfterEnv: ['<rootDir>/spec/support/wire-scan.ts'],
   globalSetup: '<rootDir>/spec/support/redis-setup.ts',
-  maxWorkers: 2,
+  // One more than the two cores of a small machine, because many specs wait for servers, clocks and clients.
+  maxWorkers: 3,
   // What earlier files left behind would make every collection of garbage slow.
   workerIdleMemoryLimit: '400MB',
   // A hang fails in the end, and a busy machine does not.
