@@ -7,7 +7,7 @@ import { Channel } from './channel.ts'
 
 const MIN_SWEEP_MS = 100
 const MAX_SWEEP_MS = 30_000
-/** Events that wait to be offered may take all logs past their common bound, as they may take each log past its own. */
+/** The factor by which all logs together may exceed their bound while events wait to be offered. */
 const WAITING_FACTOR = 4
 const WAITING_SLACK_BYTES = 4_194_304
 
@@ -34,7 +34,7 @@ export class ChannelRegistry {
   readonly #byRecency = new Set<Channel>()
   /** The last of {@link #byRecency}, so that a busy channel is not moved for each event. */
   #newest: Channel | null = null
-  /** The last position of all forgotten channels. It is the floor of each new channel, which may be one of them. */
+  /** The newest position in any forgotten channel. It is the floor of each new channel, which may be a forgotten one. */
   #floor = 0
   #sweepMs = MAX_SWEEP_MS
   #timer: NodeJS.Timeout | undefined
@@ -48,8 +48,8 @@ export class ChannelRegistry {
   }
 
   /**
-   * Keeps the logs as copies from now on. A copy lasts as long as it has a consumer and a little longer, with or without events,
-   * because it can be read again.
+   * Keeps the logs as copies from now on. A copy, even an empty one, is kept while it has a consumer and for `lingerMs` after that. Then it
+   * is dropped, because it can be read again.
    */
   keepCopies(retention: CopyRetention): void {
     this.#copies = retention
@@ -114,7 +114,7 @@ export class ChannelRegistry {
     if (channel.log.count === 0) this.#forgetRecency(channel)
   }
 
-  /** Begins a new epoch with empty logs, which may have lost events up to `floor`. Restarts all consumers. */
+  /** Begins a new epoch with empty logs. Their events up to `floor` may be missing. Restarts all consumers. */
   restart(floor: number): void {
     this.#floor = floor
     for (const channel of this.#channels.values()) {
@@ -141,7 +141,7 @@ export class ChannelRegistry {
     this.#channels.clear()
     this.#byRecency.clear()
     this.#newest = null
-    // An iterator may still read a log, which no longer counts.
+    // An iterator may still read a log, whose bytes no longer count.
     this.#totals = noTotals(this.#maxTotalBytes)
     this.#sweeping = null
     this.#stop()

@@ -9,7 +9,7 @@ import { LockstepGroup, type LockstepMember } from './lockstep-group.ts'
 export interface Consumer {
   /** Everything at or before this position has been dealt with. */
   readonly position: number
-  /** Takes what is due, until its sink is full. Returns `false` if the time slice ended before everything up to the position `goal`. */
+  /** Takes what is due, until its sink is full. Returns `false` if the time slice ended first, short of the position `goal`. */
   deliver(slice: TimeSlice, goal: number): boolean
   /** The log of a channel begins a new epoch: the consumer's position means nothing in it. */
   restart(): void
@@ -52,13 +52,13 @@ export class Channel {
   readonly alone = new SwapList<ChannelCursor>()
   /** The cursors that have received every event and receive the same chunks; created when the first cursor joins. */
   #lockstep: LockstepGroup<ChannelCursor> | null = null
-  /** The end of the id of each of its events. */
+  /** The suffix that the ids of all its events share. */
   readonly idSuffix: string
   /** The number of epochs that its log has begun. */
   restarts = 0
   /** The number of pending subscriptions that need it. It is not forgotten before they have begun or failed. */
   pins = 0
-  /** The floor that its log got when events of the backplane were lost; -1 if none were. A later floor is due to the log's bounds. */
+  /** The log's floor when the backplane last lost events of this epoch; -1 if it lost none. The bounds may have raised the floor since. */
   gap = -1
   /** Whether the pump has it in its queue. */
   isQueued = false
@@ -109,7 +109,7 @@ export class Channel {
     cursor.consumer.leftLockstep(position)
   }
 
-  /** Delivers to the lockstep group, at least up to the position `goal`. Returns `false` if the time slice ended before. */
+  /** Delivers to the lockstep group, at least up to the position `goal`. Returns `false` if the time slice ended first. */
   sweepLockstep(slice: TimeSlice, goal: number, counters: { delivered: number }): boolean {
     return this.#lockstep?.sweep(this.log, goal, slice, counters, this.leaveLockstep) ?? true
   }

@@ -49,8 +49,8 @@ export const EVENT = 1
 export const LOSS = 2
 
 /**
- * A position in the logs of one or several channels, which it merges in order of position. The channels share one position; a
- * channel that may only begin later has a lower bound of its own, `ChannelCursor.after`.
+ * A position in the logs of one or several channels, which it merges in order of position. The channels share one position. A channel that
+ * begins at a later position has that position in `ChannelCursor.after`.
  */
 export abstract class Cursor implements Consumer {
   readonly channelCursors: readonly ChannelCursor[]
@@ -87,8 +87,8 @@ export abstract class Cursor implements Consumer {
   }
 
   /**
-   * Looks for the first event after the cursor and not after `limit`. For an EVENT, {@link next} and {@link until} describe the
-   * answer, and the channel's log has found the event.
+   * Looks for the first event after the cursor and not after `limit`. If it returns EVENT, {@link next} and {@link until} say which events
+   * to take.
    */
   protected find(limit: number): typeof NOTHING | typeof EVENT | typeof LOSS {
     const { channelCursors } = this

@@ -96,10 +96,10 @@ export class LockstepGroup<T extends LockstepMember> {
       while (this.#at >= 0) {
         const member = items[this.#at]
         this.#at--
-        // Removals since the last turn have shortened the list, and have moved members down that were visited already.
+        // A removal shortens the list, and may move a member that was visited to a lower index.
         if (member === undefined || member.sweep === this.#sweep) continue
         const socket = member.socket as Socket
-        // The client has left, or something else that was sent to it has stayed in the socket's buffer.
+        // The client has left, or earlier bytes are still in the socket's buffer.
         if (!socket.writable || socket.writableLength > 0) {
           onLeave(member)
         } else {
@@ -122,7 +122,7 @@ export class LockstepGroup<T extends LockstepMember> {
     for (let last = this.#members.items.at(-1); last !== undefined; last = this.#members.items.at(-1)) onLeave(last)
   }
 
-  /** Finds the next chunk, if an event follows up to the position `goal`. */
+  /** Finds the next chunk, if an event is due at or before the position `goal`. */
   #beginSweep(log: ReplayLog, goal: number, onLeave: (member: T) => void): Chunk | null {
     if (this.#members.size === 0) return null
     const hasMore = this.#position < goal && log.seek(this.#position)

@@ -11,7 +11,7 @@ export interface QueuedConsumer extends Consumer {
 /**
  * Delivers what is due to consumers, once per turn of the event loop and in short time slices.
  *
- * A round visits every consumer of a channel that was published to. After it, the channel's events up to the start of the round
+ * A round visits every consumer of a channel that was published to. By the end of the round, the events that the channel had at its start
  * have been offered to every consumer that could take them. Between rounds, the pump serves consumers that accept bytes again.
  */
 export class Pump {
@@ -98,7 +98,7 @@ export class Pump {
       // From the last index down, starting where the previous slice ended: see SwapList.
       while (this.#at >= 0) {
         const cursor = channel.alone.items[this.#at]
-        // A consumer of several channels takes what is new in all of them when the first of them is served.
+        // A consumer of several channels takes the events of all of them at once, so it may be past the end of this channel already.
         if (cursor === undefined || cursor.consumer.position >= end || cursor.consumer.deliver(this.#slice, this.#goal)) this.#at--
         if (this.#slice.isOver) return false
       }

@@ -10,7 +10,7 @@ import type { Snapshot, TakeSnapshot } from './subscribe-options.ts'
 
 /** A call that has taken longer is not shared with later subscribers, because it may never end. */
 const MAX_SHARED_MS = 10_000
-/** This many consecutive calls for the same channels, each of a different function, within `UNSHARED_MS` cause a warning. */
+/** Number of consecutive calls for the same channels within `UNSHARED_MS`, each of a different function, that causes a warning. */
 const UNSHARED_CALLS = 10
 const UNSHARED_MS = 1_000
 
@@ -85,7 +85,7 @@ export class Snapshots {
     owner: string | undefined,
     mayWarn: boolean,
   ): Promise<void> {
-    // Not within the delivery, because the function may publish or close the stream that is being delivered to.
+    // Deferred until the delivery is over, because the function may publish, or close the stream that receives the delivery.
     await Promise.resolve()
     if (mayWarn) this.#warn(channels)
     try {
@@ -119,7 +119,7 @@ export class Snapshots {
     )
   }
 
-  /** Whether a warning is due: this is the last of {@link UNSHARED_CALLS} calls for the same channels, each of another function. */
+  /** Counts a call of another function for the same channels. Returns `true` at the last of {@link UNSHARED_CALLS} calls. */
   #isUnshared(request: string, now: number): boolean {
     const last = this.#unshared
     if (last.request !== request || now - last.since > UNSHARED_MS) this.#unshared = { request, count: 0, since: now }

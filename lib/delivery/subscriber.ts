@@ -18,7 +18,7 @@ export class Subscriber extends Cursor {
   readonly #sink: Sink
   readonly #engine: DeliveryEngine
   readonly #settings: SubscribeSettings
-  /** The sink's output if the subscriber may join a lockstep group; `null` if an event may have to be skipped or merged for it. */
+  /** The sink's output, if the subscriber may join a lockstep group; otherwise `null`. */
   readonly #directWriter: DirectWriter | null
   /** The snapshot that must be sent before anything else. */
   #snapshot: SnapshotCall | null = null
@@ -28,13 +28,13 @@ export class Subscriber extends Cursor {
   /** The client is live once its cursor has reached this position; -1 if it is live. */
   #openAt = 0
   #replayed = 0
-  /** Events and bytes that the filter has skipped since the client's id was last moved, and how many it may skip. */
+  /** Events and bytes that the filter has skipped since the client's id last moved, and the limits at which the id is moved. */
   #skippedEvents = 0
   #skippedBytes = 0
   readonly #maxSkippedEvents: number = 1
   readonly #maxSkippedBytes: number = 1
   #isDelivering = false
-  /** Wanted events that the filter has passed and the sink has not received: slots of one page. */
+  /** Events that have passed the filter and that the sink has not received: the slots of one page from `#from` up to `#to`. */
   #page: LogPage | null = null
   #from = 0
   #to = 0
@@ -53,7 +53,7 @@ export class Subscriber extends Cursor {
     this.#directWriter = isPlain && !channels[0]?.log.bounds.latestPerKey ? sink.directWriter : null
     this.#openAt = engine.timeline.newest
     if (filter !== undefined) {
-      // The client's id must move before it leaves the log. A quarter of the log is early enough.
+      // The client's id must move before its event leaves the log. A limit of a quarter of the log is early enough.
       const bounds = channels.map(({ log }) => log.bounds)
       this.#maxSkippedEvents = Math.max(1, Math.min(...bounds.map(({ maxEvents }) => maxEvents)) / 4)
       this.#maxSkippedBytes = Math.max(1, Math.min(...bounds.map(({ maxBytes }) => maxBytes)) / 4)
@@ -114,9 +114,9 @@ export class Subscriber extends Cursor {
   }
 
   /**
-   * Delivers what has been published by now and, if possible, nothing that is published later.
+   * Delivers the events that have been published by now and, if possible, no later ones.
    *
-   * @returns `true` if that is done. Otherwise `done` is called then.
+   * @returns `true` if they are delivered. Otherwise, `done` is called once they are.
    */
   finish(done: () => void, slice: TimeSlice | null = null): boolean {
     // With `latestPerKey`, a newer event at a later position may replace one that is due, so there is no fixed end.
@@ -175,7 +175,7 @@ export class Subscriber extends Cursor {
     return true
   }
 
-  /** The only cursor that can be in a lockstep group, because a subscriber of several channels has to merge them. */
+  /** The only cursor that can be in a lockstep group. A subscriber of several channels is in none, because it has to merge them. */
   get #firstCursor(): ChannelCursor {
     return this.channelCursors[0] as ChannelCursor
   }
@@ -264,10 +264,10 @@ export class Subscriber extends Cursor {
   }
 
   /**
-   * Sends a `stream-reset` for the channels that have lost events. They continue after the hub's newest position. While other channels
-   * are complete, the client's id stays as it is, so that a client that is cut off now loses none of their events.
+   * Sends a `stream-reset` for the channels that have lost events. These channels continue after the hub's newest position. If other
+   * channels are complete, the client's id does not move, so that a client that is cut off now can still resume them.
    *
-   * With a snapshot function, the snapshot carries the id, and only the reset is sent before it.
+   * With a snapshot function, the reset carries no id. The snapshot follows the reset directly and carries the id.
    */
   #reset(): void {
     const lost = this.lost()

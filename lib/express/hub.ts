@@ -43,7 +43,8 @@ export interface HubConstructor {
    *
    * @throws {TypeError | RangeError} for an option that is unknown, of the wrong type or out of its range.
    */
-  // The second type parameter is never passed. It makes `class MyHub extends Hub<Channels>` choose the other signature, which has one.
+  // The second type parameter is never passed. It makes `class MyHub extends Hub<Channels>` choose the other signature, which has a single
+  // type parameter.
   new <S extends HubSchemas, _ = S>(options: SchemaHubOptions<S>): Hub<SchemaChannels<S>, SchemaInputs<S>>
   /**
    * Creates a hub whose channels are those of the type argument.

@@ -76,7 +76,7 @@ export interface SseMiddlewareOptions {
    * `true` compresses each batch by itself. Large events shrink to about a third, small events hardly. `'shared'` lets a batch refer to
    * earlier events of its channel that the client has received too. Small events shrink to about a quarter as well. **Anyone who can
    * publish into a channel can then guess its other events** from the sizes on the wire, as in the attacks CRIME and BREACH. With `true`,
-   * this holds for events of the same turn. Nothing ever refers to another channel. Use compression if everyone who publishes into a
+   * they can guess only events of the same turn. Nothing ever refers to another channel. Use compression if everyone who publishes into a
    * channel may read it.
    *
    * Some bytes are sent uncompressed: an event larger than 1 MiB, a direct send of less than 256 bytes, and a piece of less than 1 KiB

@@ -41,7 +41,7 @@ export interface ClientConnection {
 
 /** The source of a connection's events, apart from direct sends. The connection calls it. */
 export interface ConnectionFeed {
-  /** Whether the client's access has ended. The connection asks about once a tick. */
+  /** Whether the client's access has ended. The connection reads it about once a tick. */
   readonly isExpired: boolean
   /** The output accepts bytes again. */
   drained(): void
@@ -51,7 +51,7 @@ export interface ConnectionFeed {
   keepAlive(): boolean
   /** Writes the events that are due, until the output is full. */
   flush(): void
-  /** Delivers what is due now and, if possible, nothing later. Returns `true` if all of it is written; else calls `done` once it is. */
+  /** Delivers the events that are due now and, if possible, no later ones. Returns `true` if they are written, or calls `done` later. */
   finish(done: () => void): boolean
   /** The client has taken nothing for `stallTimeoutMs`. The connection is destroyed after this call. */
   stalled(): void

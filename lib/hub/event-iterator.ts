@@ -38,7 +38,7 @@ export interface HubEvents<C extends object = AnyChannels, N extends ChannelName
 interface HeldChunk {
   readonly chunk: Chunk
   readonly channel: Channel
-  /** The cost of holding it: the size of its page for the first held chunk of the page, 0 for the next ones. */
+  /** The bytes that it counts for: its whole page for the first held chunk of that page, 0 for the next ones. */
   readonly bytes: number
 }
 
@@ -70,7 +70,7 @@ export class EventIterator implements HubEvents, RegisteredIterator, Sink {
   #epoch = ''
   readonly #requests = new Fifo<(result: Result | Promise<Result>) => void>()
   #waiting = 0
-  /** Whether the program keeps up: it waits for an item, or did when the delivery in progress began. Then the bytes have no bound. */
+  /** Whether the program waits for an item, or waited when the delivery in progress began. While it is `true`, the bytes have no bound. */
   #isPulling = false
   #isFinished = false
   /** The error that ended the iteration. The program receives it after the items that are held. */
@@ -197,7 +197,7 @@ export class EventIterator implements HubEvents, RegisteredIterator, Sink {
 
   readonly #pull = (): void => {
     this.#serve()
-    // `full` applies while the iterator catches up, so that it takes no more from the logs than it may hold.
+    // Cleared first, so that `full` limits what the iterator takes from the logs to catch up.
     this.#isPulling = false
     if (this.#waiting > 0) this.#fill()
     this.#isPulling = this.#waiting > 0
@@ -217,7 +217,7 @@ export class EventIterator implements HubEvents, RegisteredIterator, Sink {
   #serve(): void {
     while (this.#waiting > 0) {
       const item = this.#take()
-      // The program's `deserialize` may have ended the iteration, which has answered all requests.
+      // The program's `deserialize` may have ended the iteration. All requests are answered then.
       if (this.#isOver) return
       if (item === undefined) {
         if (this.#failure !== undefined) {

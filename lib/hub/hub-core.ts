@@ -45,7 +45,7 @@ export const fault: unique symbol = Symbol('fault')
 const CLOSE_TIMEOUT_MS = 5_000
 
 /**
- * The hub without `handler()` and without the constructor types that infer its channels: `Hub` adds both. `P` maps the channels to the
+ * The hub without its HTTP route. `Hub` adds `handler()`, and constructor types that infer the channels. `P` maps the channels to the
  * payloads that `publish` takes.
  */
 export class HubCore<C extends object = AnyChannels, P extends object = C> implements Subscribable<C> {
@@ -122,10 +122,10 @@ export class HubCore<C extends object = AnyChannels, P extends object = C> imple
   }
 
   /**
-   * Returns the events of channels as an async iterable, from now on or after `lastEventId`: for workers, bridges, tests, and streams
-   * of your own shape. It keeps the promises of a subscribed client: each event once and in order, or a `stream-reset` item (with the
-   * channel `''`) that says what was lost. While the program does not ask for the next item, the iterator holds about 64 KiB of
-   * events, or the events of the turn of the event loop in which the program last waited, if they are more.
+   * Returns the events of channels as an async iterable, from now on or after `lastEventId`: for workers, bridges, tests, and streams of
+   * your own shape. It keeps the promises of a subscribed client: each event once and in order, or a `stream-reset` item (with the channel
+   * `''`) that says what was lost. While the program does not ask for the next item, the iterator takes no more events once it holds about
+   * 64 KiB. It may hold more only if they come from the turn of the event loop in which the program last waited.
    *
    * The iterable is live when it is returned. Over a backplane it begins with events that are published after the call, and its first
    * `next()` rejects with `SSE_BACKPLANE_UNAVAILABLE` if the backplane does not answer. It ends when `signal` is aborted, when the program
@@ -169,8 +169,8 @@ export class HubCore<C extends object = AnyChannels, P extends object = C> imple
   }
 
   /**
-   * Ends streams, after everything that was published before. The target is an owner (all streams of that owner), `{ channel }` (all
-   * streams that have only that channel, for a finished job or a closed auction), or a predicate. The clients reconnect after 1 to 5 s
+   * Ends streams, after the events that were published before the call. The target is an owner (all streams of that owner), `{ channel }`
+   * (all streams that have only that channel, for a finished job or a closed auction), or a predicate. The clients reconnect after 1 to 5 s
    * and authenticate again. With `reconnect: false` they receive `stream-close` and do not reconnect.
    *
    * An owner and a channel apply to all processes, a predicate to the streams of this process.
@@ -211,9 +211,8 @@ export class HubCore<C extends object = AnyChannels, P extends object = C> imple
   }
 
   /**
-   * Closes the hub. Every client receives what is due and a `retry:` of 1 to 5 s, and its stream is ended. New streams are refused,
-   * so that their clients reconnect. A client that has not taken the end of its stream 5 s after the last stream was ended is
-   * destroyed.
+   * Closes the hub. Every client receives what is due and a `retry:` of 1 to 5 s, and its stream is ended. New streams are refused, so that
+   * their clients reconnect. The hub destroys a client that has not taken the end of its stream within 5 s of the last stream's end.
    *
    * `drainMs` spreads the ends evenly over that time. Events that are published meanwhile reach the clients that are still connected.
    * Once all streams have been ended, `publish` rejects and `events()` end.
@@ -322,7 +321,8 @@ export class HubCore<C extends object = AnyChannels, P extends object = C> imple
       ({ isClosed }) => isClosed,
     )
     this.#publisher.isClosed = true
-    // Iterators end after everything that was published before. If the backplane does not answer, they end after what is known here.
+    // Iterators end after everything that was published before the close. If the backplane does not answer, they end after
+    // the events that have arrived.
     if (registry.iterators.size > 0) await logs.caughtUp()?.catch(() => {})
     for (const iterator of registry.iterators) iterator.finish()
     const timer = setTimeout(() => {

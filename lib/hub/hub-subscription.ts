@@ -23,7 +23,7 @@ export class HubSubscription implements Subscription, RegisteredStream, Connecti
   readonly #subscriber: Subscriber
   /** Whether the stream is counted against its owner's limit in all processes. */
   readonly #isCounted: boolean
-  /** The time in ms after which an unchanged id is moved, even if the stream was not silent. Otherwise it would leave the log. */
+  /** The age in ms at which the client's id is moved, even on a busy stream. An older id could fall out of the log. */
   readonly #maxIdAgeMs: number
   /** The position of the client's id at the last tick, and the tick at which it last changed. */
   #sent = -1
@@ -130,7 +130,7 @@ export class HubSubscription implements Subscription, RegisteredStream, Connecti
   snapshot(position: number, body: SharedBytes): void {
     const { output } = this.#connection
     output.writeOwn(this.#context.engine.control.id(position))
-    // Written even if the id has filled the output: the two are one event.
+    // Written even if the id has filled the output, because the id and the body are one event.
     output.write(body)
   }
 
@@ -160,7 +160,7 @@ export class HubSubscription implements Subscription, RegisteredStream, Connecti
     if (sent !== this.#sent) {
       this.#sent = sent
       this.#sentAt = tick
-      // The lockstep group writes to the socket without the output, which therefore missed a write since the previous tick.
+      // The lockstep group bypasses the output, so `touched` lacks a write that was made since the previous tick.
       output.touched = Math.max(output.touched, tick - 1)
     } else if (tick - this.#sentAt >= this.#connection.ticksIn(this.#maxIdAgeMs)) {
       this.keepAlive()
@@ -201,7 +201,7 @@ export class HubSubscription implements Subscription, RegisteredStream, Connecti
     try {
       await caughtUp
     } catch {
-      // It is unknown what was published before, so the client reconnects for it.
+      // The backplane did not answer, so events may be missing here. The client reconnects to receive them.
       this.endForReconnect('unavailable')
       return
     }

@@ -12,7 +12,7 @@ import type { Disconnectable } from './subscription-registry.ts'
 /** The number of attempts to make room for one new stream by closing the oldest stream of its owner. */
 const MAX_TRIES = 3
 
-/** A subscription from its request to its beginning: it is admitted or refused, and its channels are prepared meanwhile. */
+/** A subscription that was requested and has not begun. Its channels are being prepared, and it is admitted or refused. */
 export class PendingHubSubscription implements PendingSubscription, Disconnectable {
   readonly channels: readonly string[]
   disconnected: Disconnectable['disconnected'] = 'no'
@@ -91,7 +91,7 @@ export class PendingHubSubscription implements PendingSubscription, Disconnectab
   async #prepare(ready: Promise<LogHead | undefined> | undefined, counted: Promise<Acquired> | undefined): Promise<void> {
     const [now, count] = await Promise.allSettled([ready, counted])
     if (now.status === 'fulfilled') this.#now = now.value
-    // If the backplane did not answer, it counts the stream as soon as it can.
+    // A backplane that did not answer counts the stream later, so the stream must be released as well.
     this.#isCounted = counted !== undefined && (count.status === 'rejected' || count.value === 'counted')
     if (now.status === 'rejected') {
       // The outage was reported once. It is not reported again for every client.
@@ -112,7 +112,7 @@ export class PendingHubSubscription implements PendingSubscription, Disconnectab
   async #acquire(owner: string, ready: Promise<unknown> | undefined, mayCloseOldest: boolean): Promise<Acquired> {
     const { logs, registry, requests } = this.#context
     const { maxPerOwner } = registry.limits
-    // No other stream is closed for one that cannot begin.
+    // Awaited first, so that no stream is closed to make room for one that cannot begin.
     if (mayCloseOldest) await ready
     let acquired = await logs.acquireOwner(owner, maxPerOwner)
     const maxTries = mayCloseOldest ? MAX_TRIES : 0

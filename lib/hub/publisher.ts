@@ -92,7 +92,7 @@ export class Publisher {
   }
 }
 
-/** Whether so many bytes wait to be delivered that publishers must wait too. */
+/** Whether publishers must wait: the bytes that wait to be delivered are over half of their limit. */
 function isBehind({ log }: Channel): boolean {
   return log.waitingBytes > log.waitingCeiling / 2
 }

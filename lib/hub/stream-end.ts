@@ -21,7 +21,7 @@ export function streamEnd(reason: StreamEndReason, retryMs = randomDelay(SOON_MS
   return formatEvent(JSON.stringify({ reason }), { event: 'stream-end', retry: retryMs })
 }
 
-/** 23 days. It must stay below 2^31 ms: clients on Node reconnect at once, again and again, if it does not. */
+/** 23 days. It must stay below 2^31 ms, because a client on Node treats a longer delay as none and reconnects in an endless loop. */
 const NEVER_MS = 2_000_000_000
 
 /** The last block of a stream whose client must not reconnect. */

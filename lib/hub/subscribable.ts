@@ -21,8 +21,8 @@ export function closedSubscription(channels: readonly string[]): Subscription {
 }
 
 /**
- * The key of the method by which a stream subscribes to a hub. It is in the global registry, so that a stream and a hub of two
- * copies of this package work together.
+ * The key of the method by which a stream subscribes to a hub. The symbol is in the global registry, so that a stream and a hub work
+ * together even if they come from different copies of this package.
  */
 export const join: unique symbol = Symbol.for('express-sse-hub.join')
 
@@ -43,8 +43,8 @@ export interface Subscribable<C extends object> {
 }
 
 /**
- * A subscription that has been checked and has not begun. The stream calls {@link prepare}, then {@link refusal}, then
- * {@link begin} if there is none, and in any case {@link cancel} at the end.
+ * A subscription that has been checked and has not begun. The stream calls {@link prepare}, then {@link refusal}. If there is no refusal,
+ * it calls {@link begin}. In every case, it calls {@link cancel} last.
  */
 export interface PendingSubscription {
   /** The names of the channels, each once. */
@@ -63,7 +63,8 @@ export interface PendingSubscription {
    */
   prepare(canOpen: boolean): Promise<void> | undefined
   /**
-   * The refusal of the stream; `undefined` if it can begin now. A call that finds a reason counts a refusal, so do not call it again then.
+   * The refusal of the stream; `undefined` if it can begin now. Each call that returns a refusal is counted, so do not call it again after
+   * one.
    *
    * @internal
    */

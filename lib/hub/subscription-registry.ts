@@ -139,8 +139,8 @@ export class SubscriptionRegistry {
   }
 
   /**
-   * Ends the streams of this process that the target selects, after what was published before. Pending subscriptions that it selects
-   * are refused later.
+   * Ends the streams of this process that the target selects, after the events that were published before the call. Pending subscriptions
+   * that it selects are refused later.
    *
    * @returns how many streams were ended.
    * @throws whatever a predicate throws, as a rejection. Nothing is ended then.
@@ -153,8 +153,8 @@ export class SubscriptionRegistry {
   }
 
   /**
-   * Ends every stream that a missed `disconnect` of another process could have meant: those of an owner, and those that have one
-   * channel only.
+   * Ends every stream that a missed `disconnect` of another process could select: every stream with an owner, and every stream with a
+   * single channel.
    */
   async disconnectNameable(): Promise<void> {
     const streams = this.#select(this.#active(), ({ owner, channels }) => owner !== undefined || channels.length === 1, true)

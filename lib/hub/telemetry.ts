@@ -57,7 +57,7 @@ export class Telemetry {
     if (diagnostics.subscribe.hasSubscribers) diagnostics.subscribe.publish({ ...this.#about(stream), lastEventId })
   }
 
-  /** Does not count the reset, because the subscriber does so, for `events()` too. */
+  /** Reports the reset without counting it. The subscriber counts it, also for `events()`. */
   reset(stream: SubscriberInfo, lost: readonly string[], reason: ResetReason): void {
     if (diagnostics.reset.hasSubscribers) diagnostics.reset.publish({ ...this.#about(stream), lost, reason })
   }

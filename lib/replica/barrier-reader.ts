@@ -4,13 +4,13 @@ import { SseError } from '../basics/errors.ts'
 import type { Timeline } from '../event/timeline.ts'
 
 /**
- * Reads the log of a backplane. A read is a barrier in the order of events: it resolves when every event before it has arrived here,
- * so that what was read and what has arrived join without a gap.
+ * Reads the log of a backplane. A read is a barrier in the order of events: it resolves when every event before it has arrived here. So the
+ * events that were read and those that have arrived join without a gap.
  */
 export class BarrierReader {
   readonly #log: BackplaneLog
   readonly #timeline: Timeline
-  /** The reads whose earlier events have not all arrived, by token. */
+  /** The reads that wait for earlier events to arrive, by token. */
   readonly #awaited = new Map<string, Deferred<void>>()
   #lastToken = 0
   #head: Promise<History> | null = null
@@ -25,14 +25,15 @@ export class BarrierReader {
   }
 
   /**
-   * Reads what is kept of watched channels after the positions given. When it resolves, every event before the read has arrived.
+   * Reads the events that the log keeps of watched channels after these positions. When it resolves, every event before the read has
+   * arrived.
    *
    * @throws {SseError} as a rejection: `SSE_BACKPLANE_UNAVAILABLE`, within twice the backplane's timeout.
    */
   async read(positions: readonly ChannelPosition[]): Promise<History> {
     const token = String(++this.#lastToken)
     const reached = deferred<void>()
-    // It may be rejected before it is awaited.
+    // Handled here, because the promise may be rejected before it is awaited.
     reached.promise.catch(() => {})
     this.#awaited.set(token, reached)
     let timer: NodeJS.Timeout | undefined

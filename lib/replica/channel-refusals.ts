@@ -12,7 +12,7 @@ export interface ChannelConsumers {
   refuseChannel(channel: Channel, error: Error): Promise<void>
 }
 
-/** Drops the channels that the backplane refuses, without effect on the others, and reports each refused channel once. */
+/** Drops only the channels that the backplane refuses, and reports each of them once. */
 export class ChannelRefusals {
   readonly #onError: OnError
   readonly #consumers: ChannelConsumers

@@ -2,7 +2,7 @@ import type { BackplaneEvent } from '../backplanes/backplane.ts'
 
 /** The most characters of events that are held while the log is read. Events beyond it are read from the log. */
 const MAX_HELD_CHARACTERS = 33_554_432
-/** The characters by which an event counts for more than its text. */
+/** The overhead of an event, in characters. It is added to the length of the event's text. */
 const EVENT_CHARACTERS = 100
 
 /** An event as it arrived from the backplane. */
@@ -31,14 +31,14 @@ export class HoldBuffer {
     if (this.reserve(arrived.event)) this.#events.push(arrived)
   }
 
-  /** Reserves room for an event that is held elsewhere. Returns `false` if there is none. */
+  /** Reserves room for an event that a copy holds. Returns `false` if there is no room. */
   reserve({ text }: BackplaneEvent): boolean {
     this.#characters += text.length + EVENT_CHARACTERS
     if (this.#characters > MAX_HELD_CHARACTERS) this.#hasOverflowed = true
     return !this.#hasOverflowed
   }
 
-  /** Frees the room that was reserved for events held elsewhere. */
+  /** Frees the room that was reserved for events that copies hold. */
   freeReserved(): void {
     this.#characters = 0
   }

@@ -6,7 +6,7 @@ import type { DeliveryEngine } from '../delivery/delivery-engine.ts'
 /**
  * The state of a channel's copy:
  * - `'requested'`: the backplane is being asked to watch the channel.
- * - `'unwatched'`: the connection broke meanwhile. The channel is watched when it is back.
+ * - `'unwatched'`: the connection broke before the answer. The channel is watched once the connection is restored.
  * - `'watched'`: the backplane reports the channel's events, and its log has to be read.
  * - `'live'`: the copy is complete, and events that follow are appended.
  * - `'refused'`: the backplane refuses the channel. It is requested again for the next client.
@@ -57,7 +57,9 @@ export class ReplicaChannel {
     this.#live = makeLive()
   }
 
-  /** Marks the channel as refused. Its log stays, and continues with what is read if the channel is requested again. */
+  /**
+   * Marks the channel as refused. Its log stays. If the channel is requested again, the log continues with the events that are read then.
+   */
   refuse(error: Error): void {
     this.setNotLive()
     this.state = 'refused'
@@ -66,7 +68,7 @@ export class ReplicaChannel {
     this.#live.reject(error)
   }
 
-  /** Whether an event can be appended or ignored. Otherwise the event before it is missing, or a subscriber may be past its position. */
+  /** Whether an event can be appended or ignored. If not, the previous event is missing, or a subscriber may be past its position. */
   follows({ position, prev }: BackplaneEvent, delivered: number): boolean {
     return position <= this.seen || (prev <= this.seen && position > delivered)
   }

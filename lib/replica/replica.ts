@@ -14,7 +14,7 @@ import { ReplicaChannel } from './replica-channel.ts'
 const MAX_POSITIONS = 500
 /** The bounds of the delay after which the replica reconnects when a read has failed. */
 const RETRY_MS = { min: 100, max: 5_000 }
-/** The most past epochs that are remembered. One that was forgotten is recognised by the next read. */
+/** The most past epochs that are remembered. The next read recognises a past epoch that was forgotten. */
 const MAX_PAST_EPOCHS = 1_000
 /** The time for which a copy is kept after its last consumer has left, so that a client that reconnects in time costs no read. */
 const LINGER_MS = 10_000
@@ -39,8 +39,8 @@ type ReplicaState = 'away' | 'reading' | 'live' | 'closed'
 /**
  * Keeps the logs of the channels that have consumers here as copies of the log of a backplane, complete and in order.
  *
- * An event is appended if its copy has the event that it names as the previous one. After an interruption, and when an event is missing,
- * every event is held until the log has been read from the end of each copy.
+ * An event is appended if the copy of its channel has the channel's previous event. After an interruption or a missing event, all events
+ * are held until the log has been read, from the end of each copy on.
  */
 export class Replica {
   readonly reader: BarrierReader
@@ -156,7 +156,7 @@ export class Replica {
     try {
       refused = await this.#log.watch(copies.map(({ channel }) => channel.name))
     } catch {
-      // The connection broke. Once it is restored, the channels are watched, apart from those that were refused then.
+      // The connection broke. If it has been restored meanwhile, the channels are watched, except those that were refused at that time.
       isWatched = this.#isConnected()
       if (isWatched) refused = this.#refused
     }
@@ -169,7 +169,10 @@ export class Replica {
     return this.#state === 'reading' || this.#state === 'live'
   }
 
-  /** Catches up without the refused channels. Their consumers end first, because later events of other channels would pass them. */
+  /**
+   * Catches up without the refused channels. The consumers of those channels end first, because later events of other channels would carry
+   * them past the missing events.
+   */
   async #resume(refused: Refused): Promise<void> {
     const attempt = this.#attempt
     const watched = [...this.#copies.values()].filter(({ isWatched }) => isWatched)
@@ -189,7 +192,7 @@ export class Replica {
     return { rest: readings.filter(({ copy }) => copy.state !== 'refused'), ended }
   }
 
-  /** Reads the logs of watched channels for the first time. Does nothing while all logs are being read, after which it is called again. */
+  /** Reads the logs of watched channels for the first time. Does nothing while all logs are being read. It is called again after that. */
   async #load(copies: readonly ReplicaChannel[]): Promise<void> {
     if (!this.isLive) return
     const attempt = this.#attempt

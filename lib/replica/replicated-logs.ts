@@ -92,7 +92,7 @@ export class ReplicatedLogs implements HubLogs {
     return this.#stored.epoch === epoch && this.#stored.position > newest
   }
 
-  /** The position in a client's id, if this process has not reached it yet: in this epoch, or in one that this process does not know. */
+  /** The position in a client's id, if it is ahead of this process: later in this epoch, or in an epoch that is not known to be over. */
   #aheadOfHere(position: EventPosition | undefined): EventPosition | undefined {
     const { epoch, newest } = this.#engine.timeline
     if (position === undefined) return undefined
@@ -114,7 +114,7 @@ export class ReplicatedLogs implements HubLogs {
     const isBehind = head === undefined ? ahead !== undefined : head.epoch === timeline.epoch && head.newest > timeline.newest
     if (!isBehind) return head
     await this.#catchUp(copies)
-    // The log is not in the epoch of the client's id, so that epoch is over.
+    // The log is in another epoch than the client's id. Therefore the epoch of the id is over.
     if (ahead !== undefined && ahead.epoch !== timeline.epoch) this.#replica.setPast(ahead.epoch)
     return head
   }

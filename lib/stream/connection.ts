@@ -117,7 +117,7 @@ export class Connection implements ClientConnection, Watched, OutputOwner {
     this.#finishingSince = this.context.watchdog.tick
     this.#notify()
     const end = (): void => this.#end(STREAM_CLOSE)
-    // The client will not reconnect for what it has not received, so a slow client is waited for as long as it takes bytes.
+    // The client will not reconnect to receive the rest, so the stream waits for a slow client until that client stalls.
     if (this.#feed === null || this.#feed.finish(end)) end()
   }
 

@@ -39,7 +39,10 @@ export class Output implements ClientOutput {
   readonly #res: Flushable
   #socket: Socket | null = null
   #isFramed = false
-  /** Whether something wraps `res.write`, and whether it transforms the bytes. Then `writableLength` omits the bytes that it buffers. */
+  /**
+   * Whether something wraps `res.write`, and whether the wrapper transforms the bytes. `writableLength` omits the bytes that such a wrapper
+   * buffers.
+   */
   #wrapped = false
   #transformed = false
   /** Whether the response waits for an earlier one on its connection (pipelining). */
@@ -51,7 +54,7 @@ export class Output implements ClientOutput {
   /** A large chunk of which only the part before {@link #restAt} was written. Nothing else may be written before the rest. */
   #rest: Buffer | null = null
   #restAt = 0
-  /** Direct bytes since the socket was last seen empty. */
+  /** Upper bound of the bytes of direct writes that are still queued. */
   #direct = 0
   /** Whether bytes have stayed in the buffers, and 'drain' is awaited. */
   #blocked = false
@@ -96,7 +99,7 @@ export class Output implements ClientOutput {
     const res = this.#res
     this.#wrapped = res.write !== ServerResponse.prototype.write
     const socket = this.#wrapped || req.httpVersionMajor >= 2 ? null : socketOf(res)
-    // Node keeps the head in memory as long as the response: one string if it is sent by itself, a chain of parts otherwise.
+    // Node keeps the head in memory as long as the response. A head that is sent by itself is one string, any other is a chain of parts.
     socket?.cork()
     if (socket !== null || (first === null && this.gzip === null)) res.flushHeaders()
     if (socket !== null) this.#writeTo(socket)
@@ -146,7 +149,7 @@ export class Output implements ClientOutput {
     const socket = this.#socket
     if (socket === null || this.#isCorked) return
     this.#isCorked = true
-    // A TLS socket holds on to the bytes too long for a buffer that outputs share.
+    // Outputs share the buffer, and a TLS socket would hold on to its bytes for too long.
     this.#isGathering = !('encrypted' in socket) && this.#buffer.begin()
     if (!this.#isGathering) socket.cork()
   }
@@ -194,7 +197,7 @@ export class Output implements ClientOutput {
   }
 
   /**
-   * Ends the response after everything written so far, a chunked body with its last chunk.
+   * Ends the response after everything written so far. A chunked body receives its last chunk.
    *
    * @param closesConnection whether to close the connection as well. If the server accepts no more connections, it is always closed.
    */
@@ -340,7 +343,7 @@ export class Output implements ClientOutput {
     }
   }
 
-  /** Writes straight to the socket from now on, which has the head already. */
+  /** Writes straight to the socket from now on. The socket has the head already. */
   #writeTo(socket: Socket): void {
     this.#socket = socket
     this.#isFramed = this.#res.chunkedEncoding

@@ -3,7 +3,7 @@ import { GzipBody } from '../gzip/gzip-body.ts'
 import { acceptsGzip } from './request.ts'
 import { isHttp2 } from './response-socket.ts'
 
-/** Headers that describe another body than the event stream. */
+/** Headers that describe a body other than the event stream. */
 const OTHER_BODY_HEADERS = ['Content-Length', 'Content-Encoding', 'ETag']
 
 /** The settings of a middleware that concern the head. */

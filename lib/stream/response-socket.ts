@@ -28,7 +28,7 @@ export function isServerClosed(socket: Socket): boolean {
   return server?.listening === false
 }
 
-/** The bytes that a response holds. A mocked response lacks the state of Node's, without which its getter throws on Node 24. */
+/** The bytes that a response holds. A mocked response counts as 0, because it lacks the state that the getter of Node 24 needs. */
 export function unsentBytes(res: ServerResponse): number {
   const isMocked = !isHttp2(res) && (res as { readonly outputSize?: number }).outputSize === undefined
   return isMocked ? 0 : res.writableLength

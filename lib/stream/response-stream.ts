@@ -121,7 +121,7 @@ export class ResponseStream implements SseStream {
 
   /** Runs a call of the program. A rejection that nobody handles is reported. */
   #reported<T>(where: string, call: () => T | Promise<T>): Promise<T> {
-    // Only `subscribe` answers the request with its error, and not while an earlier subscription is in progress, which will answer it.
+    // Only `subscribe` answers the request with its error. If an earlier subscription is in progress, that one will answer the request.
     const isAnswered = where !== 'subscribe' || this.#isSubscribed
     return reported(call, (error) => {
       this.#context.onError(error, { where })

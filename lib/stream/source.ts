@@ -115,7 +115,7 @@ export function isAbortError(error: unknown): boolean {
 function readIterator<T>(iterator: Iterator<T>): SourceReader<T> {
   let isStopped = false
   let isRunning = false
-  /** Stops the iterator after the current step. It is set if that step closed the stream, because a running generator cannot be stopped. */
+  /** Stops the iterator after the current step. Set if that step closed the stream: a generator cannot be stopped while it runs. */
   let stopLater: (() => void) | null = null
   const step = (): IteratorResult<T> => {
     isRunning = true
@@ -133,7 +133,8 @@ function readIterator<T>(iterator: Iterator<T>): SourceReader<T> {
       try {
         return { done: false, value: await value }
       } catch (error) {
-        // It yielded a promise that rejected, so it is suspended and must be stopped. An error while stopping would hide this one.
+        // The iterator yielded a promise that rejected, so it is suspended and must be stopped. Errors while stopping are ignored in favor
+        // of this one.
         if (!isStopped) stopIterator(iterator, () => {})
         throw error
       }

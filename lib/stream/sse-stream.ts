@@ -106,10 +106,10 @@ export interface SseStream {
    * Ends the response. Before that, the client receives the events that are due, until the socket is full. An EventSource reconnects
    * and receives the rest.
    *
-   * With `reconnect: false` the client does not reconnect: it receives a `stream-close` event with a `retry:` of 23 days, or status 204
-   * if the head was not sent yet. Everything published before is sent first, so a slow client is waited for. If delivery is blocked for
-   * `stallTimeoutMs` by something other than the client, such as a snapshot that never resolves, the stream ends normally and the client
-   * reconnects.
+   * With `reconnect: false` the client does not reconnect: it receives a `stream-close` event with a `retry:` of 23 days, or status 204 if
+   * the head was not sent yet. Everything that was published before the call is sent first, so the stream waits for a slow client. If
+   * delivery is blocked for `stallTimeoutMs` by something other than the client, such as a snapshot that never resolves, the stream ends
+   * normally and the client reconnects.
    */
   close(options?: CloseOptions): void
 }

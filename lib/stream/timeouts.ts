@@ -14,8 +14,9 @@ type ServerSocket = Socket & { readonly server?: { readonly keepAliveTimeout?: n
 /**
  * Turns off the timeouts that would end a silent event stream.
  *
- * @returns a function that turns them on again; `undefined` if Node does that. On HTTP/2, the function has an effect once the session
- *   has no event stream left. On HTTP/1, Node sets the timeout of an idle connection itself, unless `keepAliveTimeout` is 0.
+ * @returns a function that turns them on again; `undefined` if Node does so itself. On HTTP/2, the timeout returns once every event
+ *   stream of the session has called its function. On HTTP/1, Node sets the timeout of an idle connection itself, unless
+ *   `keepAliveTimeout` is 0.
  */
 export function suspendTimeouts(req: IncomingMessage, stream: ServerHttp2Stream | undefined): (() => void) | undefined {
   if (stream !== undefined) {

@@ -37,7 +37,7 @@ export class WriteBuffer {
     return used === 0 || this.#buffer === null ? null : this.#buffer.subarray(0, used)
   }
 
-  /** Leaves the memory to the bytes that were taken last, because the socket still holds them. */
+  /** Gives up the memory, because the socket still holds the bytes that were taken last. The next chunk allocates new memory. */
   abandon(): void {
     this.#buffer = null
   }
