@@ -76,7 +76,7 @@ export class Kit {
   readonly #raw: RawNode[] = []
   readonly #others: Kit[] = []
 
-  /** @param patienceMs how long to wait for anything that should happen. */
+  /** @param patienceMs the time to wait for anything that should happen. */
   constructor(makeEngine: () => Engine, patienceMs: number) {
     this.#makeEngine = makeEngine
     this.#engine = makeEngine()
