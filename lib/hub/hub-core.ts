@@ -129,8 +129,8 @@ export class HubCore<C extends object = AnyChannels, P extends object = C> imple
    *
    * The iterable is live when it is returned. Over a backplane it begins with events that are published after the call, and its first
    * `next()` rejects with `SSE_BACKPLANE_UNAVAILABLE` if the backplane does not answer. It ends when `signal` is aborted, when the program
-   * leaves it (`break`, `return()`), and, after everything published before, when the hub closes. An event that `deserialize` cannot
-   * decode is reported to `onError` and left out.
+   * leaves it (`break`, `return()`), and when the hub closes, after everything that was published before. An event that `deserialize`
+   * cannot decode is reported to `onError` and left out.
    *
    * @throws {SseError} `SSE_INVALID_CHANNEL` for an invalid name. `TypeError` and `RangeError` name an invalid option.
    * @example
@@ -169,9 +169,9 @@ export class HubCore<C extends object = AnyChannels, P extends object = C> imple
   }
 
   /**
-   * Ends streams, after the events that were published before the call. The target is an owner (all streams of that owner), `{ channel }`
-   * (all streams that have only that channel, for a finished job or a closed auction), or a predicate. The clients reconnect after 1 to 5 s
-   * and authenticate again. With `reconnect: false` they receive `stream-close` and do not reconnect.
+   * Ends streams. Each client first receives the events that were published before the call. The target is an owner (all streams of that
+   * owner), `{ channel }` (all streams that have only that channel, for a finished job or a closed auction), or a predicate. The clients
+   * reconnect after 1 to 5 s and authenticate again. With `reconnect: false` they receive `stream-close` and do not reconnect.
    *
    * An owner and a channel apply to all processes, a predicate to the streams of this process.
    *
@@ -245,9 +245,7 @@ export class HubCore<C extends object = AnyChannels, P extends object = C> imple
     return new PendingHubSubscription(names, settings, lastEventId, this.#context)
   }
 
-  /**
-   * Reports that a callback of a route has failed. Returns a hub that refuses the client who subscribes to it.
-   */
+  /** Reports that a callback of a route has failed. Returns a hub that refuses the client who subscribes to it. */
   [fault](error: unknown, where: string, channels: readonly string[]): Subscribable<Record<'refused', object>> {
     this.#settings.onError(error, { where })
     const refuse = (): Refusal => {

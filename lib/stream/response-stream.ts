@@ -122,11 +122,11 @@ export class ResponseStream implements SseStream {
   /** Runs a call of the program. A rejection that nobody handles is reported. */
   #reported<T>(where: string, call: () => T | Promise<T>): Promise<T> {
     // Only `subscribe` answers the request with its error. If an earlier subscription is in progress, that one will answer the request.
-    const isAnswered = where !== 'subscribe' || this.#isSubscribed
+    const mayAnswer = where === 'subscribe' && !this.#isSubscribed
     return reported(call, (error) => {
       this.#context.onError(error, { where })
       // Without this answer, the client would wait for ever.
-      if (!isAnswered && this.state === 'idle' && !this.#res.headersSent) this.#next(error)
+      if (mayAnswer && this.state === 'idle' && !this.#res.headersSent) this.#next(error)
     })
   }
 

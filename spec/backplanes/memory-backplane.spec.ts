@@ -1,6 +1,6 @@
-import type { BackplaneHost } from '../../lib/backplanes/backplane.ts'
 import { MemoryBackplane } from '../../lib/backplanes/memory.ts'
 import { Hub } from '../../lib/index.ts'
+import { hostWith } from '../support/backplane-host.ts'
 
 afterEach(() => jest.useRealTimers())
 
@@ -9,15 +9,7 @@ describe('MemoryBackplane', () => {
     const lastMs = Math.floor(Number.MAX_SAFE_INTEGER / 1_000)
     jest.useFakeTimers({ now: lastMs })
     const positions: number[] = []
-    const host: BackplaneHost = {
-      event: (_epoch, _channel, { position }) => void positions.push(position),
-      reached() {},
-      interrupted() {},
-      resumed() {},
-      controlMessage() {},
-      controlMessagesMissed() {},
-      onError() {},
-    }
+    const host = hostWith({ event: (_epoch, _channel, { position }) => void positions.push(position) })
     const backplane = new MemoryBackplane()
     backplane.open(host)
     const hub = new Hub({ backplane: new MemoryBackplane(backplane) })

@@ -2,8 +2,8 @@ import net, { type AddressInfo } from 'node:net'
 import express from 'express'
 import { Redis } from 'ioredis'
 import { Hub, SseError, sseMiddleware } from '../../lib/index.ts'
-import type { BackplaneHost } from '../../lib/backplanes/backplane.ts'
 import { publishScript, RedisBackplane } from '../../lib/redis.ts'
+import { hostWith } from '../support/backplane-host.ts'
 import { TestClient, until } from '../support/client.ts'
 import { FakeConnection } from '../support/fake-connection.ts'
 import { subscribeTo } from '../support/subscribe.ts'
@@ -555,15 +555,7 @@ describeRedis('a hub over Redis', () => {
   it('keeps receiving the other channels when one is unwatched and watched again at once', async () => {
     const backplane = new RedisBackplane({ url: REDIS_URL }, { prefix: prefix() })
     const received: string[] = []
-    const host: BackplaneHost = {
-      event: (_, channel) => void received.push(channel),
-      reached() {},
-      interrupted() {},
-      resumed() {},
-      controlMessage() {},
-      controlMessagesMissed() {},
-      onError() {},
-    }
+    const host = hostWith({ event: (_, channel) => void received.push(channel) })
     backplane.open(host)
     await backplane.watch(['a', 'b'])
     backplane.unwatch(['a'])

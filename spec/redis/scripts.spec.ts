@@ -1,6 +1,7 @@
 import { Redis } from 'ioredis'
-import type { BackplaneEvent, BackplaneHost } from '../../lib/backplanes/backplane.ts'
+import type { BackplaneEvent } from '../../lib/backplanes/backplane.ts'
 import { CHANNEL_KEPT_MS } from '../../lib/redis/scripts/prelude.ts'
+import { hostWith } from '../support/backplane-host.ts'
 import { randomFrom } from '../support/random.ts'
 import { deleteKeys, describeRedis, freshPrefix, REDIS_URL } from '../support/redis.ts'
 import { clockedBackplane, runningClock, SET_CLOCK } from './clocked-backplane.ts'
@@ -40,15 +41,7 @@ class World {
   #tokens = 0
 
   async begin(): Promise<void> {
-    const host: BackplaneHost = {
-      event() {},
-      reached() {},
-      interrupted() {},
-      resumed() {},
-      controlMessage() {},
-      controlMessagesMissed() {},
-      onError() {},
-    }
+    const host = hostWith()
     this.backplane.open(host)
     await this.setClock(this.now)
   }
@@ -329,15 +322,7 @@ describeRedis('the stored state of channels', () => {
   const prefix = freshPrefix()
   const base = `{${prefix}}`
   const redis = new Redis(REDIS_URL, { lazyConnect: true })
-  const host: BackplaneHost = {
-    event() {},
-    reached() {},
-    interrupted() {},
-    resumed() {},
-    controlMessage() {},
-    controlMessagesMissed() {},
-    onError() {},
-  }
+  const host = hostWith()
   const stepUs = ((BOUNDS.maxAgeMs + CHANNEL_KEPT_MS) * 1_000) / LIVE
   const backplane = clockedBackplane({ prefix }, { time: runningClock(stepUs) })
   const publish = (channel: string): Promise<unknown> =>
